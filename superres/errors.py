@@ -1,0 +1,78 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    SuperresError
+    +-- BadImage              the bytes are not a picture that can be read
+    |   +-- UnsupportedFormat   a format that is not read or written here
+    |   +-- AnimatedImage       more than one frame
+    |   +-- ImageTooLarge       over a limit on bytes or pixels
+    +-- BadRequest            an argument outside what is allowed
+    +-- ModelError
+    |   +-- ModelMissing        no such model or family in the models folder
+    |   +-- ModelMismatch       a model that is not what its card says
+    +-- EngineError           the device failed at work that it should manage
+    +-- Unavailable           right, but not now: try again later
+        +-- NotReady            the models are still being loaded
+        +-- Busy                the queue is full
+        +-- DeadlineExceeded    the caller's time is up
+
+A message states the limit and the value received. The core knows no status codes:
+``app.errors`` gives each class one.
+"""
+
+
+class SuperresError(Exception):
+    """The root: catching it catches everything that this package raises on purpose."""
+
+
+class BadImage(SuperresError):
+    """The bytes are not a picture that can be read."""
+
+
+class UnsupportedFormat(BadImage):
+    """A format that is not read or written here."""
+
+
+class AnimatedImage(BadImage):
+    """More than one frame: which one to enhance is not ours to guess."""
+
+
+class ImageTooLarge(BadImage):
+    """Over a limit on bytes, input pixels or output pixels."""
+
+
+class BadRequest(SuperresError):
+    """An argument outside what is allowed."""
+
+
+class ModelError(SuperresError):
+    """A model cannot be served."""
+
+
+class ModelMissing(ModelError):
+    """No such model or family in the models folder."""
+
+
+class ModelMismatch(ModelError):
+    """A model that is not what its card says."""
+
+
+class EngineError(SuperresError):
+    """The device failed at work that it should manage."""
+
+
+class Unavailable(SuperresError):
+    """The request is right, but cannot be served now."""
+
+
+class NotReady(Unavailable):
+    """The models are still being loaded and checked."""
+
+
+class Busy(Unavailable):
+    """The queue is full."""
+
+
+class DeadlineExceeded(Unavailable):
+    """The caller's time is up."""

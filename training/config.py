@@ -1,0 +1,58 @@
+"""A training run, as data: frozen, validated, an unknown key is an error."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingConfig(BaseModel):
+    """What a run depends on besides its pictures. One TOML file a model, in ``configs/``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    """The model's name, and its folder's."""
+    family: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    network: Literal["srcnn_935"]
+    """A function of ``training.networks``."""
+    skip: bool
+    """Whether the network predicts the difference to bicubic, or the whole picture."""
+    scale: int = Field(ge=2, le=4)
+
+    loss: Literal["l1", "mse"]
+    learning_rate: float = Field(gt=0)
+    final_learning_rate: float = Field(gt=0)
+    """Where the cosine schedule ends."""
+    ema_momentum: float = Field(ge=0, lt=1)
+    """Of the weights that are validated and exported: the average over steps."""
+    batch_size: int = Field(ge=1)
+    patch_size: int = Field(ge=16)
+    """Side of the HR patch that the loss sees, px; the network sees the halo besides."""
+    shrinks: tuple[float, ...]
+    """Every picture is learned from at each of these factors (1 is the picture itself)."""
+    steps: int = Field(ge=1)
+    steps_per_validation: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    """Validations without a better one before the run stops."""
+    precision: Literal["auto", "float32", "bfloat16"]
+    seed: int = Field(ge=0)
+
+
+def load_config(name_or_path: str) -> TrainingConfig:
+    """Read a config of this project by name (``srcnn-x3``), or any TOML file by path.
+
+    Raises:
+        FileNotFoundError: no such config; the message lists those there are.
+        pydantic.ValidationError: a value or a key that is not allowed.
+    """
+    shipped = Path(str(files("training"))) / "configs"
+    path = shipped / f"{name_or_path}.toml"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in shipped.glob("*.toml")))
+        raise FileNotFoundError(f"no config {name_or_path!r}: give a TOML file, or one of {names}")
+    return TrainingConfig.model_validate(tomllib.loads(path.read_text()))

@@ -1,0 +1,112 @@
+"""Pairs of network input and HR, and the batches of crops that a run learns from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from superres.arrays import RgbU8, Size
+from superres.codecs import read_rgb
+from superres.resample import degrade, scaled_size, upsample
+
+PICTURE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture to learn from: what the network sees of it, and what it should say.
+
+    ``plane`` is extended by ``halo`` replicated pixels a side, as in serving; ``hr`` is
+    not. For a network of the ``hr`` domain the plane is the bicubic one.
+    """
+
+    plane: RgbU8
+    hr: RgbU8
+
+
+def picture_files(folders: list[Path]) -> list[Path]:
+    """The pictures directly in each folder, sorted by name within it.
+
+    Raises:
+        FileNotFoundError: a folder is missing or holds no picture.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}")
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        if not files:
+            raise FileNotFoundError(f"no pictures in {folder}")
+        found += files
+    return found
+
+
+def crop_to_multiple(hr: RgbU8, scale: int) -> RgbU8:
+    """Cut the bottom and right so that both sides divide by ``scale``.
+
+    >>> crop_to_multiple(np.zeros((512, 7, 3), np.uint8), 3).shape
+    (510, 6, 3)
+    """
+    height, width = hr.shape[:2]
+    return hr[: height - height % scale, : width - width % scale]
+
+
+def make_pair(hr: RgbU8, *, scale: int, halo: int) -> Pair:
+    """Shrink a picture by ``scale``, bring it back by bicubic, pad it by the halo."""
+    hr = crop_to_multiple(hr, scale)
+    size: Size = hr.shape[:2]
+    bicubic = upsample(degrade(hr, (size[0] // scale, size[1] // scale)), size)
+    return Pair(plane=np.pad(bicubic, ((halo, halo), (halo, halo), (0, 0)), mode="edge"), hr=hr)
+
+
+def read_pairs(
+    folders: list[Path], *, scale: int, halo: int, shrinks: tuple[float, ...], smallest: int
+) -> list[Pair]:
+    """Every picture of the folders at every factor, but for those under ``smallest`` px a side.
+
+    Raises:
+        FileNotFoundError: as :func:`picture_files`.
+        superres.BadImage: a file is not a picture.
+    """
+    pairs = []
+    for file in picture_files(folders):
+        picture = read_rgb(file.read_bytes())
+        for shrink in shrinks:
+            hr = degrade(picture, scaled_size(picture.shape[:2], shrink))
+            if min(hr.shape[:2]) // scale * scale >= smallest:
+                pairs.append(make_pair(hr, scale=scale, halo=halo))
+    return pairs
+
+
+def batches(
+    pairs: list[Pair], *, patch_size: int, batch_size: int, halo: int, seed: int, first_step: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (planes, hr) of random crops, flipped and turned, in [0, 1], without end.
+
+    A step's batch depends on ``seed`` and the step alone, so a resumed run sees what an
+    uninterrupted one would have seen.
+
+    Yields:
+        [batch, patch + 2 halo, patch + 2 halo, 3] and [batch, patch, patch, 3], float32.
+    """
+    areas = np.array([pair.hr.shape[0] * pair.hr.shape[1] for pair in pairs], np.float64)
+    odds = areas / areas.sum()
+    step = first_step
+    while True:
+        random = np.random.default_rng([seed, step])
+        planes, truths = [], []
+        for index in random.choice(len(pairs), batch_size, p=odds):
+            pair = pairs[index]
+            top = random.integers(pair.hr.shape[0] - patch_size + 1)
+            left = random.integers(pair.hr.shape[1] - patch_size + 1)
+            seen = patch_size + 2 * halo
+            plane = pair.plane[top : top + seen, left : left + seen]
+            hr = pair.hr[top : top + patch_size, left : left + patch_size]
+            turns, mirrored = random.integers(4), random.integers(2)
+            if mirrored:
+                plane, hr = plane[:, ::-1], hr[:, ::-1]
+            planes.append(np.rot90(plane, turns))
+            truths.append(np.rot90(hr, turns))
+        yield np.stack(planes) / np.float32(255), np.stack(truths) / np.float32(255)
+        step += 1

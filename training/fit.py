@@ -1,0 +1,353 @@
+"""Train a network from a config: resumable, validated against bicubic as it goes.
+
+A run lives in one folder: ``config.json`` (as resolved), ``state.npz`` (all that a
+resumed run needs), ``best.weights.h5`` (the averaged weights of the best validation),
+``history.csv`` and ``record.json`` (what the card says of how the model was trained).
+"""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from superres.metrics import Scores, mean_scores, score
+from training import networks
+from training.config import TrainingConfig
+from training.dataset import Pair, batches, read_pairs
+from training.losses import LOSSES
+
+
+class TrainingFailed(RuntimeError):
+    """The run cannot go on; the message says at which step and why."""
+
+
+def fit(
+    config: TrainingConfig,
+    *,
+    data: list[Path],
+    validation: list[Path],
+    run: Path,
+    resume: bool,
+    console: Console,
+) -> Scores:
+    """Train until the config's steps are done or validation stops getting better.
+
+    Args:
+        config: what to train, and how.
+        data: folders of HR pictures to learn from.
+        validation: folders of HR pictures to choose the weights by.
+        run: the run's folder, made if need be.
+        resume: go on from ``run``'s last checkpoint, which must be of the same config.
+        console: where progress is shown.
+
+    Returns:
+        The best validation's mean scores.
+
+    Raises:
+        FileExistsError: ``run`` holds a run already, and ``resume`` is false.
+        FileNotFoundError: nothing to resume, or a folder without pictures.
+        TrainingFailed: the loss is not a number, or the checkpoint is of another config.
+    """
+    state_file = run / "state.npz"
+    if state_file.exists() and not resume:
+        raise FileExistsError(f"{run} holds a run already: resume it, or remove the folder")
+    if resume and not state_file.exists():
+        raise FileNotFoundError(f"nothing to resume in {run}")
+    run.mkdir(parents=True, exist_ok=True)
+
+    keras.utils.set_random_seed(config.seed)
+    precision = config.precision if config.precision != "auto" else faster_precision(config)
+    network = networks.build(config.network, skip=config.skip, precision=precision)
+    halo = networks.receptive_field(network) // 2
+    trainer = keras.Model(network.input, layers.Cropping2D(halo)(network.output))
+    optimizer = keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(
+            config.learning_rate,
+            config.steps,
+            alpha=config.final_learning_rate / config.learning_rate,
+        ),
+        use_ema=True,
+        ema_momentum=config.ema_momentum,
+    )
+    optimizer.build(trainer.trainable_variables)
+    trainer.compile(
+        optimizer,
+        loss=LOSSES[config.loss],
+        # XLA made a step slower on TensorFlow's CPU; JAX has nothing else.
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    state = _State(state_file, config, trainer, optimizer)
+    if resume:
+        state.restore()
+    else:
+        (run / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+
+    with console.status("reading pictures"):
+        pairs = read_pairs(
+            data,
+            scale=config.scale,
+            halo=halo,
+            shrinks=config.shrinks,
+            smallest=config.patch_size,
+        )
+        held_out = read_pairs(
+            validation, scale=config.scale, halo=halo, shrinks=(1.0,), smallest=2 * config.scale
+        )
+    bicubic = _mean_bicubic(held_out, halo, config.scale)
+    console.print(
+        f"{config.name}: {network.count_params():,} parameters, {precision}, "
+        f"{len(pairs)} pictures to learn from, {len(held_out)} to validate on "
+        f"(bicubic {bicubic.psnr_y:.3f} dB)"
+    )
+    keeper = _Keeper(
+        config, run, network, state, held_out, halo, bicubic, console, _describe(config, data)
+    )
+    validations = -(-config.steps // config.steps_per_validation)
+    with keeper.progress:
+        trainer.fit(
+            batches(
+                pairs,
+                patch_size=config.patch_size,
+                batch_size=config.batch_size,
+                halo=halo,
+                seed=config.seed,
+                first_step=state.validations * config.steps_per_validation,
+            ),
+            steps_per_epoch=config.steps_per_validation,
+            initial_epoch=state.validations,
+            epochs=validations,
+            callbacks=[keeper],
+            shuffle=False,
+            verbose=0,
+        )
+    best = json.loads((run / "record.json").read_text())["validation"]
+    return Scores(**best)
+
+
+def faster_precision(config: TrainingConfig) -> str:
+    """Time a few steps' worth of the network in each precision, and name the faster."""
+    side = config.patch_size
+    planes = np.zeros((config.batch_size, side, side, 3), np.float32)
+    seconds = {}
+    for precision in ("float32", "bfloat16"):
+        network = networks.build(config.network, skip=config.skip, precision=precision)
+        network.compile(optimizer="sgd", loss="mse", jit_compile=keras.backend.backend() == "jax")
+        network.train_on_batch(planes, planes)
+        start = time.perf_counter()
+        for _ in range(3):
+            network.train_on_batch(planes, planes)
+        seconds[precision] = time.perf_counter() - start
+    return min(seconds, key=lambda precision: seconds[precision])
+
+
+class _State:
+    """All that a resumed run needs, in one file that is replaced whole."""
+
+    def __init__(
+        self,
+        file: Path,
+        config: TrainingConfig,
+        trainer: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+    ) -> None:
+        self.file = file
+        self.config = config
+        self.trainer = trainer
+        self.optimizer = optimizer
+        self.validations = 0
+        self.best_psnr_y = -np.inf
+        self.since_best = 0
+        self.seconds = 0.0
+
+    def average(self) -> list[np.ndarray]:
+        """The exponential moving average of the weights, in the model's order."""
+        return [
+            keras.ops.convert_to_numpy(variable)
+            for variable in self.optimizer.variables
+            if variable.name.endswith("_average")
+        ]
+
+    def save(self) -> None:
+        variables = [*self.trainer.variables, *self.optimizer.variables]
+        partial = self.file.with_suffix(".partial.npz")
+        np.savez(
+            partial,
+            config=self.config.model_dump_json(),
+            validations=self.validations,
+            best_psnr_y=self.best_psnr_y,
+            since_best=self.since_best,
+            seconds=self.seconds,
+            **{str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)},
+        )
+        os.replace(partial, self.file)
+
+    def restore(self) -> None:
+        with np.load(self.file) as saved:
+            theirs = TrainingConfig.model_validate_json(str(saved["config"]))
+            if theirs != self.config:
+                ours = self.config.model_dump()
+                changed = [key for key, value in theirs.model_dump().items() if ours[key] != value]
+                raise TrainingFailed(
+                    f"{self.file} is of another config: {', '.join(changed)} changed"
+                )
+            for i, variable in enumerate([*self.trainer.variables, *self.optimizer.variables]):
+                variable.assign(saved[str(i)])
+            self.validations = int(saved["validations"])
+            self.best_psnr_y = float(saved["best_psnr_y"])
+            self.since_best = int(saved["since_best"])
+            self.seconds = float(saved["seconds"])
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Shows progress, validates, keeps the best weights, writes the checkpoint."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        run: Path,
+        network: keras.Model,
+        state: _State,
+        held_out: list[Pair],
+        halo: int,
+        bicubic: Scores,
+        console: Console,
+        description: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.run = run
+        self.state = state
+        self.held_out = held_out
+        self.halo = halo
+        self.bicubic = bicubic
+        self.console = console
+        self.description = description
+        self.averaged = networks.build(config.network, skip=config.skip, precision="float32")
+        self.averaged.set_weights(network.get_weights())
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.task = self.progress.add_task(
+            "training",
+            total=config.steps,
+            completed=state.validations * config.steps_per_validation,
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.started = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        loss = (logs or {})["loss"]
+        step = self.state.validations * self.config.steps_per_validation + batch + 1
+        if not np.isfinite(loss):
+            raise TrainingFailed(f"the loss is {loss} at step {step}")
+        self.progress.update(self.task, completed=step, description=f"loss {loss:.5f}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        state = self.state
+        state.validations = epoch + 1
+        state.seconds += time.monotonic() - self.started
+        self.averaged.set_weights(state.average())
+        scores = _mean_network(self.averaged, self.held_out, self.halo, self.config.scale)
+        gain = scores.psnr_y - self.bicubic.psnr_y
+        step = state.validations * self.config.steps_per_validation
+        better = scores.psnr_y > state.best_psnr_y
+        self.progress.print(
+            f"step {step:>6}  loss {(logs or {})['loss']:.5f}  validation {scores.psnr_y:.3f} dB "
+            f"({gain:+.3f} over bicubic)  {'best' if better else ''}"
+        )
+        if better:
+            state.best_psnr_y, state.since_best = scores.psnr_y, 0
+            self.averaged.save_weights(self.run / "best.weights.h5")
+            record = self.description | {
+                "steps": step,
+                "seconds": round(state.seconds),
+                "validation": scores.as_dict(),
+                "validation_bicubic": self.bicubic.as_dict(),
+            }
+            (self.run / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+        else:
+            state.since_best += 1
+            self.model.stop_training = state.since_best >= self.config.patience
+        self._append_history(step, (logs or {})["loss"], scores)
+        state.save()
+
+    def _append_history(self, step: int, loss: float, scores: Scores) -> None:
+        row = {"step": step, "loss": loss, **scores.as_dict()}
+        file = self.run / "history.csv"
+        fresh = not file.exists()
+        with file.open("a", newline="") as out:
+            writer = csv.DictWriter(out, row)
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def _describe(config: TrainingConfig, data: list[Path]) -> dict[str, Any]:
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "config": config.model_dump(mode="json"),
+        "data": [folder.resolve().name if folder.name in (".", "..") else folder.name for folder in data],
+        "backend": f"Keras {keras.__version__} on {keras.backend.backend()}",
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "commit": git.stdout.strip() or "unknown",
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _mean_bicubic(pairs: list[Pair], halo: int, scale: int) -> Scores:
+    return mean_scores(
+        [
+            score(
+                pair.hr, pair.plane[halo:-halo, halo:-halo], data_range=255, shave=scale
+            )
+            for pair in pairs
+        ]
+    )
+
+
+def _mean_network(network: keras.Model, pairs: list[Pair], halo: int, scale: int) -> Scores:
+    """Score whole pictures, one at a time: their sizes differ."""
+    scores = []
+    for pair in pairs:
+        plane = pair.plane[None] / np.float32(255)
+        sr = keras.ops.convert_to_numpy(network(plane))[0, halo:-halo, halo:-halo]
+        rounded = np.rint(sr * 255).clip(0, 255).astype(np.uint8)
+        scores.append(score(pair.hr, rounded, data_range=255, shave=scale))
+    return mean_scores(scores)
