@@ -1,0 +1,55 @@
+"""superres: a photograph goes in, a larger and sharper one comes out.
+
+>>> from pathlib import Path
+>>> from superres import decode, encode, load_model
+>>> picture = decode(Path("photo.jpg").read_bytes())        # doctest: +SKIP
+>>> larger = load_model("srcnn", scale=3).enhance(picture, 3)  # doctest: +SKIP
+>>> Path("photo-x3.png").write_bytes(encode(larger, "png"))    # doctest: +SKIP
+"""
+
+from pathlib import Path
+
+from superres.card import ModelCard
+from superres.codecs import Picture, decode, encode
+from superres.engine import PrecisionChoice, SavedModelEngine
+from superres.enhancer import Enhancer
+from superres.metrics import psnr, ssim
+from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, choose, read_cards
+
+__all__ = [
+    "Enhancer",
+    "ModelCard",
+    "Picture",
+    "decode",
+    "encode",
+    "load_model",
+    "psnr",
+    "ssim",
+]
+
+
+def load_model(
+    model: str = DEFAULT_MODEL,
+    *,
+    scale: float = 3,
+    models: Path = DEFAULT_MODELS,
+    precision: PrecisionChoice = "auto",
+    device: str = "auto",
+) -> Enhancer:
+    """Load the model that a family or a name, and a scale, ask for.
+
+    Args:
+        model: a family (``srcnn``) or a name (``srcnn-x3``).
+        scale: what it will be used at; chooses within a family.
+        models: the models folder.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        device: ``auto``, ``cpu`` or ``gpu:N``.
+
+    Raises:
+        ModelMissing: no such model.
+        ModelMismatch: it is not what its card says.
+        EngineError: no such device.
+    """
+    card = choose(read_cards(models), model, scale)
+    engine = SavedModelEngine(models / card.name, card, precision=precision, device=device)
+    return Enhancer(engine, card.geometry)

@@ -1,10 +1,10 @@
-"""Array aliases: what each array holds, in its type.
+"""Array aliases (what each array holds, in its type) and the one rounding.
 
 Pictures are height by width by channel (HWC), batches of tiles NHWC. Sizes are
 ``(height, width)`` everywhere; only the calls into Pillow turn them round.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt16
@@ -16,14 +16,37 @@ RgbU8: TypeAlias = UInt8[np.ndarray, "height width 3"]
 RgbU16: TypeAlias = UInt16[np.ndarray, "height width 3"]
 RgbF32: TypeAlias = Float32[np.ndarray, "height width 3"]
 """RGB in [0, 1]."""
-
 Rgb: TypeAlias = RgbU8 | RgbF32
-"""A picture as the engines take it: uint8, or float32 in [0, 1]."""
-
+"""A picture as the engines take it."""
 PlaneU8: TypeAlias = UInt8[np.ndarray, "height width"]
+PlaneU16: TypeAlias = UInt16[np.ndarray, "height width"]
 PlaneF32: TypeAlias = Float32[np.ndarray, "height width"]
+"""One channel in [0, 1]."""
 LumaF64: TypeAlias = Float64[np.ndarray, "height width"]
 """BT.601 luma in studio swing, 16 to 235, not rounded."""
 
-TileBatch: TypeAlias = UInt8[np.ndarray, "n height width 3"] | Float32[np.ndarray, "n height width 3"]
+TilesU8: TypeAlias = UInt8[np.ndarray, "n height width 3"]
+TilesF32: TypeAlias = Float32[np.ndarray, "n height width 3"]
+TileBatch: TypeAlias = TilesU8 | TilesF32
 """Tiles as an engine takes and returns them: uint8, or float32 in [0, 1]."""
+
+
+def to_float(samples: np.ndarray) -> np.ndarray:
+    """Integer samples as float32 in [0, 1]; float32 samples as they are."""
+    if samples.dtype == np.float32:
+        return samples
+    return samples / np.float32(np.iinfo(samples.dtype).max)
+
+
+def to_integer(samples: np.ndarray, dtype: Any) -> np.ndarray:
+    """Round samples in [0, 1] to an integer type: half to even, then clip.
+
+    The engines' graphs do the same. Samples of that type already come back as they are.
+
+    >>> to_integer(np.float32([-0.1, 0.5, 1.5]), np.uint8).tolist()
+    [0, 128, 255]
+    """
+    if samples.dtype == dtype:
+        return samples
+    peak = np.iinfo(dtype).max
+    return np.rint(to_float(samples) * np.float32(peak)).clip(0, peak).astype(dtype)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from superres.arrays import RgbU8, Size
-from superres.codecs import read_rgb
+from superres.arrays import RgbU8, Size, to_integer
+from superres.codecs import INPUT_SUFFIXES, decode
+from superres.errors import BadImage
 from superres.resample import degrade, scaled_size, upsample
-
-PICTURE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,23 @@ def picture_files(folders: list[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"no folder {folder}")
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in INPUT_SUFFIXES)
         if not files:
             raise FileNotFoundError(f"no pictures in {folder}")
         found += files
     return found
+
+
+def read_rgb(file: Path) -> RgbU8:
+    """Read a picture file's RGB, at 8 bits a sample.
+
+    Raises:
+        superres.errors.BadImage: not a picture; the message names the file.
+    """
+    try:
+        return to_integer(decode(file.read_bytes()).rgb, np.uint8)
+    except BadImage as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
 def crop_to_multiple(hr: RgbU8, scale: int) -> RgbU8:
@@ -67,11 +78,11 @@ def read_pairs(
 
     Raises:
         FileNotFoundError: as :func:`picture_files`.
-        superres.BadImage: a file is not a picture.
+        superres.errors.BadImage: a file is not a picture.
     """
     pairs = []
     for file in picture_files(folders):
-        picture = read_rgb(file.read_bytes())
+        picture = read_rgb(file)
         for shrink in shrinks:
             hr = degrade(picture, scaled_size(picture.shape[:2], shrink))
             if min(hr.shape[:2]) // scale * scale >= smallest:

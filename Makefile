@@ -1,0 +1,48 @@
+# The environment is .venv; every target makes it if need be. Set EXTRA=gpu for a CUDA one.
+PYTHON ?= python3
+EXTRA ?= cpu
+BIN := .venv/bin
+INSTALLED := .venv/installed-$(EXTRA)
+
+.PHONY: install serve test test-all check format bench lock clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements/$(EXTRA).lock requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed; this is %d.%d. Set PYTHON=" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/$(EXTRA).lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+serve: $(INSTALLED)
+	$(BIN)/superres serve
+
+test: $(INSTALLED)
+	$(BIN)/pytest -q
+
+test-all: $(INSTALLED)
+	$(BIN)/pytest -q -m ""
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Versions for Python 3.11 to 3.13 at once, with hashes and without an index address.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+
+lock: $(INSTALLED)
+	$(COMPILE) pyproject.toml --extra cpu -o requirements/cpu.lock
+	$(COMPILE) pyproject.toml --extra gpu -o requirements/gpu.lock
+	$(COMPILE) --group dev --constraints requirements/cpu.lock -o requirements/dev.lock
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,1 @@
+"""Front ends: the HTTP service and the ``superres`` command."""

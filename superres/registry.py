@@ -1,0 +1,56 @@
+"""A models folder -> the model that a family or a name, and a scale, ask for."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from superres.card import CARD, ModelCard, read_card
+from superres.errors import ModelMissing
+
+DEFAULT_MODELS = Path(__file__).resolve().parent.parent / "models"
+"""The models of this clone or image."""
+DEFAULT_MODEL = "srcnn"
+
+
+def read_cards(models: Path) -> tuple[ModelCard, ...]:
+    """Cards of all models in a folder, by name.
+
+    Raises:
+        ModelMissing: there are none.
+        ModelMismatch: one is not a card.
+    """
+    folders = sorted(file.parent for file in models.glob(f"*/{CARD}"))
+    if not folders:
+        raise ModelMissing(f"no models in {models}: a model is a folder with a {CARD}")
+    return tuple(read_card(folder) for folder in folders)
+
+
+def choose(cards: Iterable[ModelCard], model: str, scale: float) -> ModelCard:
+    """The model of that name, or of that family the one that suits the scale.
+
+    In the ``hr`` domain, which does any scale, that is the one trained nearest to it; of
+    two as near, the larger. In the ``lr`` domain it is the smallest upscale that reaches
+    the scale, else the largest there is.
+
+    Args:
+        cards: what there is to choose from.
+        model: a family (``srcnn``) or a name (``srcnn-x3``).
+        scale: what the caller asks for.
+
+    Raises:
+        ModelMissing: neither a name nor a family.
+    """
+    cards = tuple(cards)
+    for card in cards:
+        if card.name == model:
+            return card
+    family = [card for card in cards if card.family == model]
+    if not family:
+        known = ", ".join(sorted({card.family for card in cards} | {card.name for card in cards}))
+        raise ModelMissing(f"no model or family {model!r}: there are {known}")
+
+    def unsuited(card: ModelCard) -> tuple[bool, float]:
+        if card.geometry.domain == "hr":
+            return False, abs(card.scale - scale)
+        return card.scale < scale, abs(card.scale - scale)
+
+    return min(family, key=lambda card: (*unsuited(card), -card.scale))

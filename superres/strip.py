@@ -1,0 +1,55 @@
+"""A comparison as one picture: bicubic, the model and the truth side by side."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from superres.arrays import RgbU8
+from superres.proof import Comparison
+
+PANEL = 480
+"""Longest side of a panel, px; of a larger picture, the part that gained most is shown."""
+_CAPTION = 46
+_GAP = 4
+
+
+def draw_strip(comparison: Comparison, model: str) -> RgbU8:
+    """Draw the captioned strip, at one picture pixel to the pixel."""
+    part = _most_gained(comparison)
+    panels = [
+        (comparison.bicubic, "bicubic", comparison.bicubic_scores),
+        (comparison.sr, model, comparison.sr_scores),
+        (comparison.hr, "original", None),
+    ]
+    height, width = comparison.hr[part].shape[:2]
+    column = max(width, 170)
+    strip = Image.new("RGB", (3 * column + 2 * _GAP, height + _CAPTION), "white")
+    draw = ImageDraw.Draw(strip)
+    font = ImageFont.load_default(15)
+    for i, (picture, title, scores) in enumerate(panels):
+        left = i * (column + _GAP)
+        strip.paste(Image.fromarray(np.ascontiguousarray(picture[part])), (left, _CAPTION))
+        draw.text((left + 4, 3), title, "black", font)
+        figures = (
+            f"{scores.psnr_y:.2f} dB  SSIM {scores.ssim_y:.4f}"
+            if scores
+            else f"x{comparison.scale:g} truth"
+        )
+        draw.text((left + 4, 23), figures, "dimgrey", font)
+    return np.asarray(strip)
+
+
+def _most_gained(comparison: Comparison) -> tuple[slice, slice]:
+    """Where, on a coarse grid, the model took away most of bicubic's squared error."""
+    hr = comparison.hr.astype(np.float32)
+    gain = (
+        (comparison.bicubic.astype(np.float32) - hr) ** 2
+        - (comparison.sr.astype(np.float32) - hr) ** 2
+    ).sum(axis=2)
+    height, width = gain.shape
+    tops = range(0, max(1, height - PANEL + 1), PANEL // 4)
+    lefts = range(0, max(1, width - PANEL + 1), PANEL // 4)
+    top, left = max(
+        ((top, left) for top in tops for left in lefts),
+        key=lambda corner: gain[corner[0] : corner[0] + PANEL, corner[1] : corner[1] + PANEL].sum(),
+    )
+    return slice(top, top + PANEL), slice(left, left + PANEL)

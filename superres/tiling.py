@@ -1,0 +1,120 @@
+"""Cutting a plane into tiles for a network, and putting the answers together.
+
+Pure geometry. A plane is cut into *cores*, which cover it without overlap. A *tile* is
+a core with a halo of neighbouring pixels around it; where the plane ends, its edge
+pixels are repeated. All tiles of a plane have one shape, whose sides are multiples of
+32, so that few shapes ever reach the network. An answer's halo is cut off and its core
+kept: nothing is blended, and the seams are exact.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from superres.arrays import Rgb, Size, TileBatch
+
+MULTIPLE = 32
+"""Tile sides are multiples of this, px."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one plane is cut.
+
+    ``tops`` and ``lefts`` are where the cores' rows and columns begin; each core ends
+    where the next begins, the last at the plane's end.
+    """
+
+    plane: Size
+    tile: Size
+    halo: int
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles."""
+        return len(self.tops) * len(self.lefts)
+
+    def core_rows(self, row: int) -> tuple[int, int]:
+        """First row of the plane in this row of cores, and the first beyond it."""
+        return self.tops[row], (*self.tops, self.plane[0])[row + 1]
+
+    def tile_rows(self, row: int) -> np.ndarray:
+        """Rows of the plane that this row of tiles sees, top to bottom, edges repeated."""
+        return _seen(self.tops[row], self.tile[0], self.halo, self.plane[0])
+
+
+def plan(plane: Size, *, largest_tile: int, halo: int) -> Plan:
+    """Cut a plane into tiles of at most ``largest_tile`` a side, halo included.
+
+    Per axis, the tile side is the multiple of 32 for which the tiles together have the
+    fewest pixels; among equals, the largest, since fewer tiles waste less halo.
+
+    Args:
+        plane: (height, width) of the network's input plane, px.
+        largest_tile: longest tile side, px; a multiple of 32.
+        halo: pixels that the network sees beyond each side of what it answers.
+
+    Raises:
+        ValueError: the tile has no room for a core, or its side is not a multiple of 32.
+
+    >>> cut = plan((600, 100), largest_tile=512, halo=7)
+    >>> cut.tile, cut.tops, cut.lefts
+    ((320, 128), (0, 306), (0,))
+    """
+    if largest_tile % MULTIPLE or largest_tile <= 2 * halo:
+        raise ValueError(
+            f"the largest tile is a multiple of {MULTIPLE} px over {2 * halo} (twice the halo), "
+            f"not {largest_tile}"
+        )
+    (tile_height, tops), (tile_width, lefts) = (_cut(n, largest_tile, halo) for n in plane)
+    return Plan(plane, (tile_height, tile_width), halo, tops, lefts)
+
+
+def extract(strip: Rgb, cut: Plan) -> TileBatch:
+    """Cut one row of tiles out of the plane's rows ``cut.tile_rows(row)``.
+
+    Args:
+        strip: [tile height, plane width, 3].
+        cut: the plane's plan.
+
+    Returns:
+        [columns, tile height, tile width, 3], left to right.
+    """
+    width = cut.plane[1]
+    return np.stack(
+        [strip[:, _seen(left, cut.tile[1], cut.halo, width)] for left in cut.lefts]
+    )
+
+
+def stitch(answers: TileBatch, cut: Plan, row: int, out: Rgb) -> None:
+    """Write the cores of one row of answers to where they belong in ``out``.
+
+    Args:
+        answers: [columns, tile height * n, tile width * n, 3], n being the upscale.
+        cut: the plane's plan.
+        row: which row of tiles this is.
+        out: [plane height * n, plane width * n, 3], written in place.
+    """
+    upscale = answers.shape[1] // cut.tile[0]
+    halo = cut.halo * upscale
+    top, bottom = (edge * upscale for edge in cut.core_rows(row))
+    rights = (*cut.lefts[1:], cut.plane[1])
+    for answer, left, right in zip(answers, cut.lefts, rights, strict=True):
+        height, width = bottom - top, (right - left) * upscale
+        out[top:bottom, left * upscale : right * upscale] = answer[
+            halo : halo + height, halo : halo + width
+        ]
+
+
+def _cut(length: int, largest_tile: int, halo: int) -> tuple[int, tuple[int, ...]]:
+    """Tile side along one axis, and where the cores begin."""
+    sides = range(largest_tile, 2 * halo, -MULTIPLE)
+    side = min(sides, key=lambda side: side * -(-length // (side - 2 * halo)))
+    return side, tuple(range(0, length, side - 2 * halo))
+
+
+def _seen(start: int, side: int, halo: int, length: int) -> np.ndarray:
+    """Indices that a tile sees along one axis; beyond the plane, the edge repeats."""
+    return np.arange(start - halo, start - halo + side).clip(0, length - 1)

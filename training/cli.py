@@ -1,0 +1,147 @@
+"""The ``superres-train`` command: fit, evaluate, export."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from superres.card import DatasetScores, read_card
+from superres.errors import SuperresError
+from superres.metrics import Scores
+from superres.registry import DEFAULT_MODELS
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+Folders = Annotated[list[Path], typer.Option(help="Folder of HR pictures; repeat for more.")]
+Models = Annotated[Path, typer.Option(help="The models folder.")]
+
+
+@cli.command("fit")
+def fit_command(
+    config: Annotated[str, typer.Option(help="Name of a shipped config, or a TOML file.")],
+    data: Folders,
+    validation: Folders,
+    run: Annotated[Path | None, typer.Option(help="The run's folder: runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+) -> None:
+    """Train a network, validating beside bicubic; Ctrl-C keeps the last checkpoint."""
+    from training.config import load_config
+    from training.fit import fit
+
+    resolved = load_config(config)
+    folder = run or Path("runs") / resolved.name
+    console = Console()
+    try:
+        best = fit(
+            resolved, data=data, validation=validation, run=folder, resume=resume, console=console
+        )
+    except KeyboardInterrupt:
+        console.print(f"stopped; the last checkpoint is in {folder}: go on with --resume")
+        raise typer.Exit(130) from None
+    console.print(f"best validation {best.psnr_y:.3f} dB; weights in {folder}")
+
+
+@cli.command("evaluate")
+def evaluate_command(
+    model: Annotated[Path, typer.Option(help="A model's folder, such as models/srcnn-x3.")],
+    data: Folders,
+    scale: Annotated[int, typer.Option(min=2, max=4, help="Scale of the pairs.")] = 3,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, per picture.")] = False,
+    write_card: Annotated[bool, typer.Option(help="Keep the means in the model's card.")] = False,
+) -> None:
+    """Score a model beside bicubic on HR folders, or folders of NNN_hr and NNN_lr pairs."""
+    from superres import load_model
+    from training.evaluate import dataset_name, evaluate, summarise
+
+    enhancer = load_model(
+        model.name,
+        models=model.resolve().parent,
+        precision=precision,  # type: ignore[arg-type]  # the engine refuses any other
+    )
+    report: list[dict[str, Any]] = []
+    summaries = []
+    for folder in data:
+        pictures = evaluate(enhancer, folder, scale)
+        summary = summarise(dataset_name(folder), scale, pictures)
+        summaries.append(summary)
+        report.append(
+            {
+                "dataset": summary.dataset,
+                "scale": scale,
+                "mean": {"model": summary.model.as_dict(), "bicubic": summary.bicubic.as_dict()},
+                "pictures": [
+                    {
+                        "file": one.file,
+                        "model": one.model.as_dict(),
+                        "bicubic": one.bicubic.as_dict(),
+                    }
+                    for one in pictures
+                ],
+            }
+        )
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        Console().print(_table(model.name, scale, summaries))
+    if write_card:
+        _keep_scores(model, summaries)
+
+
+@cli.command("export")
+def export_command(
+    run: Annotated[Path, typer.Option(help="A folder that fit wrote, such as runs/srcnn-x3.")],
+    models: Models = DEFAULT_MODELS,
+) -> None:
+    """Export a run's best weights as a SavedModel with its card."""
+    from training.export import export
+
+    card = export(run, models)
+    Console().print(f"{models / card.name}: {card.parameters:,} parameters, {card.short_hash}")
+
+
+def _table(model: str, scale: int, summaries: list[DatasetScores]) -> Table:
+    table = Table(title=f"{model} at x{scale}: PSNR in dB / SSIM, mean over pictures")
+    for column in ("set", "pictures", "channel", "bicubic", model, "gain, dB", "wins"):
+        table.add_column(column, justify="left" if column in ("set", "channel") else "right")
+    for summary in summaries:
+        for channel in ("y", "rgb"):
+            bicubic, ours = (_figures(s, channel) for s in (summary.bicubic, summary.model))
+            table.add_row(
+                summary.dataset if channel == "y" else "",
+                str(summary.pictures) if channel == "y" else "",
+                channel.upper(),
+                f"{bicubic[0]:.3f} / {bicubic[1]:.4f}",
+                f"{ours[0]:.3f} / {ours[1]:.4f}",
+                f"{ours[0] - bicubic[0]:+.3f}",
+                f"{summary.wins_psnr_y}/{summary.pictures}" if channel == "y" else "",
+            )
+    return table
+
+
+def _figures(scores: Scores, channel: str) -> tuple[float, float]:
+    return getattr(scores, f"psnr_{channel}"), getattr(scores, f"ssim_{channel}")
+
+
+def _keep_scores(model: Path, summaries: list[DatasetScores]) -> None:
+    from training.export import write_card
+
+    card = read_card(model)
+    fresh = {(summary.dataset, summary.scale) for summary in summaries}
+    kept = [old for old in card.scores if (old.dataset, old.scale) not in fresh]
+    write_card(model, card.model_copy(update={"scores": (*kept, *summaries)}))
+
+
+def main() -> None:
+    """Run the command; a foreseen error is one line and exit status 1."""
+    # Says which CPU features it was not built for, at every start.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        cli()
+    except (SuperresError, ValidationError, OSError, ValueError, RuntimeError) as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False)
+        raise SystemExit(1) from None
