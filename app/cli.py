@@ -1,12 +1,14 @@
 """The ``superres`` command: enhance, compare, models."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from superres import load_model
@@ -21,6 +23,7 @@ from superres.codecs import (
     default_output_format,
     encode,
 )
+from superres.engine import PrecisionChoice
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadRequest, SuperresError
 from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, read_cards
@@ -30,7 +33,8 @@ Scale = Annotated[float, typer.Option(help="1 to 4; fractions too.")]
 Model = Annotated[str, typer.Option(help="A family (srcnn) or a name (srcnn-x3).")]
 Models = Annotated[Path, typer.Option(envvar="SUPERRES_MODELS", help="The models folder.")]
 Precision = Annotated[
-    str, typer.Option(envvar="SUPERRES_PRECISION", help="auto, float32 or bfloat16.")
+    PrecisionChoice,
+    typer.Option(envvar="SUPERRES_PRECISION", help="Of the network; auto takes the faster."),
 ]
 Device = Annotated[str, typer.Option(envvar="SUPERRES_DEVICE", help="auto, cpu or gpu:N.")]
 
@@ -44,8 +48,8 @@ def enhance_command(
     scale: Scale = 3,
     model: Model = DEFAULT_MODEL,
     output_format: Annotated[
-        str | None,
-        typer.Option("--format", help="png, jpeg, webp or tiff; else as OUTPUT or INPUT has it."),
+        OutputFormat | None,
+        typer.Option("--format", help="Default: as OUTPUT ends, else as the input is, else png."),
     ] = None,
     quality: Annotated[int, typer.Option(help="1 to 100, for JPEG and WebP.")] = DEFAULT_QUALITY,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
@@ -74,9 +78,7 @@ def enhance_command(
                     scale,
                     output_format,
                     quality,
-                    lambda done, tiles, task=task: progress.update(  # type: ignore[misc]
-                        task, completed=done, total=tiles
-                    ),
+                    partial(_show, progress, task),
                 )
                 progress.console.print(f"{file} -> {target}", highlight=False, markup=False)
             except (SuperresError, OSError) as error:
@@ -160,17 +162,11 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _load(model: str, scale: float, models: Path, precision: str, device: str) -> Enhancer:
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise BadRequest(f"precision is auto, float32 or bfloat16, not {precision!r}")
+def _load(
+    model: str, scale: float, models: Path, precision: PrecisionChoice, device: str
+) -> Enhancer:
     with Console(stderr=True).status("loading the model"):
-        return load_model(
-            model,
-            scale=scale,
-            models=models,
-            precision=precision,  # type: ignore[arg-type]
-            device=device,
-        )
+        return load_model(model, scale=scale, models=models, precision=precision, device=device)
 
 
 def _files(inputs: list[Path]) -> list[Path]:
@@ -220,17 +216,15 @@ def _enhance_file(
     file: Path,
     targets: _Targets,
     scale: float,
-    output_format: str | None,
+    output_format: OutputFormat | None,
     quality: int,
-    progress: Any,
+    progress: Callable[[int, int], None],
 ) -> Path:
     picture = decode(file.read_bytes())
-    chosen = default_output_format(picture) if output_format is None else output_format
-    if chosen not in SUFFIXES:
-        raise BadRequest(f"format is {', '.join(SUFFIXES)}, not {chosen!r}")
-    target = targets.of(file, chosen)  # type: ignore[arg-type]
+    chosen = output_format or default_output_format(picture)
+    target = targets.of(file, chosen)
     enhanced = enhancer.enhance(picture, scale, progress=progress)
-    _write_whole(target, encode(enhanced, chosen, quality))  # type: ignore[arg-type]
+    _write_whole(target, encode(enhanced, chosen, quality))
     return target
 
 
@@ -252,6 +246,10 @@ def _format_of(output: Path) -> OutputFormat:
     if suffix not in formats:
         raise BadRequest(f"a result ends in {', '.join(sorted(formats))}, not in {suffix!r}")
     return formats[suffix]
+
+
+def _show(progress: Progress, task: TaskID, done: int, tiles: int) -> None:
+    progress.update(task, completed=done, total=tiles)
 
 
 def _progress(console: Console) -> Progress:

@@ -1,6 +1,7 @@
 """Array aliases (what each array holds, in its type) and the one rounding.
 
-Pictures are height by width by channel (HWC), batches of tiles NHWC. Sizes are
+Pictures are height by width by channel (HWC), batches of tiles NHWC. Axes are named for
+the reader; the underscore keeps jaxtyping from binding the name over a call. Sizes are
 ``(height, width)`` everywhere; only the calls into Pillow turn them round.
 """
 
@@ -12,21 +13,25 @@ from jaxtyping import Float32, Float64, UInt8, UInt16
 Size: TypeAlias = tuple[int, int]
 """``(height, width)`` in pixels."""
 
-RgbU8: TypeAlias = UInt8[np.ndarray, "height width 3"]
-RgbU16: TypeAlias = UInt16[np.ndarray, "height width 3"]
-RgbF32: TypeAlias = Float32[np.ndarray, "height width 3"]
+RgbU8: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
+RgbU16: TypeAlias = UInt16[np.ndarray, "_height _width 3"]
+RgbF32: TypeAlias = Float32[np.ndarray, "_height _width 3"]
 """RGB in [0, 1]."""
 Rgb: TypeAlias = RgbU8 | RgbF32
-"""A picture as the engines take it."""
-PlaneU8: TypeAlias = UInt8[np.ndarray, "height width"]
-PlaneU16: TypeAlias = UInt16[np.ndarray, "height width"]
-PlaneF32: TypeAlias = Float32[np.ndarray, "height width"]
+"""RGB as the engines take it."""
+AnyRgb: TypeAlias = RgbU8 | RgbU16 | RgbF32
+PlaneU8: TypeAlias = UInt8[np.ndarray, "_height _width"]
+PlaneU16: TypeAlias = UInt16[np.ndarray, "_height _width"]
+PlaneF32: TypeAlias = Float32[np.ndarray, "_height _width"]
 """One channel in [0, 1]."""
-LumaF64: TypeAlias = Float64[np.ndarray, "height width"]
+Raster: TypeAlias = RgbU8 | RgbF32 | PlaneU8 | PlaneF32
+"""RGB or one channel."""
+LumaF64: TypeAlias = Float64[np.ndarray, "_height _width"]
 """BT.601 luma in studio swing, 16 to 235, not rounded."""
 
-TilesU8: TypeAlias = UInt8[np.ndarray, "n height width 3"]
-TilesF32: TypeAlias = Float32[np.ndarray, "n height width 3"]
+TilesU8: TypeAlias = UInt8[np.ndarray, "_n _height _width 3"]
+TilesF32: TypeAlias = Float32[np.ndarray, "_n _height _width 3"]
+TilesU16: TypeAlias = UInt16[np.ndarray, "_n _height _width 3"]
 TileBatch: TypeAlias = TilesU8 | TilesF32
 """Tiles as an engine takes and returns them: uint8, or float32 in [0, 1]."""
 

@@ -129,15 +129,13 @@ def encode(picture: Picture, output_format: OutputFormat, quality: int = DEFAULT
         "tiff": {"compression": "tiff_adobe_deflate"},
     }
     out = io.BytesIO()
-    image.save(
-        out, output_format, icc_profile=picture.icc_profile or b"", **options[output_format]
-    )
+    image.save(out, output_format, icc_profile=picture.icc_profile or b"", **options[output_format])
     return out.getvalue()
 
 
 def default_output_format(picture: Picture) -> OutputFormat:
     """Return the picture's own format where it is written here, else PNG."""
-    return picture.source_format if picture.source_format in OUTPUT_FORMATS else "png"  # type: ignore[return-value]
+    return picture.source_format if picture.source_format in OUTPUT_FORMATS else "png"
 
 
 def _refuse_what_cannot_be_read(image: Image.Image, max_pixels: int) -> None:
@@ -210,9 +208,8 @@ def _read_16_bit(image: Image.Image, data: bytes) -> np.ndarray | None:
                 tifffile.PHOTOMETRIC.MINISBLACK,
                 tifffile.PHOTOMETRIC.RGB,
             ):
-                raise UnsupportedFormat(
-                    f"16-bit TIFF is read in grey and RGB, not {page.photometric.name}"
-                )
+                kind = tifffile.PHOTOMETRIC(page.photometric).name
+                raise UnsupportedFormat(f"16-bit TIFF is read in grey and RGB, not {kind}")
     else:
         return None
     if samples.dtype != np.uint16 or samples.shape[2] > 4:
@@ -264,14 +261,16 @@ def _to_pillow(picture: Picture, *, keep_alpha: bool) -> Image.Image:
 
 
 def _encode_16_bit(picture: Picture, output_format: OutputFormat) -> bytes:
-    colours = picture.rgb[..., :1] if picture.grey else picture.rgb
     alpha = [] if picture.alpha is None else [picture.alpha[..., None]]
+    # Few programs read a TIFF of grey with alpha at 16 bits; Pillow does not.
+    grey = picture.grey and not (output_format == "tiff" and alpha)
+    colours = picture.rgb[..., :1] if grey else picture.rgb
     samples = np.squeeze(np.concatenate([colours, *alpha], axis=2))
     samples = samples.reshape(*picture.size, *samples.shape[2:])
     if output_format == "png":
         import imagecodecs
 
-        encoded: bytes = imagecodecs.png_encode(samples, level=3)
+        encoded = bytes(imagecodecs.png_encode(samples, level=3))
         return _with_png_profile(encoded, picture.icc_profile)
     import tifffile
 
@@ -279,7 +278,7 @@ def _encode_16_bit(picture: Picture, output_format: OutputFormat) -> bytes:
     tifffile.imwrite(
         out,
         samples,
-        photometric="minisblack" if picture.grey else "rgb",
+        photometric="minisblack" if grey else "rgb",
         planarconfig="contig" if samples.ndim == 3 else None,
         extrasamples=["unassalpha"] if alpha else None,
         compression="adobe_deflate",

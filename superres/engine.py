@@ -1,9 +1,10 @@
 """Engines: tiles in, tiles out. This is the one place that knows TensorFlow."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -25,6 +26,7 @@ LOOSE_MEAN_TOLERANCE = 0.1
 """The same, largest and mean, in bfloat16 or on a GPU."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """A network on a device."""
 
@@ -224,10 +226,9 @@ def _find_device(tf: Any, device: str) -> str:
     """TensorFlow's name of the device; a GPU is told not to take all of its memory."""
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        try:
+        # Refused once an earlier engine has started the device, with growth on.
+        with contextlib.suppress(RuntimeError):
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:
-            pass  # an earlier engine has started the device, with growth on
     if device == "cpu" or (device == "auto" and not gpus):
         return "/CPU:0"
     number = 0 if device == "auto" else _gpu_number(device)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from superres import tiling
-from superres.arrays import Rgb, Size, to_float, to_integer
+from superres.arrays import AnyRgb, Raster, Rgb, Size, to_float, to_integer
 from superres.card import Geometry
 from superres.codecs import MAX_OUTPUT_PIXELS, Picture
 from superres.engine import Engine
@@ -74,10 +74,8 @@ class Enhancer:
             picture, rgb=self.enhance_rgb(picture.rgb, size, progress=progress), alpha=alpha
         )
 
-    def enhance_rgb(
-        self, lr: np.ndarray, size: Size, *, progress: Progress | None = None
-    ) -> np.ndarray:
-        """Enlarge [h, w, 3] of uint8, uint16 or float32 in [0, 1] to ``size``, in its type.
+    def enhance_rgb(self, lr: AnyRgb, size: Size, *, progress: Progress | None = None) -> AnyRgb:
+        """Enlarge RGB of uint8, uint16 or float32 in [0, 1] to ``size``, in its type.
 
         In the ``lr`` domain the network's own upscale is made and then shrunk to size; a
         size beyond it is reached by bicubic.
@@ -105,7 +103,7 @@ class Enhancer:
 class _Rows:
     """A window that moves down a plane which is made in bands."""
 
-    def __init__(self, bands: Iterator[Rgb]) -> None:
+    def __init__(self, bands: Iterator[Raster]) -> None:
         self._bands = bands
         self._window = next(bands)
         self._first = 0

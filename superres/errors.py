@@ -6,8 +6,11 @@
     +-- BadImage              the bytes are not a picture that can be read
     |   +-- UnsupportedFormat   a format that is not read or written here
     |   +-- AnimatedImage       more than one frame
-    |   +-- ImageTooLarge       over a limit on bytes or pixels
+    |   +-- ImageTooLarge       over a limit on pixels
     +-- BadRequest            an argument outside what is allowed
+    |   +-- MalformedRequest    a request that cannot be parsed
+    |   +-- BodyTooLarge        over the limit on bytes
+    |   +-- NotAcceptable       no answer in a form that the caller accepts
     +-- ModelError
     |   +-- ModelMissing        no such model or family in the models folder
     |   +-- ModelMismatch       a model that is not what its card says
@@ -39,11 +42,23 @@ class AnimatedImage(BadImage):
 
 
 class ImageTooLarge(BadImage):
-    """Over a limit on bytes, input pixels or output pixels."""
+    """Over a limit on input pixels or output pixels."""
 
 
 class BadRequest(SuperresError):
     """An argument outside what is allowed."""
+
+
+class MalformedRequest(BadRequest):
+    """A request that cannot be parsed."""
+
+
+class BodyTooLarge(BadRequest):
+    """Over the limit on bytes."""
+
+
+class NotAcceptable(BadRequest):
+    """No answer in a form that the caller accepts."""
 
 
 class ModelError(SuperresError):
@@ -63,7 +78,14 @@ class EngineError(SuperresError):
 
 
 class Unavailable(SuperresError):
-    """The request is right, but cannot be served now."""
+    """The request is right, but cannot be served now.
+
+    ``retry_after`` is when to try again, in whole seconds from now.
+    """
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class NotReady(Unavailable):

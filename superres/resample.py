@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from superres.arrays import Rgb, Size
+from superres.arrays import Raster, Size
 
 BAND = 480
 """Output rows of one vertical pass. The grid is fixed so that a picture made band by
@@ -29,7 +29,7 @@ def scaled_size(size: Size, scale: float) -> Size:
     return height, width
 
 
-def degrade(hr: Rgb, size: Size) -> Rgb:
+def degrade(hr: Raster, size: Size) -> Raster:
     """Shrink a picture to ``size``, antialiased: the LR side of every pair.
 
     Args:
@@ -39,7 +39,7 @@ def degrade(hr: Rgb, size: Size) -> Rgb:
     return _resize(_resize(hr, (hr.shape[0], size[1])), size)
 
 
-def upsample(lr: Rgb, size: Size) -> Rgb:
+def upsample(lr: Raster, size: Size) -> Raster:
     """Enlarge a picture to ``size``: the ``bicubic`` plane.
 
     Args:
@@ -49,7 +49,7 @@ def upsample(lr: Rgb, size: Size) -> Rgb:
     return np.concatenate(list(upsample_bands(lr, size)))
 
 
-def upsample_bands(lr: Rgb, size: Size) -> Iterator[Rgb]:
+def upsample_bands(lr: Raster, size: Size) -> Iterator[Raster]:
     """Yield the rows of :func:`upsample` in bands of :data:`BAND`, top to bottom.
 
     The horizontal pass is made at once, on ``lr``'s rows; the vertical one a band at
@@ -66,8 +66,8 @@ def upsample_bands(lr: Rgb, size: Size) -> Iterator[Rgb]:
 
 
 def _resize(
-    picture: Rgb, size: Size, box: tuple[float, float, float, float] | None = None
-) -> Rgb:
+    picture: Raster, size: Size, box: tuple[float, float, float, float] | None = None
+) -> Raster:
     """One Pillow call, or one a channel: Pillow has no float RGB."""
     if box is None and picture.shape[:2] == size:
         return picture

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from superres.arrays import Rgb, Size, TileBatch
+from superres.arrays import AnyRgb, Rgb, Size, TileBatch, TilesU16
 
 MULTIPLE = 32
 """Tile sides are multiples of this, px."""
@@ -83,12 +83,10 @@ def extract(strip: Rgb, cut: Plan) -> TileBatch:
         [columns, tile height, tile width, 3], left to right.
     """
     width = cut.plane[1]
-    return np.stack(
-        [strip[:, _seen(left, cut.tile[1], cut.halo, width)] for left in cut.lefts]
-    )
+    return np.stack([strip[:, _seen(left, cut.tile[1], cut.halo, width)] for left in cut.lefts])
 
 
-def stitch(answers: TileBatch, cut: Plan, row: int, out: Rgb) -> None:
+def stitch(answers: TileBatch | TilesU16, cut: Plan, row: int, out: AnyRgb) -> None:
     """Write the cores of one row of answers to where they belong in ``out``.
 
     Args:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from superres.card import DatasetScores, read_card
+from superres.engine import PrecisionChoice
 from superres.errors import SuperresError
 from superres.metrics import Scores
 from superres.registry import DEFAULT_MODELS
@@ -50,7 +51,9 @@ def evaluate_command(
     model: Annotated[Path, typer.Option(help="A model's folder, such as models/srcnn-x3.")],
     data: Folders,
     scale: Annotated[int, typer.Option(min=2, max=4, help="Scale of the pairs.")] = 3,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: Annotated[
+        PrecisionChoice, typer.Option(help="Of the network; auto takes the faster.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, per picture.")] = False,
     write_card: Annotated[bool, typer.Option(help="Keep the means in the model's card.")] = False,
 ) -> None:
@@ -58,11 +61,7 @@ def evaluate_command(
     from superres import load_model
     from training.evaluate import dataset_name, evaluate, summarise
 
-    enhancer = load_model(
-        model.name,
-        models=model.resolve().parent,
-        precision=precision,  # type: ignore[arg-type]  # the engine refuses any other
-    )
+    enhancer = load_model(model.name, models=model.resolve().parent, precision=precision)
     report: list[dict[str, Any]] = []
     summaries = []
     for folder in data:

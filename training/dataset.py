@@ -114,7 +114,7 @@ def batches(
             seen = patch_size + 2 * halo
             plane = pair.plane[top : top + seen, left : left + seen]
             hr = pair.hr[top : top + patch_size, left : left + patch_size]
-            turns, mirrored = random.integers(4), random.integers(2)
+            turns, mirrored = int(random.integers(4)), bool(random.integers(2))
             if mirrored:
                 plane, hr = plane[:, ::-1], hr[:, ::-1]
             planes.append(np.rot90(plane, turns))

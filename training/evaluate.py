@@ -78,4 +78,3 @@ def dataset_name(folder: Path) -> str:
     if folder.name in ("train", "val", "test"):
         return f"{folder.parent.name}-{folder.name}"
     return folder.name
-

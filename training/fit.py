@@ -307,7 +307,7 @@ class _Keeper(keras.callbacks.Callback):
 
 def _describe(config: TrainingConfig, data: list[Path]) -> dict[str, Any]:
     git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 - from the PATH
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
@@ -315,7 +315,9 @@ def _describe(config: TrainingConfig, data: list[Path]) -> dict[str, Any]:
     )
     return {
         "config": config.model_dump(mode="json"),
-        "data": [folder.resolve().name if folder.name in (".", "..") else folder.name for folder in data],
+        "data": [
+            folder.resolve().name if folder.name in (".", "..") else folder.name for folder in data
+        ],
         "backend": f"Keras {keras.__version__} on {keras.backend.backend()}",
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "commit": git.stdout.strip() or "unknown",
@@ -334,9 +336,7 @@ def _processor() -> str:
 def _mean_bicubic(pairs: list[Pair], halo: int, scale: int) -> Scores:
     return mean_scores(
         [
-            score(
-                pair.hr, pair.plane[halo:-halo, halo:-halo], data_range=255, shave=scale
-            )
+            score(pair.hr, pair.plane[halo:-halo, halo:-halo], data_range=255, shave=scale)
             for pair in pairs
         ]
     )

@@ -24,7 +24,9 @@ def srcnn_935(*, skip: bool, precision: str = "float32") -> keras.Model:
     """
     policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     bicubic = keras.Input((None, None, 3), name="bicubic")
-    x = layers.Conv2D(64, 9, padding="same", activation="relu", dtype=policy, name="patches")(bicubic)
+    x = layers.Conv2D(64, 9, padding="same", activation="relu", dtype=policy, name="patches")(
+        bicubic
+    )
     x = layers.Conv2D(32, 3, padding="same", activation="relu", dtype=policy, name="mapping")(x)
     x = layers.Conv2D(
         3, 5, padding="same", dtype=policy if skip else "float32", name="reconstruction"

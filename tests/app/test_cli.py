@@ -1,0 +1,120 @@
+"""The ``superres`` command, as a user types it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from superres.arrays import RgbU8
+
+SUPERRES = Path(sys.executable).with_name("superres")
+
+
+def superres(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SUPERRES, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200", "SUPERRES_DEVICE": "cpu"},
+    )
+
+
+@pytest.fixture
+def photo(tmp_path: Path, chelsea: RgbU8) -> Path:
+    file = tmp_path / "cat.jpg"
+    Image.fromarray(chelsea[:100, :150]).save(file, quality=95)
+    return file
+
+
+def test_a_photograph_comes_back_three_times_as_large(photo: Path, tmp_path: Path):
+    run = superres("enhance", photo, "-o", tmp_path / "cat.png")
+    assert run.returncode == 0, run.stderr
+    with Image.open(tmp_path / "cat.png") as image:
+        assert (image.format, image.size) == ("PNG", (450, 300))
+
+
+def test_a_bad_file_does_not_stop_the_rest_and_is_listed_at_the_end(photo: Path, tmp_path: Path):
+    (tmp_path / "notes.png").write_text("hello")
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG")
+    out = tmp_path / "out"
+    run = superres("enhance", tmp_path, "-o", out, "--scale", "1.5", "--format", "webp")
+    assert run.returncode == 1
+    assert [file.name for file in out.iterdir()] == ["cat.webp"]
+    with Image.open(out / "cat.webp") as image:
+        assert image.size == (225, 150)
+    assert "2 of 3 failed" in run.stderr
+    assert "notes.png: not a picture in a format that is read here" in run.stderr
+    assert "huge.png: the picture's header is damaged" in run.stderr
+
+
+def test_nothing_is_overwritten_without_leave_and_an_input_never(photo: Path, tmp_path: Path):
+    before = photo.read_bytes()
+    over_itself = superres("enhance", photo, "-o", tmp_path, "--force")
+    assert over_itself.returncode == 1
+    assert "an input is never overwritten" in over_itself.stderr
+    assert photo.read_bytes() == before
+    target = tmp_path / "out.png"
+    target.write_bytes(b"precious")
+    assert "use --force" in superres("enhance", photo, "-o", target).stderr
+    assert target.read_bytes() == b"precious"
+    assert superres("enhance", photo, "-o", target, "--force").returncode == 0
+
+
+def test_two_pictures_of_one_name_do_not_overwrite_each_other(photo: Path, tmp_path: Path):
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / photo.name
+    twin.write_bytes(photo.read_bytes())
+    run = superres("enhance", photo, twin, "-o", tmp_path / "out")
+    assert run.returncode == 1
+    assert "is already the result of" in run.stderr
+
+
+def test_compare_tabulates_both_methods_and_draws_the_strip(tmp_path: Path, coffee: RgbU8):
+    picture = tmp_path / "coffee.png"
+    Image.fromarray(coffee).save(picture)
+    run = superres("compare", picture, "-o", tmp_path / "strip.png")
+    assert run.returncode == 0, run.stderr
+    rows = [line for line in run.stdout.splitlines() if "bicubic" in line or "srcnn" in line]
+    psnr = [float(row.split("│")[2]) for row in rows[:2]]
+    assert psnr[1] > psnr[0] > 20
+    gain = float(run.stdout.split("gain over bicubic: ")[1].split(" dB")[0])
+    assert gain == pytest.approx(psnr[1] - psnr[0], abs=0.011)
+    with Image.open(tmp_path / "strip.png") as strip:
+        assert strip.width > 3 * 400
+
+
+def test_models_lists_the_shipped_model():
+    run = superres("models")
+    assert run.returncode == 0
+    assert "srcnn-x3" in run.stdout
+    assert "36,483" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--scale", "5"], "scale is 1 to 4, not 5"),
+        (["--model", "magic"], "no model or family 'magic': there are srcnn"),
+        (["--precision", "float8"], "'float8' is not one of 'auto', 'float32', 'bfloat16'"),
+        (["--device", "gpu:7"], "device 'gpu:7' was asked for; TensorFlow sees"),
+        (["--models", "/nowhere"], "no models in /nowhere"),
+        (["--format", "gif"], "'gif' is not one of 'png', 'jpeg', 'webp', 'tiff'"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(photo: Path, tmp_path: Path, arguments, says):
+    run = superres("enhance", photo, "-o", tmp_path / "out", *arguments)
+    assert run.returncode in (1, 2)
+    assert says in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_file_is_listed(tmp_path: Path, photo: Path):
+    run = superres("enhance", tmp_path / "none.png", photo, "-o", tmp_path / "out")
+    assert run.returncode == 1
+    assert "1 of 2 failed" in run.stderr
+    assert np.asarray(Image.open(tmp_path / "out" / "cat.jpg")).shape == (300, 450, 3)

@@ -1,0 +1,265 @@
+"""Every kind of picture becomes a right one, or a clear error that names limit and value."""
+
+import io
+import struct
+import zlib
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from superres.arrays import RgbU8
+from superres.codecs import OUTPUT_FORMATS, Picture, decode, default_output_format, encode
+from superres.errors import (
+    AnimatedImage,
+    BadImage,
+    BadRequest,
+    ImageTooLarge,
+    UnsupportedFormat,
+)
+
+SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def saved(image: Image.Image, image_format: str, **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, image_format, **options)
+    return out.getvalue()
+
+
+@pytest.fixture
+def small(coffee: RgbU8) -> Image.Image:
+    """30 wide, 20 high: no side can be taken for the other."""
+    return Image.fromarray(coffee).resize((30, 20))
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "BMP", "WEBP"])
+def test_lossless_files_are_read_as_they_are(small, image_format):
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    picture = decode(saved(small, image_format, **options))
+    assert np.array_equal(picture.rgb, np.asarray(small))
+    assert (picture.size, picture.alpha, picture.grey) == ((20, 30), None, False)
+    assert picture.source_format == image_format.lower()
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "YCbCr"])
+def test_palette_cmyk_and_ycbcr_become_rgb(small, mode):
+    file_format = {"P": "PNG", "CMYK": "TIFF", "YCbCr": "TIFF"}[mode]
+    image = small.quantize(200) if mode == "P" else small.convert(mode)
+    picture = decode(saved(image, file_format))
+    assert np.abs(picture.rgb.astype(int) - np.asarray(image.convert("RGB"))).max() == 0
+    assert not picture.grey
+
+
+def test_cmyk_with_a_damaged_profile_is_read_without_it(small):
+    cmyk = small.convert("CMYK")
+    picture = decode(saved(cmyk, "JPEG", quality=100, icc_profile=b"not a profile"))
+    assert np.abs(picture.rgb.astype(int) - np.asarray(cmyk.convert("RGB"))).mean() < 4
+    assert picture.icc_profile is None
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
+def test_grey_stays_grey(small, mode):
+    grey = small.convert("L")
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    else:
+        image = grey.convert(mode)
+    picture = decode(saved(image, "PNG"))
+    assert picture.grey
+    assert np.array_equal(picture.rgb[..., 0], picture.rgb[..., 2])
+    again = Image.open(io.BytesIO(encode(picture, "png")))
+    assert again.mode == {"1": "L"}.get(mode, mode)
+    assert np.array_equal(
+        np.asarray(again), np.asarray(image.convert("L") if mode == "1" else image)
+    )
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
+def test_alpha_comes_through(small, image_format):
+    small.putalpha(Image.linear_gradient("L").resize(small.size))
+    options = {"lossless": True, "exact": True} if image_format == "WEBP" else {}
+    picture = decode(saved(small, image_format, **options))
+    assert np.array_equal(np.dstack([picture.rgb, picture.alpha]), np.asarray(small))
+    if image_format != "WEBP":
+        again = Image.open(io.BytesIO(encode(picture, image_format.lower())))
+        assert np.array_equal(np.asarray(again), np.asarray(small))
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "L"])
+def test_a_transparent_colour_becomes_alpha(mode):
+    image = Image.new("RGB", (4, 4), (9, 9, 9))
+    image.paste((200, 200, 200), (0, 0, 2, 4))
+    if mode == "P":
+        image = image.quantize(2)
+        clear = image.getpixel((0, 0))
+    else:
+        image = image.convert(mode)
+        clear = image.getpixel((0, 0))
+    picture = decode(saved(image, "PNG", transparency=clear))
+    assert picture.alpha is not None
+    assert picture.alpha[0].tolist() == [0, 0, 255, 255]
+
+
+def test_jpeg_is_flattened_on_white(small):
+    small.putalpha(0)
+    flat = Image.open(io.BytesIO(encode(decode(saved(small, "PNG")), "jpeg")))
+    assert np.asarray(flat).min() == 255
+
+
+@pytest.mark.parametrize(
+    ("image_format", "channels"),
+    [*(("png", n) for n in (1, 2, 3, 4)), ("tiff", 1), ("tiff", 3), ("tiff", 4)],
+)
+def test_sixteen_bits_are_kept_to_the_last(image_format, channels):
+    samples = np.random.default_rng(0).integers(0, 65536, (5, 7, channels), np.uint16)
+    samples = samples[..., 0] if channels == 1 else samples
+    if image_format == "png":
+        data = imagecodecs.png_encode(samples)
+    else:
+        out = io.BytesIO()
+        photometric = "rgb" if channels > 2 else "minisblack"
+        extra = ["unassalpha"] if channels in (2, 4) else None
+        planar = "contig" if channels > 1 else None
+        tifffile.imwrite(
+            out, samples, photometric=photometric, extrasamples=extra, planarconfig=planar
+        )
+        data = out.getvalue()
+    picture = decode(data)
+    assert picture.rgb.dtype == np.uint16
+    again = decode(encode(picture, image_format))
+    expected = np.atleast_3d(samples)
+    for read in (picture, again):
+        assert np.array_equal(read.rgb[..., 0], expected[..., 0])
+        assert np.array_equal(read.rgb[..., 2], expected[..., 0 if channels < 3 else 2])
+        if channels in (2, 4):
+            assert np.array_equal(read.alpha, expected[..., -1])
+        assert read.grey == (channels < 3)
+
+
+def test_sixteen_bit_grey_with_alpha_is_written_to_tiff_as_rgb_which_all_programs_read():
+    plane = np.random.default_rng(0).integers(0, 65536, (5, 7), np.uint16)
+    picture = Picture(np.dstack([plane] * 3), plane, grey=True)
+    again = decode(encode(picture, "tiff"))
+    assert np.array_equal(again.rgb, picture.rgb)
+    assert np.array_equal(again.alpha, plane)
+
+
+def test_sixteen_bits_are_rounded_not_cut_where_the_format_holds_eight():
+    picture = Picture(np.full((8, 8, 3), 200 * 257 + 200, np.uint16))
+    assert np.asarray(Image.open(io.BytesIO(encode(picture, "jpeg"))))[0, 0].tolist() == [201] * 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF", "WEBP", "PNG16", "TIFF16"])
+def test_all_eight_exif_orientations_come_out_upright(orientation, image_format):
+    """An L of black on white is drawn upright, then stored as a turned camera stores it."""
+    upright = np.full((32, 48, 3), 255, np.uint8)
+    upright[:, :8] = upright[-8:] = 0
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if image_format == "PNG16":
+        png = imagecodecs.png_encode(np.ascontiguousarray(stored).astype(np.uint16) * 257)
+        body = b"eXIf" + exif.tobytes()[6:]
+        chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        data = png[:33] + chunk + png[33:]
+    elif image_format == "TIFF16":
+        out = io.BytesIO()
+        tag = (274, 3, 1, orientation, True)
+        tifffile.imwrite(out, stored.astype(np.uint16) * 257, photometric="rgb", extratags=[tag])
+        data = out.getvalue()
+    else:
+        data = saved(Image.fromarray(np.ascontiguousarray(stored)), image_format, exif=exif)
+    picture = decode(data)
+    rgb = picture.rgb if picture.rgb.dtype == np.uint8 else (picture.rgb // 257).astype(np.uint8)
+    assert picture.size == (32, 48)
+    assert np.abs(rgb.astype(int) - upright).mean() < 3
+
+
+@pytest.mark.parametrize("output_format", OUTPUT_FORMATS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_colour_profile_is_kept(output_format, dtype):
+    picture = Picture(np.zeros((4, 4, 3), dtype), icc_profile=SRGB_PROFILE)
+    assert decode(encode(picture, output_format)).icc_profile == SRGB_PROFILE
+
+
+def test_the_format_asked_for_by_default_is_the_pictures_own_or_png(small):
+    assert default_output_format(decode(saved(small, "JPEG"))) == "jpeg"
+    assert default_output_format(decode(saved(small, "BMP"))) == "png"
+
+
+def test_a_one_pixel_picture_and_a_long_strip_are_pictures():
+    assert decode(saved(Image.new("RGB", (1, 1)), "PNG")).size == (1, 1)
+    assert decode(saved(Image.new("RGB", (5000, 1)), "PNG")).size == (1, 5000)
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
+def test_a_truncated_file_is_damaged_wherever_it_is_cut(coffee, image_format):
+    whole = saved(Image.fromarray(coffee), image_format)
+    for part in (0.001, 0.1, 0.5):
+        with pytest.raises(BadImage) as raised:
+            decode(whole[: max(8, int(len(whole) * part))])
+        assert not isinstance(raised.value, UnsupportedFormat)
+
+
+def test_an_empty_file_is_said_to_be_empty():
+    with pytest.raises(BadImage, match="empty: 0 bytes"):
+        decode(b"")
+
+
+def test_text_is_not_a_picture_whatever_its_name():
+    with pytest.raises(UnsupportedFormat, match=r"PNG, JPEG.*it begins with b'hello, w'"):
+        decode(b"hello, world")
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "GIF", "WEBP", "TIFF"])
+def test_animated_and_multi_page_files_are_refused_by_name(image_format):
+    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "green", "blue")]
+    data = saved(frames[0], image_format, save_all=True, append_images=frames[1:])
+    with pytest.raises(AnimatedImage, match=f"this {image_format} has 3: animated"):
+        decode(data)
+
+
+def test_a_decompression_bomb_is_refused_from_its_header():
+    """40,000 x 40,000 px of nothing, in 58 bytes of header and no pixels."""
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    body = b"IHDR" + header
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", len(header))
+        + body
+        + struct.pack(">I", zlib.crc32(body))
+        + struct.pack(">I", 0)
+        + b"IDAT"
+        + struct.pack(">I", zlib.crc32(b"IDAT"))
+    )
+    with pytest.raises(ImageTooLarge, match=r"at most 64,000,000 input pixels .* 1,600,000,000"):
+        decode(bomb)
+
+
+def test_float_samples_are_refused_by_depth():
+    with pytest.raises(UnsupportedFormat, match="at most 16 bits a sample"):
+        decode(saved(Image.new("F", (4, 4)), "TIFF"))
+
+
+def test_a_side_longer_than_the_format_holds_is_refused_by_number():
+    with pytest.raises(ImageTooLarge, match=r"webp holds at most 16383 px a side; .* has 16384"):
+        encode(Picture(np.zeros((1, 16_384, 3), np.uint8)), "webp")
+
+
+def test_a_quality_out_of_range_and_an_unknown_format_are_refused():
+    picture = Picture(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(BadRequest, match="quality is 1 to 100, not 101"):
+        encode(picture, "jpeg", quality=101)

@@ -1,0 +1,189 @@
+"""A model is what its card says, or it is not served."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from superres import load_model
+from superres.card import CARD, SAVED_MODEL, ModelCard, read_card
+from superres.engine import Engine, SavedModelEngine
+from superres.errors import EngineError, ModelMismatch, ModelMissing
+from superres.registry import DEFAULT_MODELS, choose, read_cards
+
+
+@pytest.fixture
+def copy(tmp_path: Path, srcnn_card: ModelCard) -> Path:
+    """A copy of the shipped model, to be tampered with."""
+    return shutil.copytree(DEFAULT_MODELS / srcnn_card.name, tmp_path / srcnn_card.name)
+
+
+def load(folder: Path) -> Engine:
+    return SavedModelEngine(folder, read_card(folder), device="cpu", precision="float32")
+
+
+def edit_card(folder: Path, **changes: object) -> None:
+    card = json.loads((folder / CARD).read_text())
+    for path, value in changes.items():
+        *parents, key = path.split("__")
+        at = card
+        for parent in parents:
+            at = at[parent]
+        at[key] = value
+    (folder / CARD).write_text(json.dumps(card))
+
+
+def test_the_savedmodel_serves_in_plain_tensorflow_without_this_project(srcnn_card: ModelCard):
+    script = """
+import sys, numpy, tensorflow
+signatures = tensorflow.saved_model.load(sys.argv[1]).signatures
+for name, dtype in (("u8_float32", "uint8"), ("u8_bfloat16", "uint8"), ("f32", "float32")):
+    tiles = tensorflow.zeros((2, 64, 32, 3), dtype)
+    answers = signatures[name](tiles=tiles)["answers"]
+    assert (answers.shape, answers.dtype.name) == ((2, 64, 32, 3), dtype), answers
+assert not any(name.startswith(("superres", "training", "app")) for name in sys.modules)
+"""
+    saved_model = DEFAULT_MODELS / srcnn_card.name / SAVED_MODEL
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(saved_model)],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_a_changed_byte_is_noticed_and_its_file_named(copy: Path):
+    file = copy / SAVED_MODEL / "saved_model.pb"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ModelMismatch, match=r"saved_model/saved_model.pb has SHA-256 \w+\.\.\."):
+        load(copy)
+
+
+def test_a_missing_and_an_unlisted_file_are_noticed(copy: Path):
+    (copy / SAVED_MODEL / "extra").touch()
+    with pytest.raises(ModelMismatch, match="saved_model/extra is not on the card"):
+        load(copy)
+    (copy / SAVED_MODEL / "extra").unlink()
+    (copy / SAVED_MODEL / "saved_model.pb").unlink()
+    with pytest.raises(ModelMismatch, match=r"saved_model\.pb is on the card but missing"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        ({"geometry__halo": 6}, "says a halo of 6 px, but answers depend on pixels farther away"),
+        ({"geometry__upscale": 2}, "the card says upscale 2; a plane of 90 px came back as 90"),
+        ({"example__answer": "AAAA"}, "the card's example: buffer size"),
+        ({"example__tile": "A" * 4096}, r"f32 differs from the card's example by up to \d+"),
+    ],
+)
+def test_a_card_that_lies_is_found_out(copy: Path, lie, reason):
+    edit_card(copy, **lie)
+    with pytest.raises(ModelMismatch, match=reason):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"name": "other"}, "is the card of 'other', not of 'srcnn-x3'"),
+        ({"colour": "red"}, "colour"),
+        ({"schema_version": 2}, "schema_version"),
+    ],
+)
+def test_a_card_that_is_none_of_ours_is_refused(copy: Path, change, reason):
+    edit_card(copy, **change)
+    with pytest.raises(ModelMismatch, match=reason):
+        read_card(copy)
+
+
+def test_bfloat16_and_float32_agree_on_a_photograph_to_two_levels(chelsea, srcnn_card: ModelCard):
+    tiles = chelsea[None, :288, :448]
+    folder = DEFAULT_MODELS / srcnn_card.name
+    answers = [
+        SavedModelEngine(folder, srcnn_card, precision=precision, device="cpu").predict(tiles)
+        for precision in ("float32", "bfloat16")
+    ]
+    difference = np.abs(answers[0].astype(int) - answers[1])
+    assert difference.max() <= 2
+    assert difference.mean() < 0.25
+
+
+def test_auto_chooses_one_of_the_two_precisions(srcnn_card: ModelCard):
+    engine = SavedModelEngine(DEFAULT_MODELS / srcnn_card.name, srcnn_card, device="cpu")
+    assert engine.precision in ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize("device", ["gpu:99", "tpu", "gpu:x"])
+def test_a_device_that_is_not_there_is_named(srcnn_card: ModelCard, device):
+    with pytest.raises(EngineError, match=device):
+        SavedModelEngine(DEFAULT_MODELS / srcnn_card.name, srcnn_card, device=device)
+
+
+def test_a_batch_that_runs_out_of_memory_is_halved(srcnn_card: ModelCard, monkeypatch):
+    """A GPU's memory runs out, by injection: at most one tile fits."""
+    engine = SavedModelEngine(
+        DEFAULT_MODELS / srcnn_card.name, srcnn_card, device="cpu", precision="float32"
+    )
+    tiles = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    expected = engine.predict(tiles)
+    real = engine._signatures["u8_float32"]
+    sizes: list[int] = []
+
+    def short_of_memory(tiles):
+        sizes.append(len(tiles))
+        if len(tiles) > engine_fits:
+            raise engine._tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+        return real(tiles=tiles)
+
+    monkeypatch.setattr(engine, "_signatures", {"u8_float32": short_of_memory})
+    engine_fits = 1
+    assert np.array_equal(engine.predict(tiles), expected)
+    assert sizes == [4, 2, 1, 1, 2, 1, 1]
+    engine_fits = 0
+    with pytest.raises(EngineError, match="out of memory for one 32x32 tile"):
+        engine.predict(tiles)
+
+
+def test_a_family_offers_the_model_trained_nearest_to_the_scale(srcnn_card: ModelCard):
+    cards = [
+        srcnn_card.model_copy(update={"name": f"srcnn-x{scale}", "scale": scale})
+        for scale in (2, 3, 4)
+    ]
+    chosen = {scale: choose(cards, "srcnn", scale).scale for scale in (1, 1.5, 2.4, 2.5, 3.4, 4)}
+    assert chosen == {1: 2, 1.5: 2, 2.4: 2, 2.5: 3, 3.4: 3, 4: 4}
+    assert choose(cards, "srcnn-x2", 4).scale == 2
+
+
+def test_networks_that_enlarge_serve_the_smallest_upscale_that_reaches(srcnn_card: ModelCard):
+    cards = [
+        srcnn_card.model_copy(
+            update={
+                "family": "edsr",
+                "name": f"edsr-x{scale}",
+                "scale": scale,
+                "geometry": srcnn_card.geometry.model_copy(
+                    update={"domain": "lr", "upscale": scale}
+                ),
+            }
+        )
+        for scale in (2, 3)
+    ]
+    chosen = {scale: choose(cards, "edsr", scale).scale for scale in (1, 2, 2.1, 3, 4)}
+    assert chosen == {1: 2, 2: 2, 2.1: 3, 3: 3, 4: 3}
+
+
+def test_an_unknown_model_and_an_empty_folder_are_missing(tmp_path: Path):
+    with pytest.raises(ModelMissing, match="no model or family 'esrgan': there are srcnn"):
+        load_model("esrgan")
+    with pytest.raises(ModelMissing, match="no models in"):
+        read_cards(tmp_path)

@@ -1,0 +1,114 @@
+"""Tiled equals whole, bands equal the whole, alpha and depth come through."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from superres import Enhancer
+from superres.arrays import RgbU8, to_float, to_integer
+from superres.card import Geometry
+from superres.codecs import Picture
+from superres.engine import BlurEngine, Engine
+from superres.enhancer import output_size
+from superres.errors import BadRequest, ImageTooLarge
+from superres.resample import scaled_size, upsample
+
+
+def at_once(engine: Engine, geometry: Geometry, lr: np.ndarray, size: tuple[int, int]):
+    """The plane extended by its edges, through the network in one call."""
+    plane = upsample(lr, size) if geometry.domain == "hr" else lr
+    halo = geometry.halo
+    padded = np.pad(plane, ((halo, halo), (halo, halo), (0, 0)), mode="edge")
+    cut = slice(halo * geometry.upscale, -halo * geometry.upscale or None)
+    return engine.predict(padded[None])[0, cut, cut]
+
+
+def noise(height: int, width: int) -> RgbU8:
+    return np.random.default_rng([height, width]).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 1600),
+    width=st.integers(1, 1600),
+    scale=st.sampled_from([1, 1.25, 2, 2.7, 3, 4]),
+    largest_tile=st.sampled_from([64, 96, 256, 512]),
+    halo=st.integers(1, 15),
+)
+def test_tiled_equals_whole(height, width, scale, largest_tile, halo):
+    geometry = Geometry(domain="hr", upscale=1, halo=halo, largest_tile=largest_tile)
+    enhancer = Enhancer(BlurEngine(geometry), geometry)
+    lr = noise(max(1, round(height / scale)), max(1, round(width / scale)))
+    size = scaled_size(lr.shape[:2], scale)
+    expected = at_once(enhancer.engine, geometry, lr, size)
+    assert np.array_equal(enhancer.enhance_rgb(lr, size), expected)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    height=st.integers(1, 500),
+    width=st.integers(1, 500),
+    upscale=st.integers(1, 4),
+    largest_tile=st.sampled_from([64, 128]),
+)
+def test_tiled_equals_whole_for_networks_that_enlarge(height, width, upscale, largest_tile):
+    geometry = Geometry(domain="lr", upscale=upscale, halo=10, largest_tile=largest_tile)
+    enhancer = Enhancer(BlurEngine(geometry), geometry)
+    lr = noise(height, width)
+    size = (height * upscale, width * upscale)
+    expected = at_once(enhancer.engine, geometry, lr, size)
+    assert np.array_equal(enhancer.enhance_rgb(lr, size), expected)
+
+
+@pytest.mark.parametrize("lr_size", [(1, 1), (40, 333), (333, 333), (170, 400)])
+def test_the_real_model_tiled_equals_whole_to_the_bit(srcnn: Enhancer, lr_size):
+    lr = noise(*lr_size)
+    size = scaled_size(lr_size, 3)
+    expected = at_once(srcnn.engine, srcnn.geometry, lr, size)
+    assert np.array_equal(srcnn.enhance_rgb(lr, size), expected)
+
+
+def test_a_network_that_enlarges_too_far_is_shrunk_to_size():
+    geometry = Geometry(domain="lr", upscale=3, halo=1, largest_tile=64)
+    enhanced = Enhancer(BlurEngine(geometry), geometry).enhance(Picture(noise(40, 30)), 2.5)
+    assert enhanced.size == (100, 75)
+
+
+def test_alpha_is_enlarged_by_bicubic_and_a_picture_keeps_its_character(srcnn: Enhancer):
+    alpha = noise(20, 30)[..., 0]
+    picture = Picture(noise(20, 30), alpha, grey=True, icc_profile=b"x", source_format="webp")
+    enhanced = srcnn.enhance(picture, 2)
+    assert np.array_equal(enhanced.alpha, upsample(alpha, (40, 60)))
+    assert (enhanced.grey, enhanced.icc_profile, enhanced.source_format) == (True, b"x", "webp")
+
+
+def test_sixteen_bits_come_back_as_sixteen_and_agree_with_eight(srcnn: Enhancer, chelsea: RgbU8):
+    eight = chelsea[:60, :60]
+    sixteen = to_integer(to_float(eight), np.uint16)
+    enhanced = srcnn.enhance(Picture(sixteen, sixteen[..., 0]), 3)
+    assert enhanced.rgb.dtype == enhanced.alpha.dtype == np.uint16
+    assert len(np.unique(enhanced.rgb)) > 256
+    difference = (
+        to_integer(enhanced.rgb, np.uint8).astype(int) - srcnn.enhance(Picture(eight), 3).rgb
+    )
+    assert np.abs(difference).max() <= 2
+
+
+def test_progress_counts_every_tile():
+    geometry = Geometry(domain="hr", upscale=1, halo=2, largest_tile=64)
+    seen: list[tuple[int, int]] = []
+    enhancer = Enhancer(BlurEngine(geometry), geometry)
+    enhancer.enhance(Picture(noise(100, 50)), 1, progress=lambda *tiles: seen.append(tiles))
+    assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("scale", [0.99, 4.01, float("nan"), -3])
+def test_a_scale_out_of_range_is_refused(scale):
+    with pytest.raises(BadRequest, match=rf"scale is 1 to 4, not {scale:g}"):
+        output_size((10, 10), scale)
+
+
+def test_too_many_output_pixels_are_refused_by_number():
+    with pytest.raises(ImageTooLarge, match=r"at most 1,000 output pixels .* 1,600 \(80x20\)"):
+        output_size((10, 40), 2, max_pixels=1000)

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from superres.tiling import MULTIPLE, extract, plan, stitch
+
+sides = st.integers(1, 5000)
+halos = st.integers(0, 40)
+largest = st.integers(4, 16).map(lambda n: n * MULTIPLE)
+
+
+@given(height=sides, width=sides, largest_tile=largest, halo=halos)
+def test_cores_cover_the_plane_once_and_tiles_keep_the_rules(height, width, largest_tile, halo):
+    cut = plan((height, width), largest_tile=largest_tile, halo=halo)
+    assert all(side % MULTIPLE == 0 and side <= largest_tile for side in cut.tile)
+    for starts, length, side in zip((cut.tops, cut.lefts), (height, width), cut.tile, strict=True):
+        cores = np.diff([*starts, length])
+        assert starts[0] == 0
+        assert cores.min() > 0
+        assert cores.max() <= side - 2 * halo
+
+
+@given(height=st.integers(1, 300), width=st.integers(1, 300), upscale=st.integers(1, 3))
+def test_extracting_and_stitching_gives_the_plane_back(height, width, upscale):
+    plane = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    cut = plan((height, width), largest_tile=96, halo=9)
+    out = np.empty((height * upscale, width * upscale, 3), np.uint8)
+    for row in range(len(cut.tops)):
+        tiles = extract(plane[cut.tile_rows(row)], cut)
+        assert tiles.shape == (len(cut.lefts), *cut.tile, 3)
+        stitch(tiles.repeat(upscale, 1).repeat(upscale, 2), cut, row, out)
+    assert np.array_equal(out, plane.repeat(upscale, 0).repeat(upscale, 1))
+
+
+def test_beyond_the_plane_the_edge_is_repeated():
+    plane = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    cut = plan((4, 4), largest_tile=32, halo=2)
+    tile = extract(plane[cut.tile_rows(0)], cut)[0]
+    assert np.array_equal(tile[:8, :8], np.pad(plane, ((2, 2), (2, 2), (0, 0)), mode="edge"))
+
+
+@pytest.mark.parametrize(("plane", "waste"), [((3000, 4000), 0.10), ((600, 600), 0.25)])
+def test_halo_and_padding_waste_little(plane, waste):
+    cut = plan(plane, largest_tile=512, halo=7)
+    seen = cut.tiles * cut.tile[0] * cut.tile[1]
+    assert seen / (plane[0] * plane[1]) - 1 <= waste
+
+
+@pytest.mark.parametrize("largest_tile", [100, 32])
+def test_a_tile_without_room_or_of_an_odd_side_is_refused(largest_tile):
+    with pytest.raises(ValueError, match=f"multiple of 32 px over 40 .*not {largest_tile}"):
+        plan((10, 10), largest_tile=largest_tile, halo=20)

@@ -1,0 +1,59 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from superres.arrays import RgbU8
+from superres.errors import BadImage
+from superres.resample import degrade, upsample
+from training.dataset import batches, make_pair, picture_files, read_pairs
+
+
+def test_a_pair_is_what_serving_would_see_and_what_it_should_say(chelsea: RgbU8):
+    pair = make_pair(chelsea, scale=3, halo=7)
+    hr = chelsea[:300, :450]
+    assert np.array_equal(pair.hr, hr)
+    bicubic = upsample(degrade(hr, (100, 150)), (300, 450))
+    assert np.array_equal(pair.plane, np.pad(bicubic, ((7, 7), (7, 7), (0, 0)), mode="edge"))
+
+
+def crops(pairs, **changes):
+    options = {"patch_size": 32, "batch_size": 4, "halo": 7, "seed": 1, "first_step": 0}
+    return batches(pairs, **(options | changes))
+
+
+def test_planes_and_truths_are_cropped_turned_and_flipped_together(chelsea: RgbU8):
+    """Where bicubic is the truth, the plane without its halo is the truth."""
+    pair = make_pair(chelsea, scale=3, halo=7)
+    same = type(pair)(plane=pair.plane, hr=pair.plane[7:-7, 7:-7])
+    for planes, hr in itertools.islice(crops([same]), 5):
+        assert planes.shape == (4, 46, 46, 3)
+        assert np.array_equal(planes[:, 7:-7, 7:-7], hr)
+        assert 0 <= hr.min() < hr.max() <= 1
+
+
+def test_a_steps_batch_depends_on_the_seed_and_the_step_alone(chelsea: RgbU8):
+    pairs = [make_pair(chelsea, scale=3, halo=7)]
+    whole = list(itertools.islice(crops(pairs), 5))
+    resumed = list(itertools.islice(crops(pairs, first_step=3), 2))
+    for one, other in zip(whole[3:], resumed, strict=True):
+        assert np.array_equal(one[0], other[0])
+    assert not np.array_equal(next(crops(pairs, seed=2))[0], whole[0][0])
+
+
+def test_pictures_are_learned_from_at_every_factor_unless_too_small(tmp_path, chelsea: RgbU8):
+    Image.fromarray(chelsea[:100, :100]).save(tmp_path / "a.png")
+    pairs = read_pairs([tmp_path], scale=3, halo=7, shrinks=(1.0, 0.8, 0.5), smallest=60)
+    assert [pair.hr.shape for pair in pairs] == [(99, 99, 3), (78, 78, 3)]
+
+
+def test_a_folder_without_pictures_and_a_file_that_is_none_are_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        picture_files([tmp_path / "none"])
+    with pytest.raises(FileNotFoundError, match="no pictures in"):
+        picture_files([tmp_path])
+    (tmp_path / "a.png").write_text("hello")
+    with pytest.raises(BadImage, match=r"a\.png: not a picture"):
+        read_pairs([tmp_path], scale=3, halo=7, shrinks=(1.0,), smallest=9)

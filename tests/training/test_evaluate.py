@@ -1,0 +1,76 @@
+"""The protocol reproduces the published bicubic rows, and the model beats them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from superres import Enhancer
+from superres.arrays import RgbU8
+from superres.registry import DEFAULT_MODELS
+from superres.resample import degrade
+from training.evaluate import evaluate, summarise
+
+BICUBIC_X3_Y = {
+    "Set5": (30.405, 0.8689),
+    "Set14": (27.631, 0.7759),
+    "BSD100": (27.209, 0.7391),
+}
+"""Measured once with Pillow on these very files."""
+AT_LEAST = {"Set5": 32.3, "Set14": 28.9, "BSD100": 28.0}
+
+
+@pytest.mark.parametrize(
+    "dataset", ["Set5", "Set14", pytest.param("BSD100", marks=pytest.mark.slow)]
+)
+def test_the_published_tables(srcnn: Enhancer, benchmarks: Path, dataset: str):
+    pictures = evaluate(srcnn, benchmarks / dataset / "x3", 3)
+    summary = summarise(dataset, 3, pictures)
+    psnr, ssim = BICUBIC_X3_Y[dataset]
+    assert summary.bicubic.psnr_y == pytest.approx(psnr, abs=0.01)
+    assert summary.bicubic.ssim_y == pytest.approx(ssim, abs=0.001)
+    assert summary.model.psnr_y >= AT_LEAST[dataset]
+    assert summary.wins_psnr_y == summary.pictures
+
+
+def test_pairs_and_whole_pictures_score_alike(srcnn: Enhancer, coffee: RgbU8, tmp_path: Path):
+    hr = coffee[:90, :120]
+    for name in ("pairs", "whole"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(hr).save(tmp_path / "whole" / "1.png")
+    Image.fromarray(hr).save(tmp_path / "pairs" / "1_hr.png")
+    Image.fromarray(degrade(hr, (30, 40))).save(tmp_path / "pairs" / "1_lr.png")
+    whole, pairs = (evaluate(srcnn, tmp_path / name, 3)[0] for name in ("whole", "pairs"))
+    assert (whole.model, whole.bicubic) == (pairs.model, pairs.bicubic)
+
+
+def test_what_is_not_a_pair_is_named(srcnn: Enhancer, tmp_path: Path):
+    for name, side in (("1_hr", 60), ("1_lr", 30), ("2_hr", 60)):
+        Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    with pytest.raises(ValueError, match=r"1_lr.png is 30x30 and 1_hr.png 60x60: not a pair"):
+        evaluate(srcnn, tmp_path, 3)
+    (tmp_path / "1_hr.png").unlink()
+    with pytest.raises(FileNotFoundError, match="has no 2_lr beside it"):
+        evaluate(srcnn, tmp_path, 3)
+
+
+def test_the_command_prints_json_per_picture(coffee: RgbU8, tmp_path: Path):
+    Image.fromarray(coffee[100:220, 200:320]).save(tmp_path / "1.png")
+    run = subprocess.run(
+        [
+            Path(sys.executable).with_name("superres-train"),
+            *("evaluate", "--model", DEFAULT_MODELS / "srcnn-x3", "--data", tmp_path, "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert run.returncode == 0, run.stderr
+    report = json.loads(run.stdout)
+    assert report[0]["pictures"][0]["file"] == "1.png"
+    assert report[0]["mean"]["model"]["psnr_y"] > report[0]["mean"]["bicubic"]["psnr_y"]

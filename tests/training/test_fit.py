@@ -1,0 +1,148 @@
+"""A run from a config to a served model, in small."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+from rich.console import Console
+
+from superres import load_model
+from superres.arrays import RgbU8
+from training import fit as fit_module
+from training.config import TrainingConfig, load_config
+from training.evaluate import evaluate, summarise
+from training.export import export
+from training.fit import TrainingFailed, fit
+
+
+@pytest.fixture
+def config() -> TrainingConfig:
+    """The shipped recipe, shortened to a few seconds."""
+    return load_config("srcnn-x3").model_copy(
+        update={
+            "steps": 8,
+            "steps_per_validation": 4,
+            "batch_size": 2,
+            "patch_size": 24,
+            "shrinks": (1.0,),
+            "precision": "float32",
+        }
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, coffee: RgbU8) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray(coffee[i * 60 :, i * 60 :][:60, :75]).save(folder / f"{i}.png")
+    return folder
+
+
+def train(config: TrainingConfig, pictures: Path, run: Path, *, resume: bool = False) -> str:
+    shown = io.StringIO()
+    fit(
+        config,
+        data=[pictures],
+        validation=[pictures],
+        run=run,
+        resume=resume,
+        console=Console(file=shown, width=120),
+    )
+    return shown.getvalue()
+
+
+def test_a_run_keeps_its_config_weights_history_and_record(config, pictures, tmp_path):
+    run = tmp_path / "run"
+    shown = train(config, pictures, run)
+    assert "36,483 parameters, float32, 3 pictures to learn from" in shown
+    assert "over bicubic" in shown
+    assert TrainingConfig.model_validate_json((run / "config.json").read_text()) == config
+    history = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+    assert [row["step"] for row in history] == ["4", "8"]
+    record = json.loads((run / "record.json").read_text())
+    assert record["data"] == ["pictures"]
+    assert record["validation"]["psnr_y"] == max(float(row["psnr_y"]) for row in history)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one_to_the_bit(config, pictures, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(config, pictures, whole)
+
+    real = fit_module._Keeper.on_epoch_begin
+
+    def power_cut(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        real(self, epoch, logs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_module._Keeper, "on_epoch_begin", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, pictures, broken)
+    train(config, pictures, broken, resume=True)
+    with np.load(whole / "state.npz") as one, np.load(broken / "state.npz") as other:
+        arrays = [name for name in one if name.isdecimal()]
+        assert len(arrays) > 20
+        assert all(np.array_equal(one[name], other[name]) for name in arrays)
+
+
+def test_a_run_is_not_started_over_nor_resumed_with_another_config(config, pictures, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        train(config, pictures, run, resume=True)
+    train(config, pictures, run)
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        train(config, pictures, run)
+    other = config.model_copy(update={"learning_rate": 1.0, "steps": 99})
+    with pytest.raises(TrainingFailed, match="another config: learning_rate, steps changed"):
+        train(other, pictures, run, resume=True)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_step(config, pictures, tmp_path):
+    with pytest.raises(TrainingFailed, match=r"the loss is (nan|inf) at step \d"):
+        train(config.model_copy(update={"learning_rate": 1e30}), pictures, tmp_path / "run")
+
+
+def test_validation_that_gets_no_better_stops_the_run(config, pictures, tmp_path):
+    frozen = {"learning_rate": 1e-30, "final_learning_rate": 1e-31, "steps": 400, "patience": 2}
+    train(config.model_copy(update=frozen), pictures, tmp_path / "run")
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_a_run_is_exported_loaded_and_scored_as_it_was_trained(config, pictures, tmp_path):
+    train(config, pictures, tmp_path / "run")
+    card = export(tmp_path / "run", tmp_path / "models")
+    assert (card.name, card.parameters, card.geometry.halo) == ("srcnn-x3", 36_483, 7)
+    enhancer = load_model("srcnn-x3", models=tmp_path / "models", precision="float32", device="cpu")
+    scores = summarise("pictures", 3, evaluate(enhancer, pictures, 3))
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert scores.model.psnr_y == pytest.approx(record["validation"]["psnr_y"], abs=0.01)
+    assert scores.bicubic.psnr_y == pytest.approx(record["validation_bicubic"]["psnr_y"])
+
+
+def test_the_precision_of_a_machine_is_found_by_trial(config):
+    assert fit_module.faster_precision(config) in ("float32", "bfloat16")
+
+
+def test_an_unknown_key_and_an_unknown_config_are_errors(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"no config 'srcnn-x9'.*srcnn-x3"):
+        load_config("srcnn-x9")
+    file = tmp_path / "mine.toml"
+    file.write_text((Path(fit_module.__file__).parent / "configs/srcnn-x3.toml").read_text())
+    assert load_config(str(file)) == load_config("srcnn-x3")
+    file.write_text(file.read_text() + "momentum = 0.9\n")
+    with pytest.raises(ValidationError, match="momentum"):
+        load_config(str(file))
+
+
+def test_export_needs_tensorflow(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError, match="KERAS_BACKEND is jax"):
+        export(tmp_path, tmp_path)

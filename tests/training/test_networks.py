@@ -1,0 +1,38 @@
+import keras
+import numpy as np
+import pytest
+
+from training.losses import l1, mse
+from training.networks import build, multiply_adds_per_pixel, receptive_field, srcnn_935
+
+
+def test_srcnn_935_is_the_network_of_the_paper_on_rgb():
+    network = srcnn_935(skip=False)
+    assert network.count_params() == 36_483
+    assert receptive_field(network) == 15
+    assert multiply_adds_per_pixel(network) == 36_483 - 99  # all but the biases
+    kernels = [layer.kernel.shape for layer in network.layers if hasattr(layer, "kernel")]
+    assert kernels == [(9, 9, 3, 64), (3, 3, 64, 32), (5, 5, 32, 3)]
+
+
+def test_with_the_skip_layers_of_zeros_give_bicubic_back():
+    network = srcnn_935(skip=True)
+    network.set_weights([np.zeros_like(weight) for weight in network.get_weights()])
+    plane = np.random.default_rng(0).random((1, 20, 20, 3), np.float32)
+    assert np.array_equal(np.asarray(network(plane)), plane)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_bfloat16_keeps_weights_and_the_last_digits_in_float32(skip):
+    network = build("srcnn_935", skip=skip, precision="bfloat16")
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+    assert network.layers[1].compute_dtype == "bfloat16"
+    assert network.output.dtype == "float32"
+    answers = np.asarray(network(np.random.default_rng(0).random((1, 32, 32, 3), np.float32)))
+    assert np.abs(answers - answers.astype(keras.backend.standardize_dtype("bfloat16"))).max() > 0
+
+
+def test_losses_are_the_means_they_are_named_for():
+    hr, sr = np.zeros((2, 4, 4, 3), np.float32), np.full((2, 4, 4, 3), 0.5, np.float32)
+    assert float(l1(hr, sr)) == 0.5
+    assert float(mse(hr, sr)) == 0.25
