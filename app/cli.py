@@ -1,5 +1,6 @@
-"""The ``superres`` command: enhance, compare, models."""
+"""The ``superres`` command: serve, enhance, compare, models."""
 
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -151,6 +152,20 @@ def models_command(models: Models = DEFAULT_MODELS) -> None:
                 f"{one.wins_psnr_y}/{one.pictures}",
             )
     Console().print(table)
+
+
+@cli.command("serve")
+def serve_command(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+) -> None:
+    """Serve the HTTP API. Settings are environment variables, SUPERRES_*: see the README."""
+    import uvicorn
+
+    from app.main import create_app
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
+    uvicorn.run(create_app(), host=host, port=port, timeout_graceful_shutdown=30)
 
 
 def main() -> None:

@@ -138,6 +138,20 @@ def default_output_format(picture: Picture) -> OutputFormat:
     return picture.source_format if picture.source_format in OUTPUT_FORMATS else "png"
 
 
+def what_is_lost(picture: Picture, output_format: OutputFormat) -> list[str]:
+    """What the format cannot hold of the picture, in words.
+
+    >>> what_is_lost(Picture(np.zeros((1, 1, 3), np.uint16)), "jpeg")
+    ['16 bits rounded to 8']
+    """
+    lost = []
+    if picture.alpha is not None and output_format == "jpeg":
+        lost.append("alpha flattened on white")
+    if picture.rgb.dtype == np.uint16 and output_format in ("jpeg", "webp"):
+        lost.append("16 bits rounded to 8")
+    return lost
+
+
 def _refuse_what_cannot_be_read(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:

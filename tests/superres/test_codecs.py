@@ -1,8 +1,6 @@
 """Every kind of picture becomes a right one, or a clear error that names limit and value."""
 
 import io
-import struct
-import zlib
 
 import imagecodecs
 import numpy as np
@@ -19,14 +17,9 @@ from superres.errors import (
     ImageTooLarge,
     UnsupportedFormat,
 )
+from tests.pictures import animated, bomb, chunk, saved
 
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def saved(image: Image.Image, image_format: str, **options) -> bytes:
-    out = io.BytesIO()
-    image.save(out, image_format, **options)
-    return out.getvalue()
 
 
 @pytest.fixture
@@ -172,9 +165,7 @@ def test_all_eight_exif_orientations_come_out_upright(orientation, image_format)
     exif[0x0112] = orientation
     if image_format == "PNG16":
         png = imagecodecs.png_encode(np.ascontiguousarray(stored).astype(np.uint16) * 257)
-        body = b"eXIf" + exif.tobytes()[6:]
-        chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-        data = png[:33] + chunk + png[33:]
+        data = png[:33] + chunk(b"eXIf", exif.tobytes()[6:]) + png[33:]
     elif image_format == "TIFF16":
         out = io.BytesIO()
         tag = (274, 3, 1, orientation, True)
@@ -226,27 +217,13 @@ def test_text_is_not_a_picture_whatever_its_name():
 
 @pytest.mark.parametrize("image_format", ["PNG", "GIF", "WEBP", "TIFF"])
 def test_animated_and_multi_page_files_are_refused_by_name(image_format):
-    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "green", "blue")]
-    data = saved(frames[0], image_format, save_all=True, append_images=frames[1:])
     with pytest.raises(AnimatedImage, match=f"this {image_format} has 3: animated"):
-        decode(data)
+        decode(animated(image_format))
 
 
 def test_a_decompression_bomb_is_refused_from_its_header():
-    """40,000 x 40,000 px of nothing, in 58 bytes of header and no pixels."""
-    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
-    body = b"IHDR" + header
-    bomb = (
-        b"\x89PNG\r\n\x1a\n"
-        + struct.pack(">I", len(header))
-        + body
-        + struct.pack(">I", zlib.crc32(body))
-        + struct.pack(">I", 0)
-        + b"IDAT"
-        + struct.pack(">I", zlib.crc32(b"IDAT"))
-    )
     with pytest.raises(ImageTooLarge, match=r"at most 64,000,000 input pixels .* 1,600,000,000"):
-        decode(bomb)
+        decode(bomb())
 
 
 def test_float_samples_are_refused_by_depth():

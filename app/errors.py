@@ -1,0 +1,137 @@
+"""SuperresError -> application/problem+json (RFC 9457): one table, here and nowhere else."""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from app.schemas import Problem
+from superres import errors
+from superres.errors import SuperresError
+
+logger = logging.getLogger("superres")
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:superres:problem:"
+
+STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
+    errors.MalformedRequest: (400, "malformed-request"),
+    errors.NotAcceptable: (406, "not-acceptable"),
+    errors.BodyTooLarge: (413, "body-too-large"),
+    errors.UnsupportedFormat: (415, "unsupported-format"),
+    errors.AnimatedImage: (422, "animated-image"),
+    errors.ImageTooLarge: (422, "image-too-large"),
+    errors.BadImage: (422, "unreadable-image"),
+    errors.BadRequest: (422, "bad-parameter"),
+    errors.ModelMissing: (422, "unknown-model"),
+    errors.EngineError: (500, "engine-failed"),
+    errors.ModelError: (500, "internal-error"),
+    errors.NotReady: (503, "not-ready"),
+    errors.Busy: (503, "busy"),
+    errors.DeadlineExceeded: (504, "deadline-exceeded"),
+}
+"""Looked up along a class's bases, nearest first."""
+
+_TITLES = {
+    "malformed-request": "The request cannot be parsed",
+    "not-found": "No such resource",
+    "method-not-allowed": "Not a method of this resource",
+    "not-acceptable": "No answer in a form that you accept",
+    "body-too-large": "The body has too many bytes",
+    "unsupported-format": "Not a format that is read here",
+    "animated-image": "Animated and multi-page pictures are not enhanced",
+    "image-too-large": "The picture has too many pixels",
+    "unreadable-image": "The picture cannot be read",
+    "bad-parameter": "A parameter is not what is allowed",
+    "unknown-model": "No such model",
+    "engine-failed": "The device failed",
+    "internal-error": "Something went wrong here",
+    "not-ready": "The service is not ready",
+    "busy": "The service is busy",
+    "deadline-exceeded": "The time is up",
+}
+
+
+def declare(*kinds: type[SuperresError]) -> dict[int | str, dict[str, Any]]:
+    """What a route's ``responses`` say of the errors that it can answer with."""
+    declared: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status, slug = STATUS_AND_TYPE[kind]
+        entry = declared.setdefault(
+            status,
+            {
+                "model": Problem,
+                "description": "",
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            },
+        )
+        entry["description"] += ("; " if entry["description"] else "") + (
+            f"{_TITLES[slug]} (`{TYPE_PREFIX}{slug}`)"
+        )
+        if status == 503:
+            entry["headers"] = {
+                "Retry-After": {
+                    "description": "Seconds to wait before trying again.",
+                    "schema": {"type": "integer"},
+                }
+            }
+    return declared
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of an app a problem."""
+
+    @app.exception_handler(SuperresError)
+    async def _superres_error(request: Request, error: SuperresError) -> JSONResponse:
+        kind = next(base for base in type(error).__mro__ if base in STATUS_AND_TYPE)
+        status, slug = STATUS_AND_TYPE[kind]
+        if status == 500:
+            logger.error("%s %s: %s", request.method, request.url.path, error)
+        response = _problem(request, status, slug, str(error))
+        if isinstance(error, errors.NotReady | errors.Busy):
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _problem(request, 422, "bad-parameter", "; ".join(map(_sentence, error.errors())))
+
+    @app.exception_handler(HTTPException)
+    async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+        slug = {404: "not-found", 405: "method-not-allowed"}.get(
+            error.status_code, "malformed-request"
+        )
+        detail = f"{request.method} {request.url.path}: {error.detail}"
+        response = _problem(request, error.status_code, slug, detail)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+        # What it was is for the log, not for the caller; Starlette logs the traceback.
+        return _problem(
+            request, 500, "internal-error", "an unforeseen error; the log has it by request_id"
+        )
+
+
+def _problem(request: Request, status: int, slug: str, detail: str) -> JSONResponse:
+    problem = Problem(
+        type=f"{TYPE_PREFIX}{slug}",
+        title=_TITLES[slug],
+        status=status,
+        detail=detail,
+        request_id=request.scope.get("request_id", ""),
+    )
+    return JSONResponse(problem.model_dump(), status, media_type=MEDIA_TYPE)
+
+
+def _sentence(error: Any) -> str:
+    """One of pydantic's errors, with the parameter, the limit and the value."""
+    name = ".".join(str(part) for part in error["loc"][1:])
+    if error["type"] == "extra_forbidden":
+        return f"unknown parameter {name!r}"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{name}: {message}, not {error['input']!r}"

@@ -1,0 +1,74 @@
+"""The app: ``uvicorn --factory app.main:create_app``, or ``superres serve``."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TypedDict
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+
+from app import errors
+from app.routes import compare, enhance, status
+from app.service import Service
+from app.settings import Settings
+from app.telemetry import Telemetry, TelemetryMiddleware
+from superres.engine import Engine
+
+
+class State(TypedDict):
+    """What requests find in ``request.state``."""
+
+    service: Service
+    telemetry: Telemetry
+    enhancing: CapacityLimiter
+
+
+def create_app(
+    settings: Settings | None = None, engines: Mapping[str, Engine] | None = None
+) -> FastAPI:
+    """Build the app.
+
+    Args:
+        settings: read from the environment unless given.
+        engines: engines by model name, in place of the SavedModels: for tests.
+
+    Raises:
+        ModelMissing: no models in the models folder.
+        ModelMismatch: a card or a file there is not what it says.
+    """
+    settings = settings or Settings()
+    service = Service(settings, engines)
+    telemetry = Telemetry(service)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        service.start()
+        # Decoding and encoding have the default threads: enhancing must not take them all.
+        yield State(
+            service=service,
+            telemetry=telemetry,
+            enhancing=CapacityLimiter(settings.max_requests),
+        )
+        service.close()
+
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="superres",
+        version=version("superres"),
+        summary="Enlarges and sharpens photographs, and proves that it beats bicubic.",
+        lifespan=lifespan,
+        license_info={"name": "MIT", "identifier": "MIT"},
+    )
+    app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
+    errors.install(app)
+    for routes in (enhance, compare, status):
+        app.include_router(routes.router)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("docs")
+
+    return app

@@ -1,0 +1,169 @@
+"""/compare: bicubic against a model, on a shipped sample or on the caller's own picture."""
+
+import base64
+import hashlib
+from functools import partial
+from string import Template
+from typing import Annotated
+
+import anyio.to_thread
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.dependencies import UPLOAD, PictureDependency, ServiceDependency, negotiate
+from app.errors import declare
+from app.samples import Sample, read_sample
+from app.schemas import ComparisonReport
+from app.service import Service
+from app.web import COMPARE_PAGE
+from superres import errors
+from superres.arrays import RgbU8, to_integer
+from superres.card import ModelCard
+from superres.codecs import Picture, encode
+from superres.enhancer import LARGEST_SCALE
+from superres.proof import Comparison, compare
+from superres.registry import DEFAULT_MODEL
+from superres.strip import draw_strip
+
+router = APIRouter()
+
+OFFERED = ["application/json", "image/png", "text/html"]
+COMPARED = {
+    "description": "As `Accept` asks: the figures (default), a captioned strip, or a slider.",
+    "content": {
+        "image/png": {"schema": {"type": "string", "format": "binary"}},
+        "text/html": {"schema": {"type": "string"}},
+    },
+    "headers": {
+        "ETag": {"description": "Of the model and the picture.", "schema": {"type": "string"}},
+        "Vary": {"description": "Accept.", "schema": {"type": "string"}},
+    },
+}
+ERRORS = declare(
+    errors.NotAcceptable,
+    errors.BadRequest,
+    errors.ModelMissing,
+    errors.EngineError,
+    errors.NotReady,
+    errors.Busy,
+    errors.DeadlineExceeded,
+)
+
+
+class CompareQuery(BaseModel):
+    """The parameters of both."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scale: float = Field(3, gt=1, le=LARGEST_SCALE, description="How far the truth is shrunk.")
+    model: str = Field(DEFAULT_MODEL, description="A family (`srcnn`) or a name (`srcnn-x3`).")
+
+
+class SampleQuery(CompareQuery):
+    """The parameters of GET /compare."""
+
+    sample: Sample = Field("coffee", description="A shipped photograph.")
+
+
+@router.get(
+    "/compare",
+    response_model=ComparisonReport,
+    responses={
+        200: COMPARED,
+        304: {"description": "As `If-None-Match` says, nothing has changed."},
+        **ERRORS,
+    },
+    summary="Bicubic against the model on a shipped sample",
+)
+async def compare_sample(
+    request: Request, query: Annotated[SampleQuery, Query()], service: ServiceDependency
+) -> Response:
+    """The sample is the truth: it is shrunk, and both methods bring it back."""
+    return await _compare(request, service, read_sample(query.sample), query)
+
+
+@router.post(
+    "/compare",
+    response_model=ComparisonReport,
+    responses={
+        200: COMPARED,
+        **ERRORS,
+        **declare(
+            errors.MalformedRequest,
+            errors.BodyTooLarge,
+            errors.UnsupportedFormat,
+        ),
+        **declare(
+            errors.BadImage,
+            errors.AnimatedImage,
+            errors.ImageTooLarge,
+            errors.BadRequest,
+            errors.ModelMissing,
+        ),
+    },
+    openapi_extra=UPLOAD,
+    summary="Bicubic against the model on your picture",
+)
+async def compare_upload(
+    request: Request,
+    query: Annotated[CompareQuery, Query()],
+    picture: PictureDependency,
+    service: ServiceDependency,
+) -> Response:
+    """Your picture is the truth: it is shrunk, and both methods bring it back."""
+    return await _compare(request, service, to_integer(picture.rgb, np.uint8), query)
+
+
+async def _compare(
+    request: Request, service: Service, truth: RgbU8, query: CompareQuery
+) -> Response:
+    card = service.choose(query.model, query.scale)
+    media_type = negotiate(request, OFFERED)
+    etag = _etag(truth, query.scale, card, media_type)
+    headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
+    if request.method == "GET" and etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    with service.enhancer(card) as (enhancer, _):
+        comparison = await anyio.to_thread.run_sync(
+            partial(compare, enhancer, truth, query.scale), limiter=request.state.enhancing
+        )
+    body = await anyio.to_thread.run_sync(_render, comparison, card.name, media_type)
+    return Response(body, media_type=media_type, headers=headers)
+
+
+def _render(comparison: Comparison, model: str, media_type: str) -> bytes:
+    report = ComparisonReport.of(comparison, model)
+    if media_type == "image/png":
+        return encode(Picture(draw_strip(comparison, model)), "png")
+    if media_type == "text/html":
+        return _page(comparison, report).encode()
+    return report.model_dump_json().encode()
+
+
+def _page(comparison: Comparison, report: ComparisonReport) -> str:
+    return Template(COMPARE_PAGE.read_text()).substitute(
+        model=report.model,
+        scale=f"{report.scale:g}",
+        width=report.width,
+        height=report.height,
+        gain=f"{report.gain_db:+.2f}",
+        bicubic_figures=_figures(report.bicubic.psnr_y, report.bicubic.ssim_y),
+        sr_figures=_figures(report.sr.psnr_y, report.sr.ssim_y),
+        bicubic=_data_uri(comparison.bicubic),
+        sr=_data_uri(comparison.sr),
+    )
+
+
+def _figures(psnr: float | str, ssim: float) -> str:
+    decibels = psnr if isinstance(psnr, str) else f"{psnr:.2f}"
+    return f"{decibels} dB, SSIM {ssim:.4f}"
+
+
+def _data_uri(rgb: RgbU8) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode(Picture(rgb), "png")).decode()
+
+
+def _etag(truth: RgbU8, scale: float, card: ModelCard, media_type: str) -> str:
+    names = f"{truth.shape} {scale} {card.name} {card.short_hash} {media_type} "
+    return f'"{hashlib.sha256(names.encode() + truth.tobytes()).hexdigest()[:32]}"'

@@ -1,0 +1,169 @@
+"""The shapes of the service's JSON."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from superres.card import Geometry, ModelCard
+from superres.metrics import Scores
+from superres.proof import Comparison
+
+
+class Problem(BaseModel):
+    """RFC 9457. ``type`` is stable: branch on it, not on the text."""
+
+    type: str = Field(examples=["urn:superres:problem:image-too-large"])
+    title: str
+    status: int
+    detail: str = Field(description="What was wrong, with the limit and the value.")
+    request_id: str = Field(description="As in the header X-Request-ID, and in the log.")
+
+
+class Quality(BaseModel):
+    """PSNR in dB, on luma and on RGB, and SSIM. A perfect PSNR is the string `infinity`."""
+
+    psnr_y: float | str
+    ssim_y: float
+    psnr_rgb: float | str
+    ssim_rgb: float
+
+    @classmethod
+    def of(cls, scores: Scores) -> "Quality":
+        """The same figures, fit for JSON."""
+        return cls(**scores.as_dict())
+
+
+class DatasetQuality(BaseModel):
+    """Means over one set, beside bicubic's on the same pictures."""
+
+    dataset: str
+    scale: float
+    pictures: int
+    model: Quality
+    bicubic: Quality
+    wins_psnr_y: int = Field(description="Pictures on which the model beats bicubic.")
+
+
+class ModelQuality(BaseModel):
+    """What a model scored on every set."""
+
+    model: str
+    scores: list[DatasetQuality]
+
+    @classmethod
+    def of(cls, card: ModelCard) -> "ModelQuality":
+        """As the card has it."""
+        return cls(
+            model=card.name,
+            scores=[
+                DatasetQuality(
+                    dataset=one.dataset,
+                    scale=one.scale,
+                    pictures=one.pictures,
+                    model=Quality.of(one.model),
+                    bicubic=Quality.of(one.bicubic),
+                    wins_psnr_y=one.wins_psnr_y,
+                )
+                for one in card.scores
+            ],
+        )
+
+
+class QualityReport(BaseModel):
+    """The quality of all models, from their cards."""
+
+    models: list[ModelQuality]
+
+
+class ModelReport(BaseModel):
+    """A model's card, less its example and its files."""
+
+    name: str
+    family: str
+    network: str
+    scale: int = Field(description="The scale it was trained for.")
+    geometry: Geometry
+    parameters: int
+    multiply_adds_per_output_pixel: int
+    hash: str = Field(description="Names the model's exact bytes.")
+    training: dict[str, Any]
+    quality: ModelQuality
+
+    @classmethod
+    def of(cls, card: ModelCard) -> "ModelReport":
+        """As the card has it."""
+        return cls(
+            name=card.name,
+            family=card.family,
+            network=card.network,
+            scale=card.scale,
+            geometry=card.geometry,
+            parameters=card.parameters,
+            multiply_adds_per_output_pixel=card.multiply_adds_per_output_pixel,
+            hash=card.short_hash,
+            training=card.training,
+            quality=ModelQuality.of(card),
+        )
+
+
+class ModelList(BaseModel):
+    """The models that are served."""
+
+    models: list[ModelReport]
+
+
+class ComparisonReport(BaseModel):
+    """How near bicubic and a model came to a picture, from its shrunken copy."""
+
+    model: str
+    scale: float
+    width: int
+    height: int
+    bicubic: Quality
+    sr: Quality
+    gain_db: float = Field(description="Luma PSNR of the model over bicubic's.")
+
+    @classmethod
+    def of(cls, comparison: Comparison, model: str) -> "ComparisonReport":
+        """The figures of a comparison."""
+        height, width = comparison.hr.shape[:2]
+        return cls(
+            model=model,
+            scale=comparison.scale,
+            width=width,
+            height=height,
+            bicubic=Quality.of(comparison.bicubic_scores),
+            sr=Quality.of(comparison.sr_scores),
+            gain_db=round(comparison.gain_db, 6),
+        )
+
+
+class Health(BaseModel):
+    """The event loop is alive."""
+
+    status: str = Field(examples=["ok"])
+
+
+class ReadyModel(BaseModel):
+    """A model that is loaded, warmed up and checked."""
+
+    name: str
+    hash: str
+    precision: str
+    device: str
+
+
+class Readiness(BaseModel):
+    """The service can enhance pictures."""
+
+    status: str = Field(examples=["ready"])
+    models: list[ReadyModel]
+
+
+class Version(BaseModel):
+    """What is running."""
+
+    version: str
+    commit: str
+    python: str
+    models: dict[str, str] = Field(description="Short hash of each model, by name.")

@@ -1,0 +1,42 @@
+"""The service's settings: environment variables with the prefix ``SUPERRES_``."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS
+from superres.engine import PrecisionChoice
+from superres.registry import DEFAULT_MODELS
+
+
+class Settings(BaseSettings):
+    """Every knob, with its default. Frozen: handed in, never changed."""
+
+    model_config = SettingsConfigDict(env_prefix="SUPERRES_", frozen=True, extra="forbid")
+
+    models: Path = Field(DEFAULT_MODELS, description="The models folder.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|gpu:\d+)$",
+        description="auto (a GPU if there is one), cpu, or gpu:N.",
+    )
+    precision: PrecisionChoice = Field(
+        "auto", description="float32, bfloat16, or auto: the faster, found by trial at start-up."
+    )
+    max_body_bytes: int = Field(
+        64 * 2**20, ge=1, description="Most bytes of a request's body; enforced while reading."
+    )
+    max_input_pixels: int = Field(
+        MAX_INPUT_PIXELS, ge=1, description="Most pixels of a picture sent."
+    )
+    max_output_pixels: int = Field(
+        MAX_OUTPUT_PIXELS, ge=1, description="Most pixels of a picture made."
+    )
+    max_requests: int = Field(
+        16, ge=1, description="Pictures being worked on at once; one more is answered 503."
+    )
+    deadline_s: float = Field(
+        120, gt=0, description="Seconds after which a request for a picture is answered 504."
+    )
+    commit: str = Field("unknown", description="Commit that the image was built from.")

@@ -1,0 +1,174 @@
+"""Prometheus metrics, request ids, and the middleware that keeps both."""
+
+import re
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.service import Service
+from superres.metrics import Scores
+
+_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+_METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Telemetry:
+    """One registry of metrics an app, so that two apps in a process do not share any."""
+
+    def __init__(self, service: Service) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "superres_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "superres_request_seconds",
+            "Time from the request's head to the answer's last byte.",
+            ["method", "route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "superres_stage_seconds",
+            "Time of each stage of POST /enhance: decode, queue, infer, encode.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.pixels = Counter(
+            "superres_pixels",
+            "Pixels of the pictures that POST /enhance took (input) and made (output).",
+            ["direction"],
+            registry=self.registry,
+        )
+        self.registry.register(_ServiceCollector(service))
+
+
+class Stages:
+    """Times the stages of one request, in order, in seconds."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Time what is done inside."""
+        started = time.perf_counter()
+        yield
+        self.add(stage, time.perf_counter() - started)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add a stage that was timed elsewhere."""
+        self._seconds[stage] = seconds
+        self._telemetry.stage_seconds.labels(stage).observe(seconds)
+
+    def header(self) -> str:
+        """The value of Server-Timing, in milliseconds."""
+        return ", ".join(f"{stage};dur={1000 * s:.1f}" for stage, s in self._seconds.items())
+
+
+class _ServiceCollector(Collector):
+    """What is read off the service at each scrape."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        service = self._service
+        yield GaugeMetricFamily(
+            "superres_queue_tiles", "Tiles that wait for the device.", value=service.queued_tiles
+        )
+        yield GaugeMetricFamily(
+            "superres_pictures_in_progress", "Pictures being worked on.", value=service.requests
+        )
+        engines = GaugeMetricFamily(
+            "superres_engine_info",
+            "1 for each model that is served: its hash, precision and device.",
+            labels=["model", "hash", "precision", "device"],
+        )
+        for loaded in service.loaded:
+            labels = [loaded.card.name, loaded.card.short_hash, loaded.precision, loaded.device]
+            engines.add_metric(labels, 1)
+        yield engines
+        yield from self._quality()
+
+    def _quality(self) -> Iterable[GaugeMetricFamily]:
+        psnr = GaugeMetricFamily(
+            "superres_model_psnr_db",
+            "Mean PSNR on a published set, from the model's card; bicubic's beside it.",
+            labels=["model", "method", "dataset", "channel"],
+        )
+        ssim = GaugeMetricFamily(
+            "superres_model_ssim",
+            "Mean SSIM on a published set, from the model's card; bicubic's beside it.",
+            labels=["model", "method", "dataset", "channel"],
+        )
+        for card in self._service.cards:
+            for one in card.scores:
+                methods: list[tuple[str, Scores]] = [
+                    (card.family, one.model),
+                    ("bicubic", one.bicubic),
+                ]
+                for method, scores in methods:
+                    dataset = f"{one.dataset}-x{one.scale:g}"
+                    for channel in ("y", "rgb"):
+                        labels = [card.name, method, dataset, channel]
+                        psnr.add_metric(labels, getattr(scores, f"psnr_{channel}"))
+                        ssim.add_metric(labels, getattr(scores, f"ssim_{channel}"))
+        yield psnr
+        yield ssim
+
+
+class TelemetryMiddleware:
+    """Gives each request an id (the caller's own is kept), times it and counts it."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["request_id"] = request_id
+        started = time.perf_counter()
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            # Routes are labels, paths are not: callers could make any number of those.
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._telemetry.requests.labels(method, route, status).inc()
+            self._telemetry.request_seconds.labels(method, route).observe(
+                time.perf_counter() - started
+            )
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return bytes(value).decode()
+    return uuid.uuid4().hex

@@ -1,0 +1,227 @@
+"""The device's owner: queues the tiles of all requests and batches them in turn.
+
+Each request gets a :class:`Turn`, an Engine of its own, whose ``predict`` puts tiles in
+the queue and waits. One thread takes them, a tile a request and round again, so that a
+thumbnail does not wait behind a panorama, and runs tiles of one model and shape as one
+batch on the real engine.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from superres.arrays import TileBatch
+from superres.engine import BATCH, Engine
+from superres.errors import Busy, DeadlineExceeded, EngineError, NotReady, SuperresError
+
+logger = logging.getLogger("superres")
+
+_FIRST_GUESS = 0.1
+"""Seconds a tile, before any has been timed."""
+
+
+@dataclass(eq=False)
+class _Ticket:
+    """One ``predict`` in the queue."""
+
+    key: tuple[str, tuple[int, ...], str]
+    """Model, tile shape and type: what may share a batch."""
+    tiles: TileBatch
+    queued_at: float
+    answers: list[np.ndarray] = field(default_factory=list)
+    taken: int = 0
+    waited: float = 0.0
+    """Seconds until its first tile was taken."""
+    error: SuperresError | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class Worker:
+    """Owns the engines of one device, and the one thread that calls them.
+
+    Args:
+        engines: the real engines, by the model's name.
+        max_requests: turns given out at once.
+    """
+
+    def __init__(self, engines: Mapping[str, Engine], *, max_requests: int) -> None:
+        self._engines = dict(engines)
+        self._max_requests = max_requests
+        self._queue: deque[_Ticket] = deque()
+        self._changed = threading.Condition()
+        self._requests = 0
+        self._seconds_per_tile = _FIRST_GUESS
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued_tiles(self) -> int:
+        """Tiles that wait for the device."""
+        with self._changed:
+            return sum(len(ticket.tiles) - ticket.taken for ticket in self._queue)
+
+    @property
+    def requests(self) -> int:
+        """Turns given out."""
+        return self._requests
+
+    @contextmanager
+    def turn(self, model: str, *, seconds: float) -> Iterator["Turn"]:
+        """Give a request its engine for as long as it works on its picture.
+
+        Args:
+            model: a model's name.
+            seconds: from now, after which the work is given up.
+
+        Raises:
+            Busy: all turns are taken.
+        """
+        with self._changed:
+            if self._requests >= self._max_requests:
+                raise Busy(
+                    f"at most {self._max_requests} pictures are worked on at once; "
+                    "all of them are taken",
+                    retry_after=self._retry_after(),
+                )
+            self._requests += 1
+        try:
+            yield Turn(self, model, seconds)
+        finally:
+            with self._changed:
+                self._requests -= 1
+
+    def close(self) -> None:
+        """Stop the thread; what still waits is told so."""
+        with self._changed:
+            self._closed = True
+            for ticket in self._queue:
+                ticket.error = NotReady("the service is stopping")
+                ticket.done.set()
+            self._queue.clear()
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _retry_after(self) -> int:
+        """Whole seconds in which the tiles in the queue should be done."""
+        tiles = sum(len(ticket.tiles) - ticket.taken for ticket in self._queue)
+        return max(1, math.ceil(tiles * self._seconds_per_tile))
+
+    def answer(self, ticket: _Ticket, *, timeout: float) -> bool:
+        """Queue a ticket and wait until it is answered; false if that took too long.
+
+        Raises:
+            EngineError: the device failed.
+            NotReady: the service is stopping.
+        """
+        with self._changed:
+            if self._closed:
+                raise NotReady("the service is stopping")
+            self._queue.append(ticket)
+            self._changed.notify()
+        if not ticket.done.wait(timeout):
+            with self._changed:
+                if ticket in self._queue:
+                    self._queue.remove(ticket)
+            return False
+        if ticket.error is not None:
+            raise ticket.error
+        return True
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            tickets = [ticket for ticket, _ in batch]
+            started = time.monotonic()
+            try:
+                answers = self._engines[tickets[0].key[0]].predict(
+                    np.stack([ticket.tiles[index] for ticket, index in batch])
+                )
+            except SuperresError as error:
+                self._fail(tickets, error)
+            except Exception:
+                logger.exception("the engine failed")
+                self._fail(
+                    tickets, EngineError("the device failed in an unforeseen way; the log says how")
+                )
+            else:
+                self._seconds_per_tile += 0.1 * (
+                    (time.monotonic() - started) / len(batch) - self._seconds_per_tile
+                )
+                for ticket, answer in zip(tickets, answers, strict=True):
+                    # In order: a ticket's tiles are taken first to last.
+                    ticket.answers.append(answer)
+                    if len(ticket.answers) == len(ticket.tiles):
+                        ticket.done.set()
+
+    def _next_batch(self) -> list[tuple[_Ticket, int]]:
+        """Wait for tiles, and take up to a batch that can run together; none when closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            batch: list[tuple[_Ticket, int]] = []
+            while len(batch) < BATCH:
+                ticket = self._next_ticket(batch[0][0].key if batch else None)
+                if ticket is None:
+                    break
+                if ticket.taken == 0:
+                    ticket.waited = time.monotonic() - ticket.queued_at
+                batch.append((ticket, ticket.taken))
+                ticket.taken += 1
+                if ticket.taken < len(ticket.tiles):
+                    self._queue.append(ticket)
+            return batch
+
+    def _next_ticket(self, key: tuple[str, tuple[int, ...], str] | None) -> _Ticket | None:
+        """Take the longest-waiting ticket out of the queue, or the first that fits ``key``."""
+        for position, ticket in enumerate(self._queue):
+            if key is None or ticket.key == key:
+                del self._queue[position]
+                return ticket
+        return None
+
+    def _fail(self, tickets: list[_Ticket], error: SuperresError) -> None:
+        with self._changed:
+            for ticket in tickets:
+                if ticket in self._queue:
+                    self._queue.remove(ticket)
+                ticket.error = error
+                ticket.done.set()
+
+
+class Turn:
+    """One request's engine: its tiles go through the queue.
+
+    ``queue_seconds`` and ``infer_seconds`` add up what its tiles waited and took.
+    """
+
+    def __init__(self, worker: Worker, model: str, seconds: float) -> None:
+        self._worker = worker
+        self._model = model
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self.queue_seconds = 0.0
+        self.infer_seconds = 0.0
+
+    def predict(self, tiles: TileBatch) -> TileBatch:
+        """Queue the tiles and wait for the answers; see :meth:`superres.engine.Engine.predict`.
+
+        Raises:
+            DeadlineExceeded: the request's time is up.
+            EngineError: the device failed.
+            NotReady: the service is stopping.
+        """
+        started = time.monotonic()
+        ticket = _Ticket((self._model, tiles.shape[1:], tiles.dtype.name), tiles, started)
+        if not self._worker.answer(ticket, timeout=self._deadline - started):
+            raise DeadlineExceeded(
+                f"a request has at most {self._seconds:g} s for its tiles; they were not done"
+            )
+        self.queue_seconds += ticket.waited
+        self.infer_seconds += time.monotonic() - started - ticket.waited
+        return np.stack(ticket.answers)

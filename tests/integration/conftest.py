@@ -1,0 +1,106 @@
+"""A real uvicorn on loopback, and a client that holds every answer to the OpenAPI."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+import uvicorn
+
+from app.main import create_app
+from app.settings import Settings
+from superres.engine import Engine
+
+Serve = Callable[..., AbstractContextManager[httpx.Client]]
+
+
+def check_against_openapi(spec: dict[str, Any], response: httpx.Response) -> None:
+    """Status, media type, headers and JSON must be as declared; else an AssertionError."""
+    request = response.request
+    media_type = response.headers.get("content-type", "").partition(";")[0]
+    operation = spec["paths"].get(request.url.path, {}).get(request.method.lower())
+    if operation is None:  # an unknown path or method: a problem all the same
+        assert response.status_code in (404, 405)
+        schema = {"$ref": "#/components/schemas/Problem"}
+    else:
+        declared = operation["responses"].get(str(response.status_code))
+        assert declared is not None, f"{request.method} {request.url}: {response.status_code}"
+        content = declared.get("content", {})
+        if not content:
+            assert response.content == b""
+            return
+        assert media_type in content, f"{media_type} is not declared for {response.status_code}"
+        schema = content[media_type]["schema"]
+        if response.status_code in (200, 503):
+            optional = {"X-Notes"}
+            missing = declared.get("headers", {}).keys() - optional
+            missing = {name for name in missing if name not in response.headers}
+            assert not missing, f"declared headers are missing: {missing}"
+    assert "x-request-id" in response.headers
+    if response.status_code >= 400:
+        assert media_type == "application/problem+json"
+        assert response.json()["status"] == response.status_code
+        assert response.json()["request_id"] == response.headers["x-request-id"]
+    if media_type.endswith("json"):
+        jsonschema.validate(response.json(), schema | {"components": spec["components"]})
+
+
+@contextmanager
+def serve_app(settings: Settings, engines: Mapping[str, Engine] | None) -> Iterator[httpx.Client]:
+    app = create_app(settings, engines)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    spec = json.loads(json.dumps(app.openapi()))
+
+    def check(response: httpx.Response) -> None:
+        response.read()
+        check_against_openapi(spec, response)
+
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        with httpx.Client(
+            base_url=base_url, timeout=60, event_hooks={"response": [check]}
+        ) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def wait_until_ready(client: httpx.Client) -> None:
+    for _ in range(300):
+        if client.get("/readyz").status_code == 200:
+            return
+        time.sleep(0.1)
+    raise TimeoutError(client.get("/readyz").text)
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[httpx.Client]:
+    """The shipped model, served with the default settings, in bfloat16."""
+    with serve_app(Settings(device="cpu", precision="bfloat16"), None) as client:
+        wait_until_ready(client)
+        yield client
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """Serve with other settings, or with engines in place of the SavedModels."""
+
+    @contextmanager
+    def serve(engines: Mapping[str, Engine] | None = None, **settings: Any) -> Iterator[Any]:
+        with serve_app(Settings(device="cpu", **settings), engines) as client:
+            if engines is not None:
+                wait_until_ready(client)
+            yield client
+
+    return serve

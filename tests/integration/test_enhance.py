@@ -1,0 +1,154 @@
+"""POST /enhance over a real connection, with the shipped model and real image files."""
+
+import base64
+import hashlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from superres import Enhancer
+from superres.arrays import RgbU8
+from superres.codecs import decode
+from superres.metrics import psnr, to_y
+from superres.registry import DEFAULT_MODELS
+from tests.pictures import encoded
+from training.evaluate import evaluate
+
+
+@pytest.fixture(scope="module")
+def cat(chelsea: RgbU8) -> bytes:
+    """90 high, 120 wide."""
+    return encoded(chelsea[60:150, 100:220])
+
+
+def test_a_picture_comes_back_larger_with_all_that_is_worth_knowing(service, cat):
+    answer = service.post("/enhance", files={"file": cat}, headers={"X-Request-ID": "mine-1"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/png"
+    assert decode(answer.content).size == (270, 360)
+    assert answer.headers["x-request-id"] == "mine-1"
+    assert re.fullmatch(r"srcnn-x3@[0-9a-f]{12}", answer.headers["x-model"])
+    assert answer.headers["x-input-size"] == "120x90"
+    assert answer.headers["x-output-size"] == "360x270"
+    stages = re.findall(r"(\w+);dur=[\d.]+", answer.headers["server-timing"])
+    assert stages == ["decode", "queue", "infer", "encode"]
+    digest = base64.b64encode(hashlib.sha256(answer.content).digest()).decode()
+    assert answer.headers["content-digest"] == f"sha-256=:{digest}:"
+    assert answer.headers["vary"] == "Accept"
+
+
+def test_what_is_served_is_what_the_enhancer_makes(service, cat, srcnn: Enhancer):
+    answer = service.post("/enhance", content=cat, params={"scale": 2.5, "format": "png"})
+    expected = srcnn.enhance(decode(cat), 2.5).rgb.astype(int)
+    assert np.abs(decode(answer.content).rgb - expected).max() <= 2  # srcnn is in either precision
+
+
+def test_multipart_and_raw_bodies_are_the_same_picture(service, cat):
+    answers = [
+        service.post("/enhance", files={"file": ("any.txt", cat, "text/plain")}),
+        service.post("/enhance", content=cat),
+        service.post("/enhance", content=cat, headers={"Content-Type": "image/jpeg"}),
+        service.post("/enhance", content=cat, headers={"Content-Type": "application/octet-stream"}),
+        service.post("/enhance", content=iter([cat[:100], cat[100:]])),  # chunked
+    ]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("upload", "accept", "parameter", "media_type"),
+    [
+        ("PNG", "*/*", None, "image/png"),
+        ("JPEG", "*/*", None, "image/jpeg"),
+        ("WEBP", None, None, "image/webp"),
+        ("BMP", "image/*", None, "image/png"),
+        ("PNG", "image/webp, image/png;q=0.5", None, "image/webp"),
+        ("PNG", "image/jpeg;q=0.1, */*;q=0.9", None, "image/png"),
+        ("JPEG", "image/webp", "tiff", "image/tiff"),
+    ],
+)
+def test_the_format_is_the_parameters_else_accepts_else_the_uploads(
+    service, chelsea, upload, accept, parameter, media_type
+):
+    answer = service.post(
+        "/enhance",
+        content=encoded(chelsea[:30, :40], upload),
+        params={"format": parameter} if parameter else {},
+        headers={"Accept": accept} if accept else {},
+    )
+    assert answer.headers["content-type"] == media_type
+    assert f"image/{decode(answer.content).source_format}" == media_type
+
+
+def test_quality_is_for_the_encoder(service, cat):
+    low, high = (
+        service.post("/enhance", content=cat, params={"format": "jpeg", "quality": quality})
+        for quality in (20, 95)
+    )
+    assert 3 * len(low.content) < len(high.content)
+
+
+def test_jpeg_from_alpha_is_flattened_on_white_and_that_is_said(service):
+    clear = encoded(np.zeros((20, 20, 4), np.uint8))
+    jpeg = service.post("/enhance", content=clear, params={"format": "jpeg"})
+    assert jpeg.headers["x-notes"] == "alpha flattened on white"
+    assert decode(jpeg.content).rgb.min() == 255
+    png = service.post("/enhance", content=clear)
+    assert "x-notes" not in png.headers
+    assert decode(png.content).alpha.max() == 0
+
+
+def test_models_are_asked_for_by_family_or_name(service, cat):
+    family, name = (
+        service.post("/enhance", content=cat, params={"model": model})
+        for model in ("srcnn", "srcnn-x3")
+    )
+    assert family.content == name.content
+
+
+def test_eight_callers_at_once_each_get_their_own(service, chelsea: RgbU8):
+    """Pictures of several sizes, types and scales, so that batches are shared and not."""
+    calls = [
+        (
+            encoded(np.roll(chelsea, 40 * i, axis=1)[: 60 + 20 * (i // 2), : 150 + 30 * (i % 3)]),
+            {"scale": [3, 3, 2, 4][i % 4], "format": ["png", "jpeg"][i % 2]},
+        )
+        for i in range(8)
+    ]
+    post = lambda call: service.post("/enhance", content=call[0], params=call[1])  # noqa: E731
+    alone = [post(call).content for call in calls]
+    assert len(set(alone)) == len(calls)
+    with ThreadPoolExecutor(8) as callers:
+        for _ in range(3):
+            assert [answer.content for answer in callers.map(post, calls)] == alone
+
+
+def test_set5_served_scores_what_training_says(
+    service: httpx.Client, srcnn: Enhancer, benchmarks: Path
+):
+    """curl -F file=@IMAGE '/enhance?scale=3&format=png', for each of Set5's LR files."""
+    folder = benchmarks / "Set5" / "x3"
+    served = []
+    for lr in sorted(folder.glob("*_lr.webp")):
+        answer = service.post(
+            "/enhance",
+            files={"file": (lr.name, lr.read_bytes())},
+            params={"scale": 3, "format": "png"},
+        )
+        hr = decode(lr.with_name(lr.name.replace("_lr", "_hr")).read_bytes()).rgb
+        luma = to_y(hr), to_y(decode(answer.content).rgb)
+        served.append(psnr(*luma, data_range=255, shave=3))
+    evaluated = [one.model.psnr_y for one in evaluate(srcnn, folder, 3)]
+    assert np.mean(served) == pytest.approx(np.mean(evaluated), abs=0.01)
+
+
+def test_the_shipped_models_folder_is_served_whatever_the_working_directory(
+    service, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    names = [model["name"] for model in service.get("/models").json()["models"]]
+    assert names == sorted(folder.parent.name for folder in DEFAULT_MODELS.glob("*/card.json"))

@@ -1,0 +1,248 @@
+"""Each error of the contract, provoked over a real connection."""
+
+import io
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from superres.card import ModelCard
+from superres.engine import BlurEngine
+from superres.errors import EngineError, ModelMismatch
+from superres.registry import DEFAULT_MODELS
+from tests.pictures import animated, bomb, plain
+
+
+def assert_problem(answer, status: int, slug: str, says: str) -> None:
+    assert answer.status_code == status, answer.text
+    problem = answer.json()
+    assert problem["type"] == f"urn:superres:problem:{slug}"
+    assert says in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "slug", "says"),
+    [
+        (b"", 422, "unreadable-image", "empty: 0 bytes"),
+        (b"hello, world", 415, "unsupported-format", "PNG, JPEG, WEBP, TIFF, BMP, GIF"),
+        (plain()[:50], 422, "unreadable-image", "cannot be decoded"),
+        (animated("GIF"), 422, "animated-image", "one frame is accepted; this GIF has 3"),
+        (bomb(), 422, "image-too-large", "at most 64,000,000 input pixels"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/enhance", "/compare"])
+def test_a_body_that_is_no_picture_for_us(service, path, content, status, slug, says):
+    assert_problem(service.post(path, content=content), status, slug, says)
+
+
+@pytest.mark.parametrize(
+    ("query", "slug", "says"),
+    [
+        ("scale=0.5", "bad-parameter", "scale: input should be greater than or equal to 1, not"),
+        ("scale=4.5", "bad-parameter", "scale: input should be less than or equal to 4, not '4.5'"),
+        ("scale=nan", "bad-parameter", "scale: "),
+        ("scale=big", "bad-parameter", "not 'big'"),
+        ("quality=0", "bad-parameter", "quality: input should be greater than or equal to 1"),
+        ("format=gif", "bad-parameter", "'png', 'jpeg', 'webp' or 'tiff', not 'gif'"),
+        ("scael=2", "bad-parameter", "unknown parameter 'scael'"),
+        ("model=esrgan", "unknown-model", "no model or family 'esrgan': there are srcnn"),
+    ],
+)
+def test_a_parameter_that_is_not_allowed(service, query, slug, says):
+    assert_problem(service.post(f"/enhance?{query}", content=plain()), 422, slug, says)
+
+
+def test_comparing_needs_a_picture_large_enough_to_score(service):
+    answer = service.post("/compare", content=plain(40, 16))
+    assert_problem(answer, 422, "bad-parameter", "at least 17 px a side; the picture has 39x15")
+
+
+@pytest.mark.parametrize(
+    ("request_parts", "says"),
+    [
+        ({"files": {"picture": plain()}}, "fields sent: picture"),
+        ({"data": {"file": "text"}, "files": {"x": b""}}, "fields sent: file, x"),
+        ({"files": [("file", plain()), ("file", plain())]}, "Too many files"),
+        (
+            {"content": b"--x", "headers": {"Content-Type": "multipart/form-data"}},
+            "Missing boundary",
+        ),
+    ],
+)
+def test_a_malformed_form(service, request_parts, says):
+    answer = service.post("/enhance", **request_parts)
+    assert_problem(answer, 400, "malformed-request", says)
+
+
+def test_a_body_of_another_media_type(service):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # what curl --data-binary says
+    answer = service.post("/enhance", content=plain(), headers=headers)
+    assert_problem(answer, 415, "unsupported-format", "Content-Type is 'application/x-www-form")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/enhance"), ("GET", "/compare"), ("GET", "/metrics")]
+)
+def test_an_answer_that_the_caller_does_not_accept(service, method, path):
+    content = plain() if method == "POST" else None
+    answer = service.request(method, path, content=content, headers={"Accept": "video/mp4"})
+    assert_problem(answer, 406, "not-acceptable", "Accept is 'video/mp4'")
+
+
+def test_unknown_paths_and_methods(service):
+    assert_problem(service.get("/nothing"), 404, "not-found", "GET /nothing")
+    answer = service.put("/enhance")
+    assert_problem(answer, 405, "method-not-allowed", "PUT /enhance")
+    assert answer.headers["allow"] == "POST"
+
+
+def test_too_many_bytes_declared_or_not(serve, srcnn_card: ModelCard):
+    engines = {srcnn_card.name: BlurEngine(srcnn_card.geometry)}
+    with serve(engines, max_body_bytes=1000) as client:
+        for content in (bytes(1001), iter([bytes(600)] * 2)):
+            answer = client.post("/enhance", content=content)
+            assert_problem(answer, 413, "body-too-large", "at most 1,000 bytes; this one has")
+        answer = client.post("/enhance", files={"file": bytes(1000)})
+        assert_problem(answer, 413, "body-too-large", "at most 1,000 bytes")
+        assert client.post("/enhance", content=plain()).status_code == 200
+
+
+def test_too_many_pixels_in_and_out_are_told_apart(serve, srcnn_card: ModelCard):
+    engines = {srcnn_card.name: BlurEngine(srcnn_card.geometry)}
+    with serve(engines, max_input_pixels=200, max_output_pixels=1000) as client:
+        answer = client.post("/enhance", content=plain(21, 10))
+        assert_problem(answer, 422, "image-too-large", "200 input pixels are accepted; this")
+        answer = client.post("/enhance", content=plain(20, 10))
+        assert_problem(answer, 422, "image-too-large", "1,000 output pixels are made; 20x10")
+
+
+class Stuck(BlurEngine):
+    """A device that does not come back until it is let go."""
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__(card.geometry)
+        self.go = threading.Event()
+        self.calls = 0
+
+    def predict(self, tiles):
+        self.calls += 1
+        self.go.wait(20)
+        return super().predict(tiles)
+
+
+def test_a_full_service_says_when_to_come_back_and_serves_the_rest(serve, srcnn_card: ModelCard):
+    engine = Stuck(srcnn_card)
+    with serve({srcnn_card.name: engine}, max_requests=2) as client, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(client.post, "/enhance", content=plain()) for _ in range(2)]
+        while client.get("/metrics").text.find("superres_pictures_in_progress 2.0") < 0:
+            time.sleep(0.02)
+        answer = client.post("/enhance", content=plain())
+        assert_problem(answer, 503, "busy", "at most 2 pictures are worked on at once")
+        assert int(answer.headers["retry-after"]) >= 1
+        engine.go.set()
+        assert [one.result().status_code for one in waiting] == [200, 200]
+        assert client.post("/enhance", content=plain()).status_code == 200
+
+
+def test_past_the_deadline_the_caller_is_told_and_the_next_is_served(serve, srcnn_card: ModelCard):
+    engine = Stuck(srcnn_card)
+    with serve({srcnn_card.name: engine}, deadline_s=0.3) as client:
+        answer = client.post("/enhance", content=plain())
+        assert_problem(answer, 504, "deadline-exceeded", "0.3 s")
+        engine.go.set()
+        assert client.post("/enhance", content=plain()).status_code == 200
+
+
+def test_a_device_that_fails_fails_only_the_request_at_hand(serve, srcnn_card: ModelCard):
+    class Flaky(BlurEngine):
+        failures = iter([EngineError("out of memory for one 32x32 tile"), RuntimeError("secret")])
+
+        def predict(self, tiles):
+            if failure := next(self.failures, None):
+                raise failure
+            return super().predict(tiles)
+
+    with serve({srcnn_card.name: Flaky(srcnn_card.geometry)}) as client:
+        assert_problem(
+            client.post("/enhance", content=plain()), 500, "engine-failed", "out of memory"
+        )
+        answer = client.post("/enhance", content=plain())
+        assert_problem(answer, 500, "engine-failed", "unforeseen way")
+        assert "secret" not in answer.text
+        assert client.post("/enhance", content=plain()).status_code == 200
+
+
+@pytest.fixture
+def tampered(tmp_path: Path, srcnn_card: ModelCard) -> Path:
+    """A models folder with a copy of the shipped model."""
+    shutil.copytree(DEFAULT_MODELS / srcnn_card.name, tmp_path / srcnn_card.name)
+    return tmp_path
+
+
+def test_a_card_that_lies_keeps_the_service_from_becoming_ready(serve, tampered, srcnn_card):
+    file = tampered / srcnn_card.name / "card.json"
+    card = json.loads(file.read_text())
+    card["geometry"]["halo"] = 5
+    file.write_text(json.dumps(card))
+    with serve(models=tampered) as client:
+        answer = client.get("/readyz")
+        for _ in range(200):
+            if "loaded and checked" not in answer.text:
+                break
+            time.sleep(0.1)
+            answer = client.get("/readyz")
+        assert_problem(answer, 503, "not-ready", "the card says a halo of 5 px")
+        assert client.get("/healthz").status_code == 200
+        answer = client.post("/enhance", content=plain())
+        assert_problem(answer, 503, "not-ready", "the card says a halo of 5 px")
+
+
+def test_a_changed_file_stops_the_service_before_it_listens(serve, tampered, srcnn_card):
+    with (tampered / srcnn_card.name / "saved_model" / "saved_model.pb").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(ModelMismatch, match=r"saved_model\.pb has SHA-256"), serve(models=tampered):
+        pass
+
+
+def test_healthz_answers_before_tensorflow_is_loaded_and_readyz_after_the_warm_up(tmp_path):
+    """`superres serve`, as a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("superres"), "serve", "--port", str(port)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    try:
+        seen = []
+        deadline = time.monotonic() + 60
+        while "ready" not in seen and time.monotonic() < deadline:
+            try:
+                assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+                answer = httpx.get(f"http://127.0.0.1:{port}/readyz")
+            except httpx.ConnectError:
+                continue
+            if answer.status_code == 503:
+                assert answer.headers["retry-after"] == "5"
+            seen.append("loading" if answer.status_code == 503 else "ready")
+            time.sleep(0.02)
+        assert seen[0] == "loading"
+        assert seen[-1] == "ready"
+        picture = httpx.post(f"http://127.0.0.1:{port}/enhance", content=plain())
+        with Image.open(io.BytesIO(picture.content)) as image:
+            assert np.asarray(image).shape == (30, 60, 3)
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode in (0, -15)

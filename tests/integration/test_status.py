@@ -1,0 +1,151 @@
+"""/compare, /metrics, /models, /version, /docs."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.samples import SAMPLES, read_sample
+from superres import Enhancer
+from superres.card import ModelCard
+from superres.proof import compare
+from tests.pictures import encoded
+
+
+def samples_of(text: str) -> dict[str, dict[frozenset[str], float]]:
+    """name -> label values -> value."""
+    return {
+        sample.name: {
+            frozenset(s.labels.values()): s.value for s in family.samples if s.name == sample.name
+        }
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_the_model_beats_bicubic_on_every_shipped_sample(service, sample):
+    report = service.get("/compare", params={"sample": sample}).json()
+    assert report["gain_db"] > 0.2
+    assert report["sr"]["ssim_y"] > report["bicubic"]["ssim_y"]
+
+
+def test_the_figures_are_those_of_the_proof(service, srcnn: Enhancer):
+    report = service.get("/compare").json()
+    expected = compare(srcnn, read_sample("coffee"), 3)
+    assert (report["width"], report["height"]) == (600, 399)
+    assert report["bicubic"]["psnr_y"] == pytest.approx(expected.bicubic_scores.psnr_y, abs=1e-5)
+    assert report["sr"]["psnr_y"] == pytest.approx(expected.sr_scores.psnr_y, abs=0.01)
+
+
+def test_a_comparison_is_also_a_strip_and_a_page(service):
+    strip = service.get("/compare", headers={"Accept": "image/png"})
+    with Image.open(io.BytesIO(strip.content)) as image:
+        assert image.width > 3 * 400
+    page = service.get("/compare", headers={"Accept": "text/html"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert '<input type="range"' in page.text
+    assert page.text.count("data:image/png;base64,") == 2
+    assert "$" not in page.text
+
+
+def test_an_unchanged_comparison_is_not_sent_again(service):
+    first = service.get("/compare", params={"sample": "chelsea"})
+    tag = {"If-None-Match": first.headers["etag"]}
+    again = service.get("/compare", params={"sample": "chelsea"}, headers=tag)
+    assert (again.status_code, again.content) == (304, b"")
+    other = service.get("/compare", params={"sample": "chelsea", "scale": 2}, headers=tag)
+    assert other.status_code == 200
+
+
+def test_an_upload_is_compared_as_the_truth(service, coffee):
+    picture = encoded(coffee)
+    uploaded = service.post("/compare", files={"file": picture})
+    assert uploaded.json() == service.get("/compare").json()
+
+
+def test_a_flat_picture_is_perfect_and_json_can_say_so(service):
+    picture = encoded(np.zeros((60, 60, 3), np.uint8))
+    report = service.post("/compare", content=picture).json()
+    assert report["bicubic"]["psnr_y"] == "infinity"
+
+
+def test_metrics_count_requests_stages_and_pixels(service, coffee):
+    before = samples_of(service.get("/metrics").text)
+    picture = encoded(coffee[:20, :30])
+    assert service.post("/enhance", content=picture).status_code == 200
+    after = samples_of(service.get("/metrics").text)
+
+    def grown(name, *labels):
+        key = frozenset(labels)
+        return after[name][key] - before.get(name, {}).get(key, 0)
+
+    assert grown("superres_requests_total", "POST", "/enhance", "200") == 1
+    assert grown("superres_pixels_total", "input") == 600
+    assert grown("superres_pixels_total", "output") == 5400
+    for stage in ("decode", "queue", "infer", "encode"):
+        assert grown("superres_stage_seconds_count", stage) == 1
+    assert after["superres_queue_tiles"][frozenset()] == 0
+    assert after["superres_pictures_in_progress"][frozenset()] == 0
+
+
+def test_metrics_name_the_precision_of_each_model(service, srcnn_card: ModelCard):
+    engines = samples_of(service.get("/metrics").text)["superres_engine_info"]
+    assert {srcnn_card.name, srcnn_card.short_hash, "bfloat16", "cpu:0"} in engines
+
+
+def test_metrics_show_each_models_quality_beside_bicubic(service, srcnn_card: ModelCard):
+    assert {"Set5", "Set14", "BSD100"} <= {one.dataset for one in srcnn_card.scores}
+    psnr = samples_of(service.get("/metrics").text)["superres_model_psnr_db"]
+    ssim = samples_of(service.get("/metrics").text)["superres_model_ssim"]
+    for one in srcnn_card.scores:
+        for channel in ("y", "rgb"):
+            labels = (f"{one.dataset}-x{one.scale:g}", channel)
+            ours, bicubic = (
+                frozenset({srcnn_card.name, method, *labels}) for method in ("srcnn", "bicubic")
+            )
+            assert psnr[ours] == getattr(one.model, f"psnr_{channel}")
+            assert psnr[ours] > psnr[bicubic]
+            assert ssim[ours] > ssim[bicubic]
+        assert one.wins_psnr_y == one.pictures
+
+
+def test_the_quality_report_is_also_json(service, srcnn_card: ModelCard):
+    report = service.get("/metrics", headers={"Accept": "application/json"}).json()
+    scores = {model["model"]: model["scores"] for model in report["models"]}[srcnn_card.name]
+    assert {one["dataset"] for one in scores} == {one.dataset for one in srcnn_card.scores}
+
+
+def test_an_unknown_path_does_not_make_a_label_of_its_own(service):
+    service.get("/an-attackers-own-path")
+    assert "attackers" not in service.get("/metrics").text
+
+
+def test_models_tell_how_they_were_trained(service, srcnn_card: ModelCard):
+    models = {model["name"]: model for model in service.get("/models").json()["models"]}
+    card = models[srcnn_card.name]
+    assert card["parameters"] == 36_483
+    assert card["hash"] == srcnn_card.short_hash
+    assert card["training"]["config"]["name"] == srcnn_card.name
+    assert card["geometry"]["halo"] == 7
+
+
+def test_version_says_what_is_running(service, srcnn_card: ModelCard):
+    assert service.get("/version").json()["models"][srcnn_card.name] == srcnn_card.short_hash
+
+
+def test_the_docs_load_nothing_from_other_hosts(service):
+    service.event_hooks["response"], checks = [], service.event_hooks["response"]
+    try:
+        page = service.get("/docs")
+        links = [part.split('"')[0] for part in page.text.split('="')[1:]]
+        assets = [link for link in links if link.endswith((".js", ".css", ".png"))]
+        assert len(assets) >= 3
+        assert not any("//" in asset for asset in assets)
+        for asset in assets:
+            assert service.get(asset).status_code == 200
+        assert service.get("/", follow_redirects=True).url.path == "/docs"
+    finally:
+        service.event_hooks["response"] = checks
