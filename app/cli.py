@@ -1,4 +1,4 @@
-"""The ``superres`` command: serve, enhance, compare, models."""
+"""The ``superres`` command: serve, enhance, compare, models, health."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ from superres.codecs import (
 )
 from superres.engine import PrecisionChoice
 from superres.enhancer import Enhancer, output_size
-from superres.errors import BadRequest, SuperresError
+from superres.errors import BadRequest, NotReady, SuperresError, Unavailable
 from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, read_cards
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -166,6 +166,22 @@ def serve_command(
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
     uvicorn.run(create_app(), host=host, port=port, timeout_graceful_shutdown=30)
+
+
+@cli.command("health")
+def health_command(
+    url: Annotated[str, typer.Option(help="Of the service.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Exit with 0 if a service is ready, else with 1 and the reason: for container checks."""
+    import httpx
+
+    try:
+        answer = httpx.get(f"{url}/readyz", timeout=5)
+    except httpx.HTTPError as error:
+        raise Unavailable(f"no answer from {url}: {error}") from error
+    if answer.status_code != 200:
+        raise NotReady(answer.json()["detail"])
+    print("ready")
 
 
 def main() -> None:

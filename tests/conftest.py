@@ -1,16 +1,23 @@
-"""What many tests share: photographs from scikit-image's wheel, and the shipped model."""
+"""What many tests share: photographs from scikit-image's wheel, the shipped model, a server."""
 
 import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from skimage import data
 
+from app.settings import Settings
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
 from superres.card import ModelCard
+from superres.engine import Engine
 from superres.registry import DEFAULT_MODELS, choose, read_cards
+from tests.serving import serve_app, wait_until_ready
 
 SHARED_DATA = Path(
     os.environ.get("SUPERRES_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
@@ -47,3 +54,27 @@ def benchmarks() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the benchmark pictures are not in {folder} (set SUPERRES_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[httpx.Client]:
+    """The shipped model, served with the default settings, in bfloat16."""
+    with serve_app(Settings(device="cpu", precision="bfloat16"), None) as client:
+        wait_until_ready(client)
+        yield client
+
+
+@pytest.fixture
+def serve() -> Callable[..., AbstractContextManager[httpx.Client]]:
+    """Serve with other settings, or with engines in place of the SavedModels."""
+
+    @contextmanager
+    def serve(
+        engines: Mapping[str, Engine] | None = None, **settings: Any
+    ) -> Iterator[httpx.Client]:
+        with serve_app(Settings(device="cpu", **settings), engines) as client:
+            if engines is not None:
+                wait_until_ready(client)
+            yield client
+
+    return serve

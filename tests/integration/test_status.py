@@ -93,7 +93,7 @@ def test_metrics_count_requests_stages_and_pixels(service, coffee):
 
 def test_metrics_name_the_precision_of_each_model(service, srcnn_card: ModelCard):
     engines = samples_of(service.get("/metrics").text)["superres_engine_info"]
-    assert {srcnn_card.name, srcnn_card.short_hash, "bfloat16", "cpu:0"} in engines
+    assert frozenset({srcnn_card.name, srcnn_card.short_hash, "bfloat16", "cpu:0"}) in engines
 
 
 def test_metrics_show_each_models_quality_beside_bicubic(service, srcnn_card: ModelCard):

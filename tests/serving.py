@@ -4,20 +4,17 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import jsonschema
-import pytest
 import uvicorn
 
 from app.main import create_app
 from app.settings import Settings
 from superres.engine import Engine
-
-Serve = Callable[..., AbstractContextManager[httpx.Client]]
 
 
 def check_against_openapi(spec: dict[str, Any], response: httpx.Response) -> None:
@@ -82,25 +79,3 @@ def wait_until_ready(client: httpx.Client) -> None:
             return
         time.sleep(0.1)
     raise TimeoutError(client.get("/readyz").text)
-
-
-@pytest.fixture(scope="session")
-def service() -> Iterator[httpx.Client]:
-    """The shipped model, served with the default settings, in bfloat16."""
-    with serve_app(Settings(device="cpu", precision="bfloat16"), None) as client:
-        wait_until_ready(client)
-        yield client
-
-
-@pytest.fixture
-def serve() -> Serve:
-    """Serve with other settings, or with engines in place of the SavedModels."""
-
-    @contextmanager
-    def serve(engines: Mapping[str, Engine] | None = None, **settings: Any) -> Iterator[Any]:
-        with serve_app(Settings(device="cpu", **settings), engines) as client:
-            if engines is not None:
-                wait_until_ready(client)
-            yield client
-
-    return serve

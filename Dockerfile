@@ -1,0 +1,63 @@
+# Targets: cpu (the default), gpu, train. The models are baked in.
+#   docker build --target cpu -t superres .
+FROM python:3.13-slim AS base
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+
+# The environments change less often than the code, so they come first and are cached.
+FROM base AS cpu-environment
+COPY requirements/cpu.lock requirements/cpu.lock
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements/cpu.lock
+
+FROM base AS gpu-environment
+COPY requirements/gpu.lock requirements/gpu.lock
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements/gpu.lock
+
+FROM cpu-environment AS cpu-code
+COPY pyproject.toml README.md LICENSE ./
+COPY superres superres
+COPY app app
+COPY training training
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+
+FROM gpu-environment AS gpu-code
+COPY pyproject.toml README.md LICENSE ./
+COPY superres superres
+COPY app app
+COPY training training
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+
+# Trains on /data, writes /app/runs and /app/models: see docker-compose.yml.
+FROM base AS train
+COPY --from=cpu-code /opt/venv /opt/venv
+COPY --from=cpu-code /app /app
+USER 10001:10001
+ENTRYPOINT ["superres-train"]
+CMD ["--help"]
+
+FROM base AS gpu
+COPY --from=gpu-code /opt/venv /opt/venv
+COPY --from=gpu-code /app /app
+COPY models models
+ARG COMMIT=unknown
+ENV SUPERRES_COMMIT=$COMMIT SUPERRES_DEVICE=gpu:0
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["superres", "health"]
+CMD ["superres", "serve", "--host", "0.0.0.0"]
+
+FROM base AS cpu
+COPY --from=cpu-code /opt/venv /opt/venv
+COPY --from=cpu-code /app /app
+COPY models models
+ARG COMMIT=unknown
+ENV SUPERRES_COMMIT=$COMMIT SUPERRES_DEVICE=cpu
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["superres", "health"]
+CMD ["superres", "serve", "--host", "0.0.0.0"]

@@ -1,0 +1,77 @@
+"""What the documents say is so."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from app.cli import cli
+from app.errors import STATUS_AND_TYPE, TYPE_PREFIX
+from app.settings import Settings
+from superres.arrays import RgbU8
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text()
+CURLS = re.findall(r"^(?:\$ )?(curl .*)$", README, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, chelsea: RgbU8) -> Path:
+    Image.fromarray(chelsea[:120, :160]).save(tmp_path / "photo.jpg")
+    return tmp_path
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("curl", CURLS)
+def test_the_readmes_curl_examples_work(service: httpx.Client, folder: Path, curl: str):
+    here = curl.replace("127.0.0.1:8000", f"127.0.0.1:{service.base_url.port}")
+    assert here != curl
+    run = subprocess.run(["bash", "-c", here], cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    wanted = re.search(r"-o (\S+)", curl)
+    if wanted:
+        with Image.open(folder / wanted.group(1)) as image:
+            assert image.width > 160
+    elif "scale=9" in curl:
+        shown = README.split(f"$ {curl}\n")[1].split(", ...")[0]
+        assert run.stdout.startswith(shown)
+    else:
+        assert run.stdout.startswith("{")
+        assert TYPE_PREFIX not in run.stdout
+
+
+def test_the_readmes_python_example_works(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(example, {})
+    with Image.open("larger.png") as image:
+        assert image.size == (480, 360)
+
+
+def test_every_setting_is_documented_with_its_default():
+    for name, field in Settings.model_fields.items():
+        row = re.search(rf"\| `SUPERRES_{name.upper()}` \| (.*?) \|", README)
+        assert row, f"SUPERRES_{name.upper()} is not in the README"
+        if name != "models":
+            assert row.group(1).strip("`") == str(field.default)
+
+
+def test_every_error_type_is_documented_with_its_status():
+    for status, slug in STATUS_AND_TYPE.values():
+        rows = re.findall(r"^\| ([\d, ]+) \| (.*?) \|", README, flags=re.MULTILINE)
+        assert any(str(status) in statuses and f"`{slug}`" in types for statuses, types in rows)
+
+
+def test_every_command_is_documented():
+    for command in cli.registered_commands:
+        assert command.name in README
+
+
+def test_every_module_of_the_core_is_in_the_architecture():
+    text = (REPOSITORY / "ARCHITECTURE.md").read_text()
+    for module in (REPOSITORY / "superres").glob("[!_]*.py"):
+        assert f"`{module.stem}`" in text
