@@ -34,6 +34,9 @@ check: $(INSTALLED)
 	@# There is no wheel of hadolint for other machines.
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
 
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/core.py
+
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,144 @@
+"""The device's owner: turns, batches, and what happens when things go wrong."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from app.worker import Worker
+from superres.engine import BATCH
+from superres.errors import Busy, DeadlineExceeded, EngineError, NotReady
+
+
+class Recorder:
+    """An engine that adds one, says which tiles came together, and starts when told."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = threading.Event()
+        self.failure: Exception | None = None
+
+    def predict(self, tiles):
+        self.go.wait(10)
+        self.batches.append([int(tile[0, 0, 0]) for tile in tiles])
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        return tiles + np.uint8(1)
+
+
+@pytest.fixture
+def engine() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def worker(engine):
+    worker = Worker({"a": engine, "b": engine}, max_requests=8)
+    yield worker
+    engine.go.set()
+    worker.close()
+
+
+def tiles(*values: int, side: int = 32) -> np.ndarray:
+    return np.stack([np.full((side, side, 3), value, np.uint8) for value in values])
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def predict(worker: Worker, batch: np.ndarray, model: str = "a", seconds: float = 10):
+    with worker.turn(model, seconds=seconds) as turn:
+        return turn.predict(batch)
+
+
+def test_answers_come_back_in_order(worker, engine):
+    engine.go.set()
+    assert np.array_equal(predict(worker, tiles(*range(11))), tiles(*range(1, 12)))
+    assert max(len(batch) for batch in engine.batches) == BATCH
+
+
+def test_requests_take_turns_and_share_batches(worker, engine):
+    """A thumbnail that comes after a panorama is in the next batch but one."""
+    with ThreadPoolExecutor(3) as callers:
+        first = callers.submit(predict, worker, tiles(1))  # holds the device
+        wait_for(lambda: worker.requests == 1 and worker.queued_tiles == 0)
+        panorama = callers.submit(predict, worker, tiles(*range(10, 22)))
+        wait_for(lambda: worker.queued_tiles == 12)
+        thumbnail = callers.submit(predict, worker, tiles(99))
+        wait_for(lambda: worker.queued_tiles == 13)
+        engine.go.set()
+        assert np.array_equal(first.result(), tiles(2))
+        assert np.array_equal(thumbnail.result(), tiles(100))
+        assert np.array_equal(panorama.result(), tiles(*range(11, 23)))
+    assert engine.batches[1] == [10, 99, 11, 12]
+
+
+@pytest.mark.parametrize(
+    "other", [{"batch": tiles(2, side=64)}, {"batch": tiles(2) / np.float32(1)}, {"model": "b"}]
+)
+def test_tiles_of_another_shape_type_or_model_run_apart(worker, engine, other):
+    with ThreadPoolExecutor(3) as callers:
+        callers.submit(predict, worker, tiles(0))
+        wait_for(lambda: worker.requests == 1 and worker.queued_tiles == 0)
+        one = callers.submit(predict, worker, tiles(1))
+        wait_for(lambda: worker.queued_tiles == 1)
+        two = callers.submit(predict, worker, **({"batch": tiles(2)} | other))
+        wait_for(lambda: worker.queued_tiles == 2)
+        engine.go.set()
+        assert one.result()[0, 0, 0, 0] == 2
+        assert two.result()[0, 0, 0, 0] == 3
+    assert engine.batches == [[0], [1], [2]]
+
+
+def test_a_failed_batch_fails_its_requests_and_no_other(worker, engine):
+    engine.go.set()
+    engine.failure = EngineError("no memory")
+    with pytest.raises(EngineError, match="no memory"):
+        predict(worker, tiles(*range(9)))
+    assert worker.queued_tiles == 0
+    assert predict(worker, tiles(5))[0, 0, 0, 0] == 6
+
+
+def test_past_the_deadline_the_rest_of_the_tiles_is_not_computed(worker, engine):
+    with pytest.raises(DeadlineExceeded, match=r"at most 0\.1 s"):
+        predict(worker, tiles(*range(9)), seconds=0.1)
+    assert worker.queued_tiles == 0
+    engine.go.set()
+    wait_for(lambda: engine.batches)
+    assert predict(worker, tiles(50))[0, 0, 0, 0] == 51
+    assert engine.batches == [[0, 1, 2, 3], [50]]
+
+
+def test_no_more_turns_than_allowed(engine):
+    worker = Worker({"a": engine}, max_requests=1)
+    engine.go.set()
+    with worker.turn("a", seconds=1):
+        with pytest.raises(Busy, match="at most 1 pictures") as raised:
+            predict(worker, tiles(1))
+        assert raised.value.retry_after >= 1
+    assert predict(worker, tiles(1)).shape == (1, 32, 32, 3)
+    worker.close()
+
+
+def test_closing_tells_those_who_wait(worker, engine):
+    with ThreadPoolExecutor(2) as callers:
+        held = callers.submit(predict, worker, tiles(1))
+        wait_for(lambda: worker.requests == 1 and worker.queued_tiles == 0)
+        waiting = callers.submit(predict, worker, tiles(2))
+        wait_for(lambda: worker.queued_tiles == 1)
+        closer = threading.Thread(target=worker.close)
+        closer.start()
+        with pytest.raises(NotReady, match="stopping"):
+            waiting.result()
+        engine.go.set()
+        assert held.result()[0, 0, 0, 0] == 2
+        closer.join()
+    with pytest.raises(NotReady, match="stopping"):
+        predict(worker, tiles(3))
