@@ -1,13 +1,14 @@
-"""The ``superres-train`` command: fit, evaluate, export."""
+"""The ``superres-train`` command: prepare, fit, evaluate, export."""
 
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from superres.card import DatasetScores, read_card
@@ -17,8 +18,47 @@ from superres.metrics import Scores
 from superres.registry import DEFAULT_MODELS
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+prepare = typer.Typer(no_args_is_help=True, help="Make a folder to train on; does nothing twice.")
+cli.add_typer(prepare, name="prepare")
+Out = Annotated[Path, typer.Option(help="The folder to make: train, val and test.")]
+Crop = Annotated[
+    Literal["corner", "center", "detail"],
+    typer.Option(help="Which 512x512 of each picture; corner is (0, 0)."),
+]
+Scale = Annotated[int, typer.Option(min=2, max=4, help="Of the pairs.")]
 Folders = Annotated[list[Path], typer.Option(help="Folder of HR pictures; repeat for more.")]
+_COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeRemainingColumn(),
+)
 Models = Annotated[Path, typer.Option(help="The models folder.")]
+
+
+@prepare.command("div2k")
+def prepare_div2k_command(out: Out, crop: Crop = "corner", scale: Scale = 3) -> None:
+    """Download DIV2K's 800 training pictures (3.5 GB), crop, make pairs, split 560/120/120."""
+    from training.prepare import DIV2K, prepare_archive
+
+    with Progress(*_COLUMNS) as progress:
+        counts = prepare_archive(DIV2K, out, crop=crop, scale=scale, progress=progress)
+    Console().print(f"{out}: {counts}")
+
+
+@prepare.command("folder")
+def prepare_folder_command(
+    folder: Annotated[Path, typer.Argument(help="A folder of photographs.")],
+    out: Out,
+    crop: Crop = "corner",
+    scale: Scale = 3,
+) -> None:
+    """Crop, make pairs and split a folder of photographs, 70/15/15 %."""
+    from training.prepare import prepare_folder
+
+    with Progress(*_COLUMNS) as progress:
+        counts = prepare_folder(folder, out, crop=crop, scale=scale, progress=progress)
+    Console().print(f"{out}: {counts}")
 
 
 @cli.command("fit")
@@ -50,7 +90,7 @@ def fit_command(
 def evaluate_command(
     model: Annotated[Path, typer.Option(help="A model's folder, such as models/srcnn-x3.")],
     data: Folders,
-    scale: Annotated[int, typer.Option(min=2, max=4, help="Scale of the pairs.")] = 3,
+    scale: Scale = 3,
     precision: Annotated[
         PrecisionChoice, typer.Option(help="Of the network; auto takes the faster.")
     ] = "auto",

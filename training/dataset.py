@@ -76,12 +76,16 @@ def read_pairs(
 ) -> list[Pair]:
     """Every picture of the folders at every factor, but for those under ``smallest`` px a side.
 
+    Files named ``*_lr.*`` are passed over: they are another file's LR side.
+
     Raises:
         FileNotFoundError: as :func:`picture_files`.
         superres.errors.BadImage: a file is not a picture.
     """
     pairs = []
     for file in picture_files(folders):
+        if file.stem.endswith("_lr"):
+            continue
         picture = read_rgb(file)
         for shrink in shrinks:
             hr = degrade(picture, scaled_size(picture.shape[:2], shrink))

@@ -8,7 +8,7 @@ from superres.card import DatasetScores
 from superres.enhancer import Enhancer
 from superres.metrics import Scores, mean_scores
 from superres.proof import Comparison, compare, compare_pair
-from training.dataset import picture_files, read_rgb
+from training.dataset import crop_to_multiple, picture_files, read_rgb
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def evaluate(enhancer: Enhancer, folder: Path, scale: int) -> list[PictureScores
     """Score every picture of a folder.
 
     The folder holds HR pictures, which are cropped to a multiple of the scale and shrunk
-    here; or pairs named ``*_hr.*`` and ``*_lr.*``, which are used as they are.
+    here; or pairs named ``*_hr.*`` and ``*_lr.*``, whose LR side is used as it is.
 
     Raises:
         FileNotFoundError: no pictures, or an HR picture of a folder of pairs without its LR.
@@ -42,6 +42,7 @@ def evaluate(enhancer: Enhancer, folder: Path, scale: int) -> list[PictureScores
             if name not in lr_of:
                 raise FileNotFoundError(f"{file} has no {name}_lr beside it")
             lr = read_rgb(lr_of[name])
+            hr = crop_to_multiple(hr, scale)
             if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
                 raise ValueError(
                     f"{lr_of[name]} is {lr.shape[1]}x{lr.shape[0]} and {file.name} "

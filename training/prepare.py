@@ -1,0 +1,301 @@
+"""Photographs -> a folder to train on: DIV2K from its own site, or any folder.
+
+A prepared folder has ``train/``, ``val/`` and ``test/`` with pairs ``NNNN_hr.png`` and
+``NNNN_lr.png``, and ``manifest.csv``, which tells where each came from. The LR side is
+made from the HR side cropped to a multiple of the scale.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import numpy as np
+from rich.progress import Progress
+
+from superres.arrays import RgbU8, to_integer
+from superres.codecs import Picture, decode, encode
+from superres.metrics import to_y
+from superres.resample import degrade
+from training.dataset import crop_to_multiple, picture_files, read_rgb
+
+Crop = Literal["corner", "center", "detail"]
+SIDE = 512
+"""Of the HR crops, px."""
+SPLIT_SEED = 42
+HELD_OUT = 0.15
+"""Share of the pictures for validation, and again for testing."""
+
+
+class PrepareFailed(RuntimeError):
+    """The pictures cannot be had, or the folder is of other settings."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to download, and how to know that it is the right one."""
+
+    url: str
+    size: int
+    md5: str
+
+
+DIV2K = Archive(
+    url="https://data.vision.ee.ethz.ch/cvl/DIV2K/DIV2K_train_HR.zip",
+    size=3_530_603_713,
+    md5="bdc2d9338d4e574fe81bf7d158758658",
+)
+"""800 photographs of about 2 megapixels and more (Agustsson and Timofte, 2017)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a prepared folder depends on besides its pictures."""
+
+    source: str
+    crop: Crop
+    scale: int
+
+
+def prepare_archive(
+    archive: Archive, out: Path, *, crop: Crop, scale: int, progress: Progress
+) -> dict[str, int]:
+    """Download an archive of pictures and prepare a folder of them.
+
+    The archive is kept in ``out/downloads`` and may be removed afterwards.
+
+    Returns:
+        Pictures in each split.
+
+    Raises:
+        PrepareFailed: the archive cannot be had, or ``out`` is of other settings.
+    """
+    settings = Settings(archive.url, crop, scale)
+    if (done := _finished(out, settings)) is not None:
+        return done
+    file = out / "downloads" / archive.url.rsplit("/", 1)[1]
+    download(archive, file, progress=progress)
+    with zipfile.ZipFile(file) as opened:
+        names = sorted(name for name in opened.namelist() if name.lower().endswith(".png"))
+        sources = {Path(name).name: _lazy_member(opened, name) for name in names}
+        return _prepare(sources, out, settings, progress)
+
+
+def prepare_folder(
+    folder: Path, out: Path, *, crop: Crop, scale: int, progress: Progress
+) -> dict[str, int]:
+    """Prepare a folder of photographs; those under 512 px a side are left out.
+
+    Returns:
+        Pictures in each split.
+
+    Raises:
+        FileNotFoundError: no pictures.
+        superres.errors.BadImage: a file is not a picture; the message names it.
+        PrepareFailed: ``out`` is of other settings, or no picture is large enough.
+    """
+    settings = Settings(str(folder.resolve()), crop, scale)
+    if (done := _finished(out, settings)) is not None:
+        return done
+    files = picture_files([folder])
+    return _prepare({file.name: _lazy_file(file) for file in files}, out, settings, progress)
+
+
+def download(
+    archive: Archive, file: Path, *, progress: Progress, attempts: int = 8, patience_s: float = 5
+) -> None:
+    """Download a file, going on where a broken download stopped, and verify it.
+
+    Args:
+        archive: what to download.
+        file: where to put it; there whole and verified, or not at all.
+        progress: where to show how it goes.
+        attempts: connections that may fail without one new byte.
+        patience_s: seconds between two of them.
+
+    Raises:
+        PrepareFailed: it cannot be had, or its size or hash is wrong.
+    """
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.partial")
+    task = progress.add_task(f"downloading {file.name}", total=archive.size)
+    failures = 0
+    while (had := partial.stat().st_size if partial.exists() else 0) < archive.size:
+        try:
+            _fetch_rest(archive, partial, had, lambda n: progress.update(task, completed=n))
+            reason = "the connection was closed early"
+        except httpx.HTTPStatusError as error:
+            reason = f"HTTP {error.response.status_code}"
+            if error.response.is_client_error:
+                raise PrepareFailed(f"{archive.url}: {reason}") from error
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+        now = partial.stat().st_size if partial.exists() else 0
+        failures = 0 if now > had else failures + 1
+        if failures >= attempts:
+            raise PrepareFailed(f"{archive.url}: {reason}, {attempts} times in a row")
+        if now < archive.size:
+            time.sleep(patience_s)
+    progress.update(task, description=f"verifying {file.name}")
+    size, md5 = partial.stat().st_size, _md5(partial)
+    if (size, md5) != (archive.size, archive.md5):
+        partial.unlink()
+        raise PrepareFailed(
+            f"{archive.url} has {size:,} bytes and MD5 {md5}; "
+            f"{archive.size:,} and {archive.md5} were expected. It was removed: try again"
+        )
+    partial.rename(file)
+    progress.remove_task(task)
+
+
+def find_crop(rgb: RgbU8, crop: Crop) -> tuple[int, int]:
+    """Top and left of the 512x512 crop.
+
+    ``corner`` is (0, 0); ``detail`` is where, on a grid of 64 px, luma varies most from one
+    pixel to the next.
+    """
+    height, width = rgb.shape[:2]
+    if crop == "corner":
+        return 0, 0
+    if crop == "center":
+        return (height - SIDE) // 2, (width - SIDE) // 2
+    luma = to_y(rgb)
+    steps = np.abs(np.diff(luma, axis=0))[:, :-1] + np.abs(np.diff(luma, axis=1))[:-1]
+    corners = [
+        (top, left)
+        for top in range(0, height - SIDE + 1, 64)
+        for left in range(0, width - SIDE + 1, 64)
+    ]
+    return max(corners, key=lambda at: steps[at[0] : at[0] + SIDE, at[1] : at[1] + SIDE].sum())
+
+
+def split_names(names: list[str]) -> dict[str, str]:
+    """Name -> ``train``, ``val`` or ``test``: 70, 15 and 15 %, the same every time.
+
+    >>> from collections import Counter
+    >>> dict(sorted(Counter(split_names([f"{i:04}" for i in range(800)]).values()).items()))
+    {'test': 120, 'train': 560, 'val': 120}
+    """
+    shuffled = np.random.default_rng(SPLIT_SEED).permutation(sorted(names)).tolist()
+    held_out = int(len(names) * HELD_OUT)
+    splits = ["val"] * held_out + ["test"] * held_out
+    splits += ["train"] * (len(names) - len(splits))
+    return dict(zip(shuffled, splits, strict=True))
+
+
+def _prepare(
+    sources: dict[str, Callable[[], RgbU8]], out: Path, settings: Settings, progress: Progress
+) -> dict[str, int]:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    rows = []
+    task = progress.add_task("cropping", total=len(sources))
+    splits = split_names(list(sources))
+    for number, (name, read) in enumerate(sorted(sources.items()), start=1):
+        stem = out / splits[name] / f"{number:04}"
+        row = _made_before(stem) or _make_pair_files(read(), stem, settings)
+        if row is not None:
+            rows.append({"split": splits[name], "pair": stem.name, "source": name, **row})
+        progress.advance(task)
+    if not rows:
+        raise PrepareFailed(f"none of {len(sources)} pictures has {SIDE} px a side")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    _write_whole(out / "manifest.csv", text.getvalue().encode())
+    for note in out.glob("*/*.json"):
+        note.unlink()
+    return _count(out)
+
+
+def _make_pair_files(rgb: RgbU8, stem: Path, settings: Settings) -> dict[str, str | int] | None:
+    """Write a pair and what the manifest says of it; none if the picture is too small."""
+    if min(rgb.shape[:2]) < SIDE:
+        return None
+    top, left = find_crop(rgb, settings.crop)
+    hr = rgb[top : top + SIDE, left : left + SIDE]
+    cropped = crop_to_multiple(hr, settings.scale)
+    lr = degrade(cropped, (cropped.shape[0] // settings.scale, cropped.shape[1] // settings.scale))
+    row: dict[str, str | int] = {"top": top, "left": left}
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for kind, pixels in (("hr", hr), ("lr", lr)):
+        data = encode(Picture(np.ascontiguousarray(pixels)), "png")
+        _write_whole(_pair_file(stem, kind), data)
+        row[f"{kind}_sha256"] = hashlib.sha256(data).hexdigest()
+    # Last, so that where it is, the pair is whole.
+    _write_whole(stem.with_suffix(".json"), json.dumps(row).encode())
+    return row
+
+
+def _made_before(stem: Path) -> dict[str, str | int] | None:
+    """What an interrupted run noted of a pair that it finished."""
+    note = stem.with_suffix(".json")
+    if not note.exists():
+        return None
+    row: dict[str, str | int] = json.loads(note.read_text())
+    return row
+
+
+def _finished(out: Path, settings: Settings) -> dict[str, int] | None:
+    """The splits' sizes if ``out`` is done; none if there is something left to do."""
+    known = out / "settings.json"
+    if not known.exists():
+        return None
+    theirs = Settings(**json.loads(known.read_text()))
+    if theirs != settings:
+        raise PrepareFailed(f"{out} was prepared as {theirs}, not as {settings}: use another one")
+    return _count(out) if (out / "manifest.csv").exists() else None
+
+
+def _count(out: Path) -> dict[str, int]:
+    with (out / "manifest.csv").open(newline="") as file:
+        splits = [row["split"] for row in csv.DictReader(file)]
+    return {split: splits.count(split) for split in ("train", "val", "test")}
+
+
+def _fetch_rest(archive: Archive, partial: Path, had: int, show: Callable[[int], None]) -> None:
+    headers = {"Range": f"bytes={had}-"} if had else {}
+    with httpx.stream(
+        "GET", archive.url, headers=headers, timeout=30, follow_redirects=True
+    ) as answer:
+        answer.raise_for_status()
+        # A server that ignores the range sends everything again, from the start.
+        mode = "ab" if answer.status_code == 206 else "wb"
+        with partial.open(mode) as file:
+            for chunk in answer.iter_bytes(1 << 20):
+                file.write(chunk)
+                show(file.tell())
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _lazy_member(opened: zipfile.ZipFile, name: str) -> Callable[[], RgbU8]:
+    return lambda: to_integer(decode(opened.read(name)).rgb, np.uint8)
+
+
+def _lazy_file(file: Path) -> Callable[[], RgbU8]:
+    return lambda: read_rgb(file)
+
+
+def _pair_file(stem: Path, kind: str) -> Path:
+    return stem.with_name(f"{stem.name}_{kind}.png")
+
+
+def _write_whole(file: Path, data: bytes) -> None:
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, file)
