@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -16,6 +16,9 @@ from superres.engine import PrecisionChoice
 from superres.errors import SuperresError
 from superres.metrics import Scores
 from superres.registry import DEFAULT_MODELS
+
+if TYPE_CHECKING:
+    from training.evaluate import Evaluation
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 prepare = typer.Typer(no_args_is_help=True, help="Make a folder to train on; does nothing twice.")
@@ -95,38 +98,33 @@ def evaluate_command(
         PrecisionChoice, typer.Option(help="Of the network; auto takes the faster.")
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, per picture.")] = False,
-    write_card: Annotated[bool, typer.Option(help="Keep the means in the model's card.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="A folder for a CSV, a chart and strips.")
+    ] = None,
+    write_card: Annotated[
+        bool, typer.Option("--write-card", help="Keep the means in the model's card.")
+    ] = False,
 ) -> None:
-    """Score a model beside bicubic on HR folders, or folders of NNN_hr and NNN_lr pairs."""
+    """Score a model beside bicubic on HR folders, or folders of NNN_hr and NNN_lr pairs.
+
+    Each set has a second row, whose small pictures went through JPEG at quality 75.
+    """
     from superres import load_model
-    from training.evaluate import dataset_name, evaluate, summarise
+    from training.evaluate import JPEG_QUALITY, evaluate, write_report
 
     enhancer = load_model(model.name, models=model.resolve().parent, precision=precision)
-    report: list[dict[str, Any]] = []
-    summaries = []
-    for folder in data:
-        pictures = evaluate(enhancer, folder, scale)
-        summary = summarise(dataset_name(folder), scale, pictures)
-        summaries.append(summary)
-        report.append(
-            {
-                "dataset": summary.dataset,
-                "scale": scale,
-                "mean": {"model": summary.model.as_dict(), "bicubic": summary.bicubic.as_dict()},
-                "pictures": [
-                    {
-                        "file": one.file,
-                        "model": one.model.as_dict(),
-                        "bicubic": one.bicubic.as_dict(),
-                    }
-                    for one in pictures
-                ],
-            }
-        )
+    evaluations = [
+        (folder, lr_jpeg, evaluate(enhancer, folder, scale, lr_jpeg=lr_jpeg))
+        for folder in data
+        for lr_jpeg in (None, JPEG_QUALITY)
+    ]
+    summaries = [evaluation.summarise() for _, _, evaluation in evaluations]
     if as_json:
-        print(json.dumps(report, indent=2))
+        print(json.dumps([_as_json(evaluation) for _, _, evaluation in evaluations], indent=2))
     else:
         Console().print(_table(model.name, scale, summaries))
+    if report is not None:
+        write_report(evaluations, enhancer, model.name, report)
     if write_card:
         _keep_scores(model, summaries)
 
@@ -141,6 +139,20 @@ def export_command(
 
     card = export(run, models)
     Console().print(f"{models / card.name}: {card.parameters:,} parameters, {card.short_hash}")
+
+
+def _as_json(evaluation: "Evaluation") -> dict[str, Any]:
+    mean = evaluation.summarise()
+    return {
+        "dataset": evaluation.dataset,
+        "scale": evaluation.scale,
+        "mean": {"model": mean.model.as_dict(), "bicubic": mean.bicubic.as_dict()},
+        "wins_psnr_y": mean.wins_psnr_y,
+        "pictures": [
+            {"file": one.file, "model": one.model.as_dict(), "bicubic": one.bicubic.as_dict()}
+            for one in evaluation.pictures
+        ],
+    }
 
 
 def _table(model: str, scale: int, summaries: list[DatasetScores]) -> Table:

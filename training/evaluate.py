@@ -1,14 +1,27 @@
 """Scores a served model beside bicubic on folders of pictures, by the published protocol."""
 
+import csv
+import io
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from superres.arrays import RgbU8
 from superres.card import DatasetScores
+from superres.codecs import Picture, encode
 from superres.enhancer import Enhancer
 from superres.metrics import Scores, mean_scores
-from superres.proof import Comparison, compare, compare_pair
+from superres.proof import compare_pair
+from superres.resample import degrade
+from superres.strip import draw_strip
 from training.dataset import crop_to_multiple, picture_files, read_rgb
+
+JPEG_QUALITY = 75
+"""Of the small pictures in the JPEG rows: Pillow's default, with its 4:2:0 chroma."""
 
 
 @dataclass(frozen=True)
@@ -19,52 +32,90 @@ class PictureScores:
     model: Scores
     bicubic: Scores
 
+    @property
+    def gain_db(self) -> float:
+        """Luma PSNR of the model over bicubic's."""
+        return self.model.psnr_y - self.bicubic.psnr_y
 
-def evaluate(enhancer: Enhancer, folder: Path, scale: int) -> list[PictureScores]:
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All scores of a model on one set."""
+
+    dataset: str
+    scale: int
+    pictures: tuple[PictureScores, ...]
+
+    def summarise(self) -> DatasetScores:
+        """Means over pictures, as the published tables take them."""
+        return DatasetScores(
+            dataset=self.dataset,
+            pictures=len(self.pictures),
+            scale=self.scale,
+            model=mean_scores([one.model for one in self.pictures]),
+            bicubic=mean_scores([one.bicubic for one in self.pictures]),
+            wins_psnr_y=sum(one.gain_db > 0 for one in self.pictures),
+        )
+
+
+def evaluate(
+    enhancer: Enhancer, folder: Path, scale: int, *, lr_jpeg: int | None = None
+) -> Evaluation:
     """Score every picture of a folder.
 
     The folder holds HR pictures, which are cropped to a multiple of the scale and shrunk
     here; or pairs named ``*_hr.*`` and ``*_lr.*``, whose LR side is used as it is.
 
+    Args:
+        enhancer: the model.
+        folder: of pictures.
+        scale: of the pairs.
+        lr_jpeg: quality of the JPEG that the LR side goes through first, if any.
+
     Raises:
         FileNotFoundError: no pictures, or an HR picture of a folder of pairs without its LR.
         ValueError: a pair's sizes do not differ by the scale.
     """
+    scores = []
+    for name, hr, lr in read_evaluation_pairs(folder, scale, lr_jpeg=lr_jpeg):
+        compared = compare_pair(enhancer, hr, lr, scale)
+        scores.append(PictureScores(name, compared.sr_scores, compared.bicubic_scores))
+    suffix = "" if lr_jpeg is None else f"-jpeg{lr_jpeg}"
+    return Evaluation(dataset_name(folder) + suffix, scale, tuple(scores))
+
+
+def read_evaluation_pairs(
+    folder: Path, scale: int, *, lr_jpeg: int | None
+) -> Iterator[tuple[str, RgbU8, RgbU8]]:
+    """Yield name, HR and LR of each pair, as :func:`evaluate` scores them."""
     files = picture_files([folder])
     lr_of = {file.stem.removesuffix("_lr"): file for file in files if file.stem.endswith("_lr")}
-    scores = []
     for file in files:
         if file in lr_of.values():
             continue
-        hr = read_rgb(file)
-        if lr_of:
+        hr = crop_to_multiple(read_rgb(file), scale)
+        lr_size = (hr.shape[0] // scale, hr.shape[1] // scale)
+        if not lr_of:
+            lr = degrade(hr, lr_size)
+        else:
             name = file.stem.removesuffix("_hr")
             if name not in lr_of:
                 raise FileNotFoundError(f"{file} has no {name}_lr beside it")
             lr = read_rgb(lr_of[name])
-            hr = crop_to_multiple(hr, scale)
-            if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
+            if lr.shape[:2] != lr_size:
                 raise ValueError(
                     f"{lr_of[name]} is {lr.shape[1]}x{lr.shape[0]} and {file.name} "
                     f"{hr.shape[1]}x{hr.shape[0]}: not a pair at scale {scale}"
                 )
-            compared: Comparison = compare_pair(enhancer, hr, lr, scale)
-        else:
-            compared = compare(enhancer, hr, scale)
-        scores.append(PictureScores(file.name, compared.sr_scores, compared.bicubic_scores))
-    return scores
+        yield file.name, hr, lr if lr_jpeg is None else through_jpeg(lr, lr_jpeg)
 
 
-def summarise(dataset: str, scale: int, scores: list[PictureScores]) -> DatasetScores:
-    """Mean over pictures, as the published tables take it."""
-    return DatasetScores(
-        dataset=dataset,
-        pictures=len(scores),
-        scale=scale,
-        model=mean_scores([one.model for one in scores]),
-        bicubic=mean_scores([one.bicubic for one in scores]),
-        wins_psnr_y=sum(one.model.psnr_y > one.bicubic.psnr_y for one in scores),
-    )
+def through_jpeg(rgb: RgbU8, quality: int) -> RgbU8:
+    """A picture as it comes back from a JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=quality)
+    with Image.open(file) as image:
+        return np.asarray(image)
 
 
 def dataset_name(folder: Path) -> str:
@@ -79,3 +130,62 @@ def dataset_name(folder: Path) -> str:
     if folder.name in ("train", "val", "test"):
         return f"{folder.parent.name}-{folder.name}"
     return folder.name
+
+
+def write_report(
+    evaluations: list[tuple[Path, int | None, Evaluation]],
+    enhancer: Enhancer,
+    model: str,
+    out: Path,
+) -> None:
+    """Write what people look at: a CSV, a bar chart, and three strips a set.
+
+    The strips are of the pictures with the least, the median and the largest gain.
+
+    Args:
+        evaluations: each with its folder and its LR side's JPEG quality.
+        enhancer: the model, to draw the strips.
+        model: its name.
+        out: a folder, made if need be.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "scores.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        figures = tuple(asdict(evaluations[0][2].pictures[0].model))
+        writer.writerow(["dataset", "scale", "file", "method", *figures])
+        for _, _, evaluation in evaluations:
+            for one in evaluation.pictures:
+                for method, scores in ((model, one.model), ("bicubic", one.bicubic)):
+                    about = (evaluation.dataset, evaluation.scale, one.file, method)
+                    writer.writerow([*about, *scores.as_dict().values()])
+    _draw_chart([evaluation for _, _, evaluation in evaluations], model, out / "gains.png")
+    for folder, lr_jpeg, evaluation in evaluations:
+        ranked = sorted(evaluation.pictures, key=lambda one: one.gain_db)
+        chosen = {
+            ranked[0].file: "worst",
+            ranked[len(ranked) // 2].file: "median",
+            ranked[-1].file: "best",
+        }
+        for name, hr, lr in read_evaluation_pairs(folder, evaluation.scale, lr_jpeg=lr_jpeg):
+            if name in chosen:
+                strip = draw_strip(compare_pair(enhancer, hr, lr, evaluation.scale), model)
+                file_name = f"{evaluation.dataset}-{chosen[name]}-{Path(name).stem}.png"
+                (out / file_name).write_bytes(encode(Picture(strip), "png"))
+
+
+def _draw_chart(evaluations: list[Evaluation], model: str, file: Path) -> None:
+    # matplotlib takes a while to import, and only reports draw.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 2.2 * len(evaluations)), layout="constrained")
+    for axes, evaluation in zip(
+        figure.subplots(len(evaluations), squeeze=False)[:, 0], evaluations, strict=True
+    ):
+        gains = sorted(one.gain_db for one in evaluation.pictures)
+        axes.bar(range(len(gains)), gains, color=["C0" if gain > 0 else "C3" for gain in gains])
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_title(f"{evaluation.dataset} x{evaluation.scale}", loc="left", fontsize=10)
+        axes.set_ylabel("gain, dB")
+        axes.set_xticks([])
+    figure.suptitle(f"Luma PSNR of {model} over bicubic, picture by picture")
+    figure.savefig(file, dpi=120)

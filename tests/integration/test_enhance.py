@@ -142,7 +142,7 @@ def test_set5_served_scores_what_training_says(
         hr = decode(lr.with_name(lr.name.replace("_lr", "_hr")).read_bytes()).rgb
         luma = to_y(hr), to_y(decode(answer.content).rgb)
         served.append(psnr(*luma, data_range=255, shave=3))
-    evaluated = [one.model.psnr_y for one in evaluate(srcnn, folder, 3)]
+    evaluated = [one.model.psnr_y for one in evaluate(srcnn, folder, 3).pictures]
     assert np.mean(served) == pytest.approx(np.mean(evaluated), abs=0.01)
 
 

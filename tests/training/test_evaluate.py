@@ -14,7 +14,7 @@ from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.registry import DEFAULT_MODELS
 from superres.resample import degrade
-from training.evaluate import evaluate, summarise
+from training.evaluate import evaluate
 
 BICUBIC_X3_Y = {
     "Set5": (30.405, 0.8689),
@@ -29,8 +29,8 @@ AT_LEAST = {"Set5": 32.3, "Set14": 28.9, "BSD100": 28.0}
     "dataset", ["Set5", "Set14", pytest.param("BSD100", marks=pytest.mark.slow)]
 )
 def test_the_published_tables(srcnn: Enhancer, benchmarks: Path, dataset: str):
-    pictures = evaluate(srcnn, benchmarks / dataset / "x3", 3)
-    summary = summarise(dataset, 3, pictures)
+    summary = evaluate(srcnn, benchmarks / dataset / "x3", 3).summarise()
+    assert summary.dataset == dataset
     psnr, ssim = BICUBIC_X3_Y[dataset]
     assert summary.bicubic.psnr_y == pytest.approx(psnr, abs=0.01)
     assert summary.bicubic.ssim_y == pytest.approx(ssim, abs=0.001)
@@ -45,7 +45,7 @@ def test_pairs_and_whole_pictures_score_alike(srcnn: Enhancer, coffee: RgbU8, tm
     Image.fromarray(hr).save(tmp_path / "whole" / "1.png")
     Image.fromarray(hr).save(tmp_path / "pairs" / "1_hr.png")
     Image.fromarray(degrade(hr, (30, 40))).save(tmp_path / "pairs" / "1_lr.png")
-    whole, pairs = (evaluate(srcnn, tmp_path / name, 3)[0] for name in ("whole", "pairs"))
+    whole, pairs = (evaluate(srcnn, tmp_path / name, 3).pictures[0] for name in ("whole", "pairs"))
     assert (whole.model, whole.bicubic) == (pairs.model, pairs.bicubic)
 
 
@@ -59,12 +59,13 @@ def test_what_is_not_a_pair_is_named(srcnn: Enhancer, tmp_path: Path):
         evaluate(srcnn, tmp_path, 3)
 
 
-def test_the_command_prints_json_per_picture(coffee: RgbU8, tmp_path: Path):
+def test_the_command_prints_json_per_picture_and_draws_a_report(coffee: RgbU8, tmp_path: Path):
     Image.fromarray(coffee[100:220, 200:320]).save(tmp_path / "1.png")
     run = subprocess.run(
         [
             Path(sys.executable).with_name("superres-train"),
             *("evaluate", "--model", DEFAULT_MODELS / "srcnn-x3", "--data", tmp_path, "--json"),
+            *("--report", tmp_path / "report"),
         ],
         capture_output=True,
         text=True,
@@ -73,4 +74,14 @@ def test_the_command_prints_json_per_picture(coffee: RgbU8, tmp_path: Path):
     assert run.returncode == 0, run.stderr
     report = json.loads(run.stdout)
     assert report[0]["pictures"][0]["file"] == "1.png"
-    assert report[0]["mean"]["model"]["psnr_y"] > report[0]["mean"]["bicubic"]["psnr_y"]
+    clean, jpeg = report
+    assert clean["mean"]["model"]["psnr_y"] > clean["mean"]["bicubic"]["psnr_y"]
+    assert jpeg["dataset"] == f"{clean['dataset']}-jpeg75"
+    assert jpeg["mean"]["bicubic"]["psnr_y"] < clean["mean"]["bicubic"]["psnr_y"]
+    strips = sorted(file.name for file in (tmp_path / "report").glob("*.png"))
+    assert strips == sorted(
+        ["gains.png", f"{clean['dataset']}-best-1.png", f"{jpeg['dataset']}-best-1.png"]
+    )
+    rows = (tmp_path / "report" / "scores.csv").read_text().splitlines()
+    assert rows[0] == "dataset,scale,file,method,psnr_y,ssim_y,psnr_rgb,ssim_rgb"
+    assert len(rows) == 1 + 4

@@ -16,7 +16,7 @@ from superres import load_model
 from superres.arrays import RgbU8
 from training import fit as fit_module
 from training.config import TrainingConfig, load_config
-from training.evaluate import evaluate, summarise
+from training.evaluate import evaluate
 from training.export import export
 from training.fit import TrainingFailed, fit
 
@@ -121,7 +121,7 @@ def test_a_run_is_exported_loaded_and_scored_as_it_was_trained(config, pictures,
     card = export(tmp_path / "run", tmp_path / "models")
     assert (card.name, card.parameters, card.geometry.halo) == ("srcnn-x3", 36_483, 7)
     enhancer = load_model("srcnn-x3", models=tmp_path / "models", precision="float32", device="cpu")
-    scores = summarise("pictures", 3, evaluate(enhancer, pictures, 3))
+    scores = evaluate(enhancer, pictures, 3).summarise()
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert scores.model.psnr_y == pytest.approx(record["validation"]["psnr_y"], abs=0.01)
     assert scores.bicubic.psnr_y == pytest.approx(record["validation_bicubic"]["psnr_y"])
