@@ -71,6 +71,9 @@ def fit_command(
     validation: Folders,
     run: Annotated[Path | None, typer.Option(help="The run's folder: runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Another run's folder, to begin with its best weights.")
+    ] = None,
 ) -> None:
     """Train a network, validating beside bicubic; Ctrl-C keeps the last checkpoint."""
     from training.config import load_config
@@ -81,7 +84,13 @@ def fit_command(
     console = Console()
     try:
         best = fit(
-            resolved, data=data, validation=validation, run=folder, resume=resume, console=console
+            resolved,
+            data=data,
+            validation=validation,
+            run=folder,
+            resume=resume,
+            console=console,
+            start_from=start_from,
         )
     except KeyboardInterrupt:
         console.print(f"stopped; the last checkpoint is in {folder}: go on with --resume")

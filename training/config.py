@@ -3,9 +3,9 @@
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TrainingConfig(BaseModel):
@@ -37,8 +37,18 @@ class TrainingConfig(BaseModel):
     steps_per_validation: int = Field(ge=1)
     patience: int = Field(ge=1)
     """Validations without a better one before the run stops."""
+
     precision: Literal["auto", "float32", "bfloat16"]
     seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _whole_validations(self) -> Self:
+        if self.steps % self.steps_per_validation:
+            raise ValueError(
+                f"steps is a multiple of steps_per_validation ({self.steps_per_validation}), "
+                f"not {self.steps}"
+            )
+        return self
 
 
 def load_config(name_or_path: str) -> TrainingConfig:

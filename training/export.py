@@ -17,6 +17,7 @@ from superres.card import CARD, SAVED_MODEL, Example, Geometry, ModelCard, hash_
 from superres.engine import SavedModelEngine
 from training import networks
 from training.config import TrainingConfig
+from training.fit import BEST_WEIGHTS, RECORD
 
 LARGEST_TILE = 512
 EXAMPLE_SIDE = 32
@@ -46,12 +47,12 @@ def export(run: Path, models: Path) -> ModelCard:
         raise RuntimeError(
             f"a SavedModel is exported on TensorFlow; KERAS_BACKEND is {keras.backend.backend()}"
         )
-    record = json.loads((run / "record.json").read_text())
+    record = json.loads((run / RECORD).read_text())
     config = TrainingConfig.model_validate(record["config"])
     by_precision = {}
     for precision in ("float32", "bfloat16"):
         network = networks.build(config.network, skip=config.skip, precision=precision)
-        network.load_weights(run / "best.weights.h5")
+        network.load_weights(run / BEST_WEIGHTS)
         by_precision[precision] = network
     network = by_precision["float32"]
 

@@ -2,7 +2,8 @@
 
 A run lives in one folder: ``config.json`` (as resolved), ``state.npz`` (all that a
 resumed run needs), ``best.weights.h5`` (the averaged weights of the best validation),
-``history.csv`` and ``record.json`` (what the card says of how the model was trained).
+``history.csv`` and ``curves.png``, and ``record.json`` (what the card says of how the
+model was trained).
 """
 
 import csv
@@ -11,12 +12,14 @@ import os
 import platform
 import subprocess
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -33,6 +36,10 @@ from training.config import TrainingConfig
 from training.dataset import Pair, batches, read_pairs
 from training.losses import LOSSES
 
+STATE = "state.npz"
+BEST_WEIGHTS = "best.weights.h5"
+RECORD = "record.json"
+
 
 class TrainingFailed(RuntimeError):
     """The run cannot go on; the message says at which step and why."""
@@ -46,6 +53,7 @@ def fit(
     run: Path,
     resume: bool,
     console: Console,
+    start_from: Path | None = None,
 ) -> Scores:
     """Train until the config's steps are done or validation stops getting better.
 
@@ -56,6 +64,7 @@ def fit(
         run: the run's folder, made if need be.
         resume: go on from ``run``'s last checkpoint, which must be of the same config.
         console: where progress is shown.
+        start_from: another run's folder, whose best weights are this one's first.
 
     Returns:
         The best validation's mean scores.
@@ -65,10 +74,9 @@ def fit(
         FileNotFoundError: nothing to resume, or a folder without pictures.
         TrainingFailed: the loss is not a number, or the checkpoint is of another config.
     """
-    state_file = run / "state.npz"
-    if state_file.exists() and not resume:
+    if (run / STATE).exists() and not resume:
         raise FileExistsError(f"{run} holds a run already: resume it, or remove the folder")
-    if resume and not state_file.exists():
+    if resume and not (run / STATE).exists():
         raise FileNotFoundError(f"nothing to resume in {run}")
     run.mkdir(parents=True, exist_ok=True)
 
@@ -93,7 +101,9 @@ def fit(
         # XLA made a step slower on TensorFlow's CPU; JAX has nothing else.
         jit_compile=keras.backend.backend() == "jax",
     )
-    state = _State(state_file, config, trainer, optimizer)
+    if start_from is not None:
+        network.load_weights(start_from / BEST_WEIGHTS)
+    state = _State(run, config, trainer, optimizer)
     if resume:
         state.restore()
     else:
@@ -110,16 +120,12 @@ def fit(
         held_out = read_pairs(
             validation, scale=config.scale, halo=halo, shrinks=(1.0,), smallest=2 * config.scale
         )
-    bicubic = _mean_bicubic(held_out, halo, config.scale)
+    keeper = _Keeper(state, held_out, console, _describe(config, data, start_from))
     console.print(
         f"{config.name}: {network.count_params():,} parameters, {precision}, "
         f"{len(pairs)} pictures to learn from, {len(held_out)} to validate on "
-        f"(bicubic {bicubic.psnr_y:.3f} dB)"
+        f"(bicubic {keeper.bicubic.psnr_y:.3f} dB)"
     )
-    keeper = _Keeper(
-        config, run, network, state, held_out, halo, bicubic, console, _describe(config, data)
-    )
-    validations = -(-config.steps // config.steps_per_validation)
     with keeper.progress:
         trainer.fit(
             batches(
@@ -128,17 +134,17 @@ def fit(
                 batch_size=config.batch_size,
                 halo=halo,
                 seed=config.seed,
-                first_step=state.validations * config.steps_per_validation,
+                first_step=state.step,
             ),
             steps_per_epoch=config.steps_per_validation,
-            initial_epoch=state.validations,
-            epochs=validations,
+            initial_epoch=len(state.history),
+            epochs=config.steps // config.steps_per_validation,
             callbacks=[keeper],
             shuffle=False,
             verbose=0,
         )
-    best = json.loads((run / "record.json").read_text())["validation"]
-    return Scores(**best)
+    best = max(state.history, key=lambda row: row["psnr_y"])
+    return Scores(**{key: value for key, value in best.items() if key not in ("step", "loss")})
 
 
 def faster_precision(config: TrainingConfig) -> str:
@@ -162,19 +168,29 @@ class _State:
 
     def __init__(
         self,
-        file: Path,
+        run: Path,
         config: TrainingConfig,
         trainer: keras.Model,
         optimizer: keras.optimizers.Optimizer,
     ) -> None:
-        self.file = file
+        self.run = run
         self.config = config
         self.trainer = trainer
         self.optimizer = optimizer
-        self.validations = 0
-        self.best_psnr_y = -np.inf
-        self.since_best = 0
+        self.history: list[dict[str, float]] = []
+        """A row a validation: step, loss and scores."""
         self.seconds = 0.0
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return len(self.history) * self.config.steps_per_validation
+
+    @property
+    def since_best(self) -> int:
+        """Validations since the best one."""
+        psnr = [row["psnr_y"] for row in self.history]
+        return len(psnr) - 1 - int(np.argmax(psnr))
 
     def average(self) -> list[np.ndarray]:
         """The exponential moving average of the weights, in the model's order."""
@@ -186,32 +202,28 @@ class _State:
 
     def save(self) -> None:
         variables = [*self.trainer.variables, *self.optimizer.variables]
-        partial = self.file.with_suffix(".partial.npz")
+        partial = self.run / "state.partial.npz"
         np.savez(
             partial,
             config=self.config.model_dump_json(),
-            validations=self.validations,
-            best_psnr_y=self.best_psnr_y,
-            since_best=self.since_best,
+            history=json.dumps(self.history),
             seconds=self.seconds,
             **{str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(variables)},
         )
-        os.replace(partial, self.file)
+        os.replace(partial, self.run / STATE)
 
     def restore(self) -> None:
-        with np.load(self.file) as saved:
+        with np.load(self.run / STATE) as saved:
             theirs = TrainingConfig.model_validate_json(str(saved["config"]))
             if theirs != self.config:
                 ours = self.config.model_dump()
                 changed = [key for key, value in theirs.model_dump().items() if ours[key] != value]
                 raise TrainingFailed(
-                    f"{self.file} is of another config: {', '.join(changed)} changed"
+                    f"{self.run / STATE} is of another config: {', '.join(changed)} changed"
                 )
             for i, variable in enumerate([*self.trainer.variables, *self.optimizer.variables]):
                 variable.assign(saved[str(i)])
-            self.validations = int(saved["validations"])
-            self.best_psnr_y = float(saved["best_psnr_y"])
-            self.since_best = int(saved["since_best"])
+            self.history = json.loads(str(saved["history"]))
             self.seconds = float(saved["seconds"])
 
 
@@ -219,28 +231,16 @@ class _Keeper(keras.callbacks.Callback):
     """Shows progress, validates, keeps the best weights, writes the checkpoint."""
 
     def __init__(
-        self,
-        config: TrainingConfig,
-        run: Path,
-        network: keras.Model,
-        state: _State,
-        held_out: list[Pair],
-        halo: int,
-        bicubic: Scores,
-        console: Console,
-        description: dict[str, Any],
+        self, state: _State, held_out: list[Pair], console: Console, description: dict[str, Any]
     ) -> None:
         super().__init__()
-        self.config = config
-        self.run = run
         self.state = state
         self.held_out = held_out
-        self.halo = halo
-        self.bicubic = bicubic
-        self.console = console
         self.description = description
+        config = state.config
         self.averaged = networks.build(config.network, skip=config.skip, precision="float32")
-        self.averaged.set_weights(network.get_weights())
+        self.halo = networks.receptive_field(self.averaged) // 2
+        self.bicubic = _mean_bicubic(held_out, self.halo, config.scale)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -249,63 +249,68 @@ class _Keeper(keras.callbacks.Callback):
             TimeRemainingColumn(),
             console=console,
         )
-        self.task = self.progress.add_task(
-            "training",
-            total=config.steps,
-            completed=state.validations * config.steps_per_validation,
-        )
+        self.task = self.progress.add_task("training", total=config.steps, completed=state.step)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.started = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         loss = (logs or {})["loss"]
-        step = self.state.validations * self.config.steps_per_validation + batch + 1
+        step = self.state.step + batch + 1
         if not np.isfinite(loss):
             raise TrainingFailed(f"the loss is {loss} at step {step}")
         self.progress.update(self.task, completed=step, description=f"loss {loss:.5f}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        state = self.state
-        state.validations = epoch + 1
+        state, loss = self.state, (logs or {})["loss"]
         state.seconds += time.monotonic() - self.started
         self.averaged.set_weights(state.average())
-        scores = _mean_network(self.averaged, self.held_out, self.halo, self.config.scale)
-        gain = scores.psnr_y - self.bicubic.psnr_y
-        step = state.validations * self.config.steps_per_validation
-        better = scores.psnr_y > state.best_psnr_y
+        scores = _mean_network(self.averaged, self.held_out, self.halo, state.config.scale)
+        step = state.step + state.config.steps_per_validation
+        state.history.append({"step": step, "loss": loss, **asdict(scores)})
+        best = state.since_best == 0
         self.progress.print(
-            f"step {step:>6}  loss {(logs or {})['loss']:.5f}  validation {scores.psnr_y:.3f} dB "
-            f"({gain:+.3f} over bicubic)  {'best' if better else ''}"
+            f"step {step:>6}  loss {loss:.5f}  validation {scores.psnr_y:.3f} dB "
+            f"({scores.psnr_y - self.bicubic.psnr_y:+.3f} over bicubic)  {'best' if best else ''}"
         )
-        if better:
-            state.best_psnr_y, state.since_best = scores.psnr_y, 0
-            self.averaged.save_weights(self.run / "best.weights.h5")
+        if best:
+            self.averaged.save_weights(state.run / BEST_WEIGHTS)
             record = self.description | {
                 "steps": step,
                 "seconds": round(state.seconds),
                 "validation": scores.as_dict(),
                 "validation_bicubic": self.bicubic.as_dict(),
             }
-            (self.run / "record.json").write_text(json.dumps(record, indent=2) + "\n")
-        else:
-            state.since_best += 1
-            self.model.stop_training = state.since_best >= self.config.patience
-        self._append_history(step, (logs or {})["loss"], scores)
+            (state.run / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        _write_history(state.history, state.run / "history.csv")
+        _draw_curves(state.history, self.bicubic, state.run / "curves.png")
         state.save()
-
-    def _append_history(self, step: int, loss: float, scores: Scores) -> None:
-        row = {"step": step, "loss": loss, **scores.as_dict()}
-        file = self.run / "history.csv"
-        fresh = not file.exists()
-        with file.open("a", newline="") as out:
-            writer = csv.DictWriter(out, row)
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        self.model.stop_training = state.since_best >= state.config.patience
 
 
-def _describe(config: TrainingConfig, data: list[Path]) -> dict[str, Any]:
+def _write_history(history: list[dict[str, float]], file: Path) -> None:
+    with file.open("w", newline="") as out:
+        writer = csv.DictWriter(out, history[0])
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _draw_curves(history: list[dict[str, float]], bicubic: Scores, file: Path) -> None:
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    steps = [row["step"] for row in history]
+    above.plot(steps, [row["psnr_y"] for row in history], label="validation")
+    above.axhline(bicubic.psnr_y, color="C7", linestyle="--", label="bicubic")
+    above.set_ylabel("PSNR of luma, dB")
+    above.legend()
+    below.plot(steps, [row["loss"] for row in history])
+    below.set_yscale("log")
+    below.set_ylabel("training loss")
+    below.set_xlabel("step")
+    figure.savefig(file, dpi=100)
+
+
+def _describe(config: TrainingConfig, data: list[Path], start_from: Path | None) -> dict[str, Any]:
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 - from the PATH
         cwd=Path(__file__).parent,
@@ -315,9 +320,8 @@ def _describe(config: TrainingConfig, data: list[Path]) -> dict[str, Any]:
     )
     return {
         "config": config.model_dump(mode="json"),
-        "data": [
-            folder.resolve().name if folder.name in (".", "..") else folder.name for folder in data
-        ],
+        "data": [folder.resolve().name for folder in data],
+        "started_from": None if start_from is None else start_from.resolve().name,
         "backend": f"Keras {keras.__version__} on {keras.backend.backend()}",
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "commit": git.stdout.strip() or "unknown",

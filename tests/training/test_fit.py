@@ -64,11 +64,14 @@ def test_a_run_keeps_its_config_weights_history_and_record(config, pictures, tmp
     assert "36,483 parameters, float32, 3 pictures to learn from" in shown
     assert "over bicubic" in shown
     assert TrainingConfig.model_validate_json((run / "config.json").read_text()) == config
+    with Image.open(run / "curves.png") as curves:
+        assert curves.width > 400
     history = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
     assert [row["step"] for row in history] == ["4", "8"]
     record = json.loads((run / "record.json").read_text())
     assert record["data"] == ["pictures"]
-    assert record["validation"]["psnr_y"] == max(float(row["psnr_y"]) for row in history)
+    best = max(float(row["psnr_y"]) for row in history)
+    assert record["validation"]["psnr_y"] == pytest.approx(best, abs=1e-6)
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one_to_the_bit(config, pictures, tmp_path):
@@ -93,6 +96,25 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one_to_the_bit(config, pictures,
         assert all(np.array_equal(one[name], other[name]) for name in arrays)
 
 
+def test_a_run_can_begin_with_the_best_weights_of_another(config, pictures, tmp_path):
+    train(config, pictures, tmp_path / "first")
+    still = config.model_copy(update={"learning_rate": 1e-30, "final_learning_rate": 1e-31})
+    fit(
+        still,
+        data=[pictures],
+        validation=[pictures],
+        run=tmp_path / "second",
+        resume=False,
+        console=Console(file=io.StringIO()),
+        start_from=tmp_path / "first",
+    )
+    first, second = (
+        json.loads((tmp_path / name / "record.json").read_text()) for name in ("first", "second")
+    )
+    assert second["started_from"] == "first"
+    assert second["validation"]["psnr_y"] == pytest.approx(first["validation"]["psnr_y"], abs=1e-4)
+
+
 def test_a_run_is_not_started_over_nor_resumed_with_another_config(config, pictures, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
@@ -100,7 +122,7 @@ def test_a_run_is_not_started_over_nor_resumed_with_another_config(config, pictu
     train(config, pictures, run)
     with pytest.raises(FileExistsError, match="holds a run already"):
         train(config, pictures, run)
-    other = config.model_copy(update={"learning_rate": 1.0, "steps": 99})
+    other = config.model_copy(update={"learning_rate": 1.0, "steps": 96})
     with pytest.raises(TrainingFailed, match="another config: learning_rate, steps changed"):
         train(other, pictures, run, resume=True)
 
@@ -140,6 +162,8 @@ def test_an_unknown_key_and_an_unknown_config_are_errors(tmp_path: Path):
     file.write_text(file.read_text() + "momentum = 0.9\n")
     with pytest.raises(ValidationError, match="momentum"):
         load_config(str(file))
+    with pytest.raises(ValidationError, match=r"multiple of steps_per_validation \(2000\), not 7"):
+        TrainingConfig.model_validate(load_config("srcnn-x3").model_dump() | {"steps": 7})
 
 
 def test_export_needs_tensorflow(monkeypatch, tmp_path: Path):
