@@ -12,6 +12,7 @@ from werkzeug.http import parse_accept_header
 
 from app.service import Service
 from app.telemetry import Stages, Telemetry
+from superres import errors
 from superres.codecs import Picture, decode
 from superres.errors import BodyTooLarge, MalformedRequest, NotAcceptable, UnsupportedFormat
 
@@ -77,6 +78,16 @@ UPLOAD: dict[str, Any] = {
     }
 }
 """The OpenAPI of a body that :func:`read_picture` reads."""
+
+UPLOAD_ERRORS = (
+    errors.MalformedRequest,
+    errors.BodyTooLarge,
+    errors.UnsupportedFormat,
+    errors.BadImage,
+    errors.AnimatedImage,
+    errors.ImageTooLarge,
+)
+"""What :func:`read_picture` raises, besides :class:`superres.errors.NotReady`."""
 
 
 def negotiate(request: Request, offered: list[str]) -> str:

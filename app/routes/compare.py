@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.dependencies import UPLOAD, PictureDependency, ServiceDependency, negotiate
+from app.dependencies import UPLOAD, UPLOAD_ERRORS, PictureDependency, ServiceDependency, negotiate
 from app.errors import declare
 from app.samples import Sample, read_sample
 from app.schemas import ComparisonReport
@@ -40,7 +40,7 @@ COMPARED = {
         "Vary": {"description": "Accept.", "schema": {"type": "string"}},
     },
 }
-ERRORS = declare(
+ERRORS = (
     errors.NotAcceptable,
     errors.BadRequest,
     errors.ModelMissing,
@@ -72,7 +72,7 @@ class SampleQuery(CompareQuery):
     responses={
         200: COMPARED,
         304: {"description": "As `If-None-Match` says, nothing has changed."},
-        **ERRORS,
+        **declare(*ERRORS),
     },
     summary="Bicubic against the model on a shipped sample",
 )
@@ -86,22 +86,7 @@ async def compare_sample(
 @router.post(
     "/compare",
     response_model=ComparisonReport,
-    responses={
-        200: COMPARED,
-        **ERRORS,
-        **declare(
-            errors.MalformedRequest,
-            errors.BodyTooLarge,
-            errors.UnsupportedFormat,
-        ),
-        **declare(
-            errors.BadImage,
-            errors.AnimatedImage,
-            errors.ImageTooLarge,
-            errors.BadRequest,
-            errors.ModelMissing,
-        ),
-    },
+    responses={200: COMPARED, **declare(*UPLOAD_ERRORS, *ERRORS)},
     openapi_extra=UPLOAD,
     summary="Bicubic against the model on your picture",
 )

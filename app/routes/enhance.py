@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.dependencies import (
     UPLOAD,
+    UPLOAD_ERRORS,
     PictureDependency,
     ServiceDependency,
     StagesDependency,
@@ -81,13 +82,8 @@ ENHANCED = {
     responses={
         200: ENHANCED,
         **declare(
-            errors.MalformedRequest,
+            *UPLOAD_ERRORS,
             errors.NotAcceptable,
-            errors.BodyTooLarge,
-            errors.UnsupportedFormat,
-            errors.BadImage,
-            errors.AnimatedImage,
-            errors.ImageTooLarge,
             errors.BadRequest,
             errors.ModelMissing,
             errors.EngineError,

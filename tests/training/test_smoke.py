@@ -1,0 +1,51 @@
+"""From photographs to an answer over HTTP, by the commands of the README."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from app.samples import SAMPLES, read_sample
+from app.settings import Settings
+from superres.codecs import decode
+from tests.pictures import encoded
+from tests.serving import serve_app, wait_until_ready
+
+
+@pytest.mark.slow
+def test_prepare_fit_export_evaluate_and_serve_in_under_a_minute(tmp_path: Path):
+    def superres_train(*arguments: str) -> str:
+        command = Path(sys.executable).with_name("superres-train")
+        run = subprocess.run(
+            [command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=100
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    started = time.monotonic()
+    (tmp_path / "mine").mkdir()
+    for name in SAMPLES:
+        whole = read_sample(name)
+        for side, part in (("left", whole[:, :-60]), ("right", whole[:, 60:])):
+            large = encoded(part.repeat(2, axis=0).repeat(2, axis=1))
+            (tmp_path / "mine" / f"{name}-{side}.png").write_bytes(large)
+    superres_train("prepare", "folder", "mine", "--out", "photos")
+    superres_train(
+        *("fit", "--config", "smoke", "--data", "photos/train", "--validation", "photos/val")
+    )
+    superres_train("export", "--run", "runs/smoke", "--models", "models")
+    report = superres_train(
+        *("evaluate", "--model", "models/smoke", "--data", "photos/test", "--write-card", "--json")
+    )
+    assert '"dataset": "photos-test-jpeg75"' in report
+    with serve_app(Settings(models=tmp_path / "models", device="cpu"), None) as client:
+        wait_until_ready(client)
+        (model,) = client.get("/metrics", headers={"Accept": "application/json"}).json()["models"]
+        assert [one["dataset"] for one in model["scores"]] == ["photos-test", "photos-test-jpeg75"]
+        answer = client.post(
+            "/enhance?model=smoke", content=encoded(read_sample("coffee")[:100, :100])
+        )
+        assert decode(answer.content).size == (300, 300)
+    assert time.monotonic() - started < 60
