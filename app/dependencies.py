@@ -89,6 +89,17 @@ UPLOAD_ERRORS = (
 )
 """What :func:`read_picture` raises, besides :class:`superres.errors.NotReady`."""
 
+ENHANCING_ERRORS = (
+    errors.NotAcceptable,
+    errors.BadRequest,
+    errors.ModelMissing,
+    errors.EngineError,
+    errors.NotReady,
+    errors.Busy,
+    errors.DeadlineExceeded,
+)
+"""What choosing a model and a form of answer, and the work itself, raise."""
+
 
 def negotiate(request: Request, offered: list[str]) -> str:
     """The media type that the caller's Accept likes best; of equals, the first offered.

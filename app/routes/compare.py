@@ -11,13 +11,19 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.dependencies import UPLOAD, UPLOAD_ERRORS, PictureDependency, ServiceDependency, negotiate
+from app.dependencies import (
+    ENHANCING_ERRORS,
+    UPLOAD,
+    UPLOAD_ERRORS,
+    PictureDependency,
+    ServiceDependency,
+    negotiate,
+)
 from app.errors import declare
 from app.samples import Sample, read_sample
 from app.schemas import ComparisonReport
 from app.service import Service
 from app.web import COMPARE_PAGE
-from superres import errors
 from superres.arrays import RgbU8, to_integer
 from superres.card import ModelCard
 from superres.codecs import Picture, encode
@@ -40,15 +46,6 @@ COMPARED = {
         "Vary": {"description": "Accept.", "schema": {"type": "string"}},
     },
 }
-ERRORS = (
-    errors.NotAcceptable,
-    errors.BadRequest,
-    errors.ModelMissing,
-    errors.EngineError,
-    errors.NotReady,
-    errors.Busy,
-    errors.DeadlineExceeded,
-)
 
 
 class CompareQuery(BaseModel):
@@ -72,7 +69,7 @@ class SampleQuery(CompareQuery):
     responses={
         200: COMPARED,
         304: {"description": "As `If-None-Match` says, nothing has changed."},
-        **declare(*ERRORS),
+        **declare(*ENHANCING_ERRORS),
     },
     summary="Bicubic against the model on a shipped sample",
 )
@@ -86,7 +83,7 @@ async def compare_sample(
 @router.post(
     "/compare",
     response_model=ComparisonReport,
-    responses={200: COMPARED, **declare(*UPLOAD_ERRORS, *ERRORS)},
+    responses={200: COMPARED, **declare(*UPLOAD_ERRORS, *ENHANCING_ERRORS)},
     openapi_extra=UPLOAD,
     summary="Bicubic against the model on your picture",
 )

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.dependencies import (
+    ENHANCING_ERRORS,
     UPLOAD,
     UPLOAD_ERRORS,
     PictureDependency,
@@ -19,7 +20,6 @@ from app.dependencies import (
     negotiate,
 )
 from app.errors import declare
-from superres import errors
 from superres.arrays import Size
 from superres.codecs import (
     DEFAULT_QUALITY,
@@ -81,16 +81,7 @@ ENHANCED = {
     response_class=Response,
     responses={
         200: ENHANCED,
-        **declare(
-            *UPLOAD_ERRORS,
-            errors.NotAcceptable,
-            errors.BadRequest,
-            errors.ModelMissing,
-            errors.EngineError,
-            errors.NotReady,
-            errors.Busy,
-            errors.DeadlineExceeded,
-        ),
+        **declare(*UPLOAD_ERRORS, *ENHANCING_ERRORS),
     },
     openapi_extra=UPLOAD,
     summary="Enlarge and sharpen a picture",
