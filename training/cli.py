@@ -74,6 +74,9 @@ def fit_command(
     start_from: Annotated[
         Path | None, typer.Option(help="Another run's folder, to begin with its best weights.")
     ] = None,
+    vgg19_weights: Annotated[
+        Path | None, typer.Option(help="An npz, for a VGG19 loss; else Keras downloads them.")
+    ] = None,
 ) -> None:
     """Train a network, validating beside bicubic; Ctrl-C keeps the last checkpoint."""
     from training.config import load_config
@@ -91,6 +94,7 @@ def fit_command(
             resume=resume,
             console=console,
             start_from=start_from,
+            vgg19_weights=vgg19_weights,
         )
     except KeyboardInterrupt:
         console.print(f"stopped; the last checkpoint is in {folder}: go on with --resume")

@@ -5,7 +5,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class LossConfig(BaseModel):
+    """Weights of the terms that a loss adds up, and how; ``"l1"`` is short for ``{l1 = 1}``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    l1: float = Field(0, ge=0)
+    """Of the mean absolute error."""
+    mse: float = Field(0, ge=0)
+    """Of the mean squared error."""
+    ssim: float = Field(0, ge=0)
+    """Of (1 - SSIM) / 2."""
+    vgg19: float = Field(0, ge=0)
+    """Of the mean squared difference of VGG19's block3_conv3 features."""
+    sigmoid: bool = False
+    """Whether MSE and the VGG19 term go through a sigmoid, as the upstream project has it."""
 
 
 class TrainingConfig(BaseModel):
@@ -22,24 +39,36 @@ class TrainingConfig(BaseModel):
     """Whether the network predicts the difference to bicubic, or the whole picture."""
     scale: int = Field(ge=2, le=4)
 
-    loss: Literal["l1", "mse"]
+    loss: LossConfig
     learning_rate: float = Field(gt=0)
     final_learning_rate: float = Field(gt=0)
     """Where the cosine schedule ends."""
     ema_momentum: float = Field(ge=0, lt=1)
     """Of the weights that are validated and exported: the average over steps."""
     batch_size: int = Field(ge=1)
-    patch_size: int = Field(ge=16)
-    """Side of the HR patch that the loss sees, px; the network sees the halo besides."""
+    patch_size: int | None = Field(None, ge=16)
+    """Side of the HR patch that the loss sees, px: crops at random, turned and flipped.
+    Without it, whole pictures, which must be of one size, each once an epoch."""
+    borders: Literal["replicate", "zero"] = "replicate"
+    """What the network sees beyond a picture: its edge, as in serving, or zeros."""
+    keep_size: bool = False
+    """Whether a picture whose side does not divide by the scale is kept whole, not cropped."""
     shrinks: tuple[float, ...]
     """Every picture is learned from at each of these factors (1 is the picture itself)."""
     steps: int = Field(ge=1)
     steps_per_validation: int = Field(ge=1)
     patience: int = Field(ge=1)
     """Validations without a better one before the run stops."""
+    choose_by: Literal["psnr_y", "loss"] = "psnr_y"
+    """What makes a validation the best: the highest PSNR of luma, or the lowest loss."""
 
     precision: Literal["auto", "float32", "bfloat16"]
     seed: int = Field(ge=0)
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _name_of_one_term(cls, loss: object) -> object:
+        return {loss: 1.0} if isinstance(loss, str) else loss
 
     @model_validator(mode="after")
     def _whole_validations(self) -> Self:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from superres.arrays import RgbU8, Size, to_integer
+from superres.arrays import RgbU8, Size, to_float, to_integer
 from superres.codecs import INPUT_SUFFIXES, decode
 from superres.errors import BadImage
 from superres.resample import degrade, scaled_size, upsample
@@ -63,16 +64,29 @@ def crop_to_multiple(hr: RgbU8, scale: int) -> RgbU8:
     return hr[: height - height % scale, : width - width % scale]
 
 
-def make_pair(hr: RgbU8, *, scale: int, halo: int) -> Pair:
-    """Shrink a picture by ``scale``, bring it back by bicubic, pad it by the halo."""
-    hr = crop_to_multiple(hr, scale)
+def make_pair(hr: RgbU8, *, scale: int, halo: int, keep_size: bool = False) -> Pair:
+    """Shrink a picture by ``scale``, bring it back by bicubic, pad it by the halo.
+
+    Args:
+        hr: the truth; cropped to a multiple of the scale first, unless ``keep_size``.
+        scale: how far it is shrunk, rounded down.
+        halo: replicated pixels a side.
+        keep_size: bring back the very size: at x3, 512 -> 170 -> 512.
+    """
+    hr = hr if keep_size else crop_to_multiple(hr, scale)
     size: Size = hr.shape[:2]
     bicubic = upsample(degrade(hr, (size[0] // scale, size[1] // scale)), size)
     return Pair(plane=np.pad(bicubic, ((halo, halo), (halo, halo), (0, 0)), mode="edge"), hr=hr)
 
 
 def read_pairs(
-    folders: list[Path], *, scale: int, halo: int, shrinks: tuple[float, ...], smallest: int
+    folders: list[Path],
+    *,
+    scale: int,
+    halo: int,
+    shrinks: tuple[float, ...],
+    smallest: int,
+    keep_size: bool = False,
 ) -> list[Pair]:
     """Every picture of the folders at every factor, but for those under ``smallest`` px a side.
 
@@ -90,25 +104,24 @@ def read_pairs(
         for shrink in shrinks:
             hr = degrade(picture, scaled_size(picture.shape[:2], shrink))
             if min(hr.shape[:2]) // scale * scale >= smallest:
-                pairs.append(make_pair(hr, scale=scale, halo=halo))
+                pairs.append(make_pair(hr, scale=scale, halo=halo, keep_size=keep_size))
     return pairs
 
 
-def batches(
+def crops(
     pairs: list[Pair], *, patch_size: int, batch_size: int, halo: int, seed: int, first_step: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (planes, hr) of random crops, flipped and turned, in [0, 1], without end.
 
     A step's batch depends on ``seed`` and the step alone, so a resumed run sees what an
-    uninterrupted one would have seen.
+    uninterrupted one would have seen. A picture is drawn as often as its area says.
 
     Yields:
         [batch, patch + 2 halo, patch + 2 halo, 3] and [batch, patch, patch, 3], float32.
     """
     areas = np.array([pair.hr.shape[0] * pair.hr.shape[1] for pair in pairs], np.float64)
     odds = areas / areas.sum()
-    step = first_step
-    while True:
+    for step in count(first_step):
         random = np.random.default_rng([seed, step])
         planes, truths = [], []
         for index in random.choice(len(pairs), batch_size, p=odds):
@@ -123,5 +136,26 @@ def batches(
                 plane, hr = plane[:, ::-1], hr[:, ::-1]
             planes.append(np.rot90(plane, turns))
             truths.append(np.rot90(hr, turns))
-        yield np.stack(planes) / np.float32(255), np.stack(truths) / np.float32(255)
-        step += 1
+        yield to_float(np.stack(planes)), to_float(np.stack(truths))
+
+
+def whole_pictures(
+    pairs: list[Pair], *, batch_size: int, seed: int, first_step: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (planes, hr) of whole pictures of one size, in [0, 1], without end.
+
+    Each is seen once an epoch, in an order that depends on ``seed`` and the epoch alone;
+    what does not fill a batch at an epoch's end is left out.
+
+    Yields:
+        [batch, h + 2 halo, w + 2 halo, 3] and [batch, h, w, 3], float32.
+    """
+    steps_per_epoch = len(pairs) // batch_size
+    for step in count(first_step):
+        epoch, position = divmod(step, steps_per_epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(pairs))
+        batch = [pairs[i] for i in order[position * batch_size :][:batch_size]]
+        yield (
+            to_float(np.stack([pair.plane for pair in batch])),
+            to_float(np.stack([pair.hr for pair in batch])),
+        )

@@ -12,7 +12,9 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +32,18 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from superres.metrics import Scores, mean_scores, score
+from superres.arrays import RgbU8, to_float, to_integer
+from superres.metrics import SSIM_WINDOW, Scores, mean_scores, score
 from training import networks
 from training.config import TrainingConfig
-from training.dataset import Pair, batches, read_pairs
-from training.losses import LOSSES
+from training.dataset import Pair, crops, read_pairs, whole_pictures
+from training.losses import Loss, build_loss
 
 STATE = "state.npz"
 BEST_WEIGHTS = "best.weights.h5"
 RECORD = "record.json"
+CRITERIA = {"psnr_y": ("psnr_y", 1), "loss": ("validation_loss", -1)}
+"""Column of the history that chooses the best weights, and which way is better."""
 
 
 class TrainingFailed(RuntimeError):
@@ -54,6 +59,7 @@ def fit(
     resume: bool,
     console: Console,
     start_from: Path | None = None,
+    vgg19_weights: Path | None = None,
 ) -> Scores:
     """Train until the config's steps are done or validation stops getting better.
 
@@ -65,6 +71,7 @@ def fit(
         resume: go on from ``run``'s last checkpoint, which must be of the same config.
         console: where progress is shown.
         start_from: another run's folder, whose best weights are this one's first.
+        vgg19_weights: of a VGG19 term in the loss; see :func:`training.losses.vgg19_features`.
 
     Returns:
         The best validation's mean scores.
@@ -83,8 +90,9 @@ def fit(
     keras.utils.set_random_seed(config.seed)
     precision = config.precision if config.precision != "auto" else faster_precision(config)
     network = networks.build(config.network, skip=config.skip, precision=precision)
-    halo = networks.receptive_field(network) // 2
+    halo = networks.receptive_field(network) // 2 if config.borders == "replicate" else 0
     trainer = keras.Model(network.input, layers.Cropping2D(halo)(network.output))
+    loss = build_loss(config.loss, vgg19_weights=vgg19_weights, precision=precision)
     optimizer = keras.optimizers.Adam(
         keras.optimizers.schedules.CosineDecay(
             config.learning_rate,
@@ -97,7 +105,7 @@ def fit(
     optimizer.build(trainer.trainable_variables)
     trainer.compile(
         optimizer,
-        loss=LOSSES[config.loss],
+        loss=loss,
         # XLA made a step slower on TensorFlow's CPU; JAX has nothing else.
         jit_compile=keras.backend.backend() == "jax",
     )
@@ -110,17 +118,10 @@ def fit(
         (run / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
 
     with console.status("reading pictures"):
-        pairs = read_pairs(
-            data,
-            scale=config.scale,
-            halo=halo,
-            shrinks=config.shrinks,
-            smallest=config.patch_size,
-        )
-        held_out = read_pairs(
-            validation, scale=config.scale, halo=halo, shrinks=(1.0,), smallest=2 * config.scale
-        )
-    keeper = _Keeper(state, held_out, console, _describe(config, data, start_from))
+        read = partial(read_pairs, scale=config.scale, halo=halo, keep_size=config.keep_size)
+        pairs = read(data, shrinks=config.shrinks, smallest=config.patch_size or config.scale)
+        held_out = read(validation, shrinks=(1.0,), smallest=2 * config.scale + SSIM_WINDOW)
+    keeper = _Keeper(state, held_out, halo, loss, console, _describe(config, data, start_from))
     console.print(
         f"{config.name}: {network.count_params():,} parameters, {precision}, "
         f"{len(pairs)} pictures to learn from, {len(held_out)} to validate on "
@@ -128,14 +129,7 @@ def fit(
     )
     with keeper.progress:
         trainer.fit(
-            batches(
-                pairs,
-                patch_size=config.patch_size,
-                batch_size=config.batch_size,
-                halo=halo,
-                seed=config.seed,
-                first_step=state.step,
-            ),
+            _batches(pairs, config, halo, state.step),
             steps_per_epoch=config.steps_per_validation,
             initial_epoch=len(state.history),
             epochs=config.steps // config.steps_per_validation,
@@ -143,13 +137,13 @@ def fit(
             shuffle=False,
             verbose=0,
         )
-    best = max(state.history, key=lambda row: row["psnr_y"])
-    return Scores(**{key: value for key, value in best.items() if key not in ("step", "loss")})
+    best = state.history[-1 - state.since_best]
+    return Scores(**{name: best[name] for name in Scores.__dataclass_fields__})
 
 
 def faster_precision(config: TrainingConfig) -> str:
     """Time a few steps' worth of the network in each precision, and name the faster."""
-    side = config.patch_size
+    side = config.patch_size or 256
     planes = np.zeros((config.batch_size, side, side, 3), np.float32)
     seconds = {}
     for precision in ("float32", "bfloat16"):
@@ -161,6 +155,15 @@ def faster_precision(config: TrainingConfig) -> str:
             network.train_on_batch(planes, planes)
         seconds[precision] = time.perf_counter() - start
     return min(seconds, key=lambda precision: seconds[precision])
+
+
+def _batches(
+    pairs: list[Pair], config: TrainingConfig, halo: int, first_step: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    common = {"batch_size": config.batch_size, "seed": config.seed, "first_step": first_step}
+    if config.patch_size is None:
+        return whole_pictures(pairs, **common)
+    return crops(pairs, patch_size=config.patch_size, halo=halo, **common)
 
 
 class _State:
@@ -189,8 +192,12 @@ class _State:
     @property
     def since_best(self) -> int:
         """Validations since the best one."""
-        psnr = [row["psnr_y"] for row in self.history]
-        return len(psnr) - 1 - int(np.argmax(psnr))
+        column, sign = CRITERIA[self.config.choose_by]
+        return (
+            len(self.history)
+            - 1
+            - max(range(len(self.history)), key=lambda i: sign * self.history[i][column])
+        )
 
     def average(self) -> list[np.ndarray]:
         """The exponential moving average of the weights, in the model's order."""
@@ -231,16 +238,25 @@ class _Keeper(keras.callbacks.Callback):
     """Shows progress, validates, keeps the best weights, writes the checkpoint."""
 
     def __init__(
-        self, state: _State, held_out: list[Pair], console: Console, description: dict[str, Any]
+        self,
+        state: _State,
+        held_out: list[Pair],
+        halo: int,
+        loss: Loss,
+        console: Console,
+        description: dict[str, Any],
     ) -> None:
         super().__init__()
         self.state = state
         self.held_out = held_out
+        self.halo = halo
+        self.loss = loss
         self.description = description
         config = state.config
         self.averaged = networks.build(config.network, skip=config.skip, precision="float32")
-        self.halo = networks.receptive_field(self.averaged) // 2
-        self.bicubic = _mean_bicubic(held_out, self.halo, config.scale)
+        self.bicubic = mean_scores(
+            [_score(pair, pair.plane, halo, config.scale) for pair in held_out]
+        )
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -265,9 +281,11 @@ class _Keeper(keras.callbacks.Callback):
         state, loss = self.state, (logs or {})["loss"]
         state.seconds += time.monotonic() - self.started
         self.averaged.set_weights(state.average())
-        scores = _mean_network(self.averaged, self.held_out, self.halo, state.config.scale)
+        scores, validation_loss = self._validate()
         step = state.step + state.config.steps_per_validation
-        state.history.append({"step": step, "loss": loss, **asdict(scores)})
+        state.history.append(
+            {"step": step, "loss": loss, "validation_loss": validation_loss, **asdict(scores)}
+        )
         best = state.since_best == 0
         self.progress.print(
             f"step {step:>6}  loss {loss:.5f}  validation {scores.psnr_y:.3f} dB "
@@ -286,6 +304,24 @@ class _Keeper(keras.callbacks.Callback):
         _draw_curves(state.history, self.bicubic, state.run / "curves.png")
         state.save()
         self.model.stop_training = state.since_best >= state.config.patience
+
+    def _validate(self) -> tuple[Scores, float]:
+        """Scores and loss of the averaged weights, on whole pictures one at a time."""
+        scores, losses = [], []
+        for pair in self.held_out:
+            sr = self.averaged(to_float(pair.plane)[None])
+            sr = sr[:, self.halo : self.halo + pair.hr.shape[0]]
+            sr = sr[:, :, self.halo : self.halo + pair.hr.shape[1]]
+            losses.append(float(self.loss(to_float(pair.hr)[None], sr)))
+            pixels = to_integer(keras.ops.convert_to_numpy(sr)[0], np.uint8)
+            scores.append(_score(pair, pixels, 0, self.state.config.scale))
+        return mean_scores(scores), float(np.mean(losses))
+
+
+def _score(pair: Pair, plane: RgbU8, halo: int, scale: int) -> Scores:
+    height, width = pair.hr.shape[:2]
+    estimate = plane[halo : halo + height, halo : halo + width]
+    return score(pair.hr, estimate, data_range=255, shave=scale)
 
 
 def _write_history(history: list[dict[str, float]], file: Path) -> None:
@@ -335,23 +371,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def _mean_bicubic(pairs: list[Pair], halo: int, scale: int) -> Scores:
-    return mean_scores(
-        [
-            score(pair.hr, pair.plane[halo:-halo, halo:-halo], data_range=255, shave=scale)
-            for pair in pairs
-        ]
-    )
-
-
-def _mean_network(network: keras.Model, pairs: list[Pair], halo: int, scale: int) -> Scores:
-    """Score whole pictures, one at a time: their sizes differ."""
-    scores = []
-    for pair in pairs:
-        plane = pair.plane[None] / np.float32(255)
-        sr = keras.ops.convert_to_numpy(network(plane))[0, halo:-halo, halo:-halo]
-        rounded = np.rint(sr * 255).clip(0, 255).astype(np.uint8)
-        scores.append(score(pair.hr, rounded, data_range=255, shave=scale))
-    return mean_scores(scores)

@@ -1,9 +1,45 @@
 """Losses on [n, h, w, 3] in [0, 1]; the halo has been cropped before they see it."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
+import numpy as np
 from keras import ops
+
+from training.config import LossConfig
+
+Loss = Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
+
+FEATURES = "block3_conv3"
+_SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+
+
+def build_loss(config: LossConfig, *, vgg19_weights: Path | None, precision: str) -> Loss:
+    """Add up the terms of a config into one loss of (hr, sr).
+
+    Args:
+        config: the terms' weights.
+        vgg19_weights: as :func:`vgg19_features`, if there is a VGG19 term.
+        precision: of VGG19: ``float32`` or ``bfloat16``.
+    """
+    squash = ops.sigmoid if config.sigmoid else (lambda term: term)
+    features = vgg19_features(vgg19_weights, precision=precision) if config.vgg19 else None
+
+    def loss(hr: keras.KerasTensor, sr: keras.KerasTensor) -> keras.KerasTensor:
+        total = 0.0
+        if config.l1:
+            total += config.l1 * l1(hr, sr)
+        if config.mse:
+            total += config.mse * squash(mse(hr, sr))
+        if config.ssim:
+            total += config.ssim * (1 - ops.mean(ssim(hr, sr))) / 2
+        if features is not None:
+            total += config.vgg19 * squash(mse(features(hr), features(sr)))
+        return total
+
+    return loss
 
 
 def l1(hr: keras.KerasTensor, sr: keras.KerasTensor) -> keras.KerasTensor:
@@ -16,7 +52,64 @@ def mse(hr: keras.KerasTensor, sr: keras.KerasTensor) -> keras.KerasTensor:
     return ops.mean(ops.square(hr - sr))
 
 
-LOSSES: dict[str, Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]] = {
-    "l1": l1,
-    "mse": mse,
-}
+def ssim(hr: keras.KerasTensor, sr: keras.KerasTensor) -> keras.KerasTensor:
+    """Structural similarity of each picture of a batch, [n] (Wang et al., 2004).
+
+    As ``tf.image.ssim``: an 11x11 Gaussian window, sigma 1.5, only where it fits, mean
+    over pixels and channels.
+    """
+    hr, sr = ops.cast(hr, "float32"), ops.cast(sr, "float32")
+    mean_hr, mean_sr = _blur(hr), _blur(sr)
+    products = mean_hr * mean_sr
+    squares = ops.square(mean_hr) + ops.square(mean_sr)
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * products + c1) / (squares + c1)
+    covariance = 2 * (_blur(hr * sr) - products)
+    variance = _blur(ops.square(hr) + ops.square(sr)) - squares
+    return ops.mean(luminance * (covariance + c2) / (variance + c2), axis=(1, 2, 3))
+
+
+def vgg19_features(weights: Path | None, *, precision: str) -> keras.Model:
+    """VGG19 up to block3_conv3 (Simonyan and Zisserman, 2015), frozen.
+
+    Args:
+        weights: an npz with ``LAYER__kernel`` (HWIO) and ``LAYER__bias``; none downloads
+            Keras's ImageNet weights.
+        precision: ``float32`` or ``bfloat16``.
+
+    Returns:
+        Model from RGB in [0, 1] to features, float32, in Caffe's units: pictures are 0 to
+        255, BGR, less their mean, so features reach into the hundreds.
+    """
+    vgg = keras.applications.VGG19(
+        include_top=False, weights=None if weights else "imagenet", input_shape=(None, None, 3)
+    )
+    if weights:
+        with np.load(weights) as arrays:
+            for layer in vgg.layers:
+                if f"{layer.name}__kernel" in arrays:
+                    layer.set_weights(
+                        [arrays[f"{layer.name}__kernel"], arrays[f"{layer.name}__bias"]]
+                    )
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    pictures = keras.Input((None, None, 3))
+    x = ops.flip(pictures, axis=-1) * 255.0 - np.array(_CAFFE_MEAN_BGR, np.float32)
+    for layer in vgg.layers[1:]:
+        same = layer.__class__.from_config(layer.get_config() | {"dtype": policy})
+        x = same(x)
+        same.set_weights(layer.get_weights())
+        if layer.name == FEATURES:
+            break
+    model = keras.Model(pictures, ops.cast(x, "float32"), name=f"vgg19_{FEATURES}")
+    model.trainable = False
+    return model
+
+
+def _blur(pictures: keras.KerasTensor) -> keras.KerasTensor:
+    offsets = np.arange(_SSIM_WINDOW) - _SSIM_WINDOW // 2
+    gauss = np.exp(-(offsets**2) / (2 * _SSIM_SIGMA**2))
+    gauss = (gauss / gauss.sum()).astype(np.float32)
+    for shape in ((_SSIM_WINDOW, 1, 1, 1), (1, _SSIM_WINDOW, 1, 1)):
+        kernel = np.repeat(gauss.reshape(shape), 3, axis=2)
+        pictures = ops.depthwise_conv(pictures, kernel, padding="valid")
+    return pictures

@@ -8,7 +8,8 @@ from PIL import Image
 from superres.arrays import RgbU8
 from superres.errors import BadImage
 from superres.resample import degrade, upsample
-from training.dataset import batches, make_pair, picture_files, read_pairs
+from training.dataset import crops as random_crops
+from training.dataset import make_pair, picture_files, read_pairs, whole_pictures
 
 
 def test_a_pair_is_what_serving_would_see_and_what_it_should_say(chelsea: RgbU8):
@@ -21,7 +22,7 @@ def test_a_pair_is_what_serving_would_see_and_what_it_should_say(chelsea: RgbU8)
 
 def crops(pairs, **changes):
     options = {"patch_size": 32, "batch_size": 4, "halo": 7, "seed": 1, "first_step": 0}
-    return batches(pairs, **(options | changes))
+    return random_crops(pairs, **(options | changes))
 
 
 def test_planes_and_truths_are_cropped_turned_and_flipped_together(chelsea: RgbU8):
@@ -57,3 +58,26 @@ def test_a_folder_without_pictures_and_a_file_that_is_none_are_named(tmp_path: P
     (tmp_path / "a.png").write_text("hello")
     with pytest.raises(BadImage, match=r"a\.png: not a picture"):
         read_pairs([tmp_path], scale=3, halo=7, shrinks=(1.0,), smallest=9)
+
+
+def test_whole_pictures_are_each_seen_once_an_epoch_in_a_new_order(chelsea: RgbU8):
+    pairs = [make_pair(chelsea[:60, :60] // (i + 1), scale=3, halo=0) for i in range(6)]
+
+    def epoch(first_step: int) -> list[int]:
+        steps = itertools.islice(
+            whole_pictures(pairs, batch_size=2, seed=1, first_step=first_step), 3
+        )
+        seen = [hr for _, batch in steps for hr in batch]
+        return [
+            next(i for i, p in enumerate(pairs) if np.allclose(p.hr / np.float32(255), hr))
+            for hr in seen
+        ]
+
+    assert sorted(epoch(0)) == sorted(epoch(3)) == list(range(6))
+    assert epoch(0) != epoch(3)
+    assert epoch(0) == epoch(0)
+
+
+def test_a_size_that_does_not_divide_can_be_kept(chelsea: RgbU8):
+    pair = make_pair(chelsea[:100, :121], scale=3, halo=0, keep_size=True)
+    assert pair.plane.shape == pair.hr.shape == (100, 121, 3)

@@ -170,3 +170,28 @@ def test_export_needs_tensorflow(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(RuntimeError, match="KERAS_BACKEND is jax"):
         export(tmp_path, tmp_path)
+
+
+def test_the_upstream_recipe_runs_whole_pictures_zero_borders_and_chooses_by_loss(
+    tmp_path, coffee: RgbU8
+):
+    """Without its VGG19 term, whose weights are not part of this project."""
+    (tmp_path / "pictures").mkdir()
+    for i in range(4):
+        picture = Image.fromarray(coffee[i * 60 :, i * 60 :][:64, :64])
+        picture.save(tmp_path / "pictures" / f"{i}.png")
+    upstream = load_config("upstream")
+    short = upstream.model_copy(
+        update={
+            "loss": upstream.loss.model_copy(update={"vgg19": 0}),
+            "steps": 4,
+            "steps_per_validation": 2,
+            "precision": "float32",
+        }
+    )
+    train(short, tmp_path / "pictures", tmp_path / "run")
+    with (tmp_path / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    best = min(rows, key=lambda row: float(row["validation_loss"]))
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["steps"] == int(best["step"])
