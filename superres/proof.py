@@ -59,15 +59,17 @@ def compare(enhancer: Enhancer, hr: RgbU8, scale: float) -> Comparison:
     return compare_pair(enhancer, hr, degrade(hr, scaled_size((height, width), 1 / scale)), scale)
 
 
-def compare_pair(enhancer: Enhancer, hr: RgbU8, lr: RgbU8, scale: float) -> Comparison:
+def compare_pair(
+    enhancer: Enhancer, hr: RgbU8, lr: RgbU8, scale: float, *, shave: int | None = None
+) -> Comparison:
     """Enlarge ``lr`` to ``hr``'s size by bicubic and by the model, and score both.
 
-    ``scale`` pixels, rounded up, are shaved from every side before scoring.
+    ``shave`` pixels are left out at every side; ``scale``, rounded up, unless given.
     """
     size = (hr.shape[0], hr.shape[1])
     bicubic = upsample(lr, size)
     sr = enhancer.enhance_rgb(lr, size)
-    shave = math.ceil(scale)
+    shave = math.ceil(scale) if shave is None else shave
     return Comparison(
         scale=scale,
         hr=np.ascontiguousarray(hr),

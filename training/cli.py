@@ -3,8 +3,9 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -16,9 +17,7 @@ from superres.engine import PrecisionChoice
 from superres.errors import SuperresError
 from superres.metrics import Scores
 from superres.registry import DEFAULT_MODELS
-
-if TYPE_CHECKING:
-    from training.evaluate import Evaluation
+from training.evaluate import JPEG_QUALITY, Evaluation, Protocol, evaluate, write_report
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 prepare = typer.Typer(no_args_is_help=True, help="Make a folder to train on; does nothing twice.")
@@ -111,6 +110,9 @@ def evaluate_command(
         PrecisionChoice, typer.Option(help="Of the network; auto takes the faster.")
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, per picture.")] = False,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Of the published tables, or of the upstream project.")
+    ] = "published",
     report: Annotated[
         Path | None, typer.Option(help="A folder for a CSV, a chart and strips.")
     ] = None,
@@ -123,9 +125,13 @@ def evaluate_command(
     Each set has a second row, whose small pictures went through JPEG at quality 75.
     """
     from superres import load_model
-    from training.evaluate import JPEG_QUALITY, evaluate, write_report
 
     enhancer = load_model(model.name, models=model.resolve().parent, precision=precision)
+    if protocol == "upstream":
+        for folder in data:
+            evaluation = evaluate(enhancer, folder, scale, protocol=protocol)
+            Console().print(_upstream_table(model.name, evaluation))
+        return
     evaluations = [
         (folder, lr_jpeg, evaluate(enhancer, folder, scale, lr_jpeg=lr_jpeg))
         for folder in data
@@ -154,7 +160,7 @@ def export_command(
     Console().print(f"{models / card.name}: {card.parameters:,} parameters, {card.short_hash}")
 
 
-def _as_json(evaluation: "Evaluation") -> dict[str, Any]:
+def _as_json(evaluation: Evaluation) -> dict[str, Any]:
     mean = evaluation.summarise()
     return {
         "dataset": evaluation.dataset,
@@ -185,6 +191,32 @@ def _table(model: str, scale: int, summaries: list[DatasetScores]) -> Table:
                 f"{summary.wins_psnr_y}/{summary.pictures}" if channel == "y" else "",
             )
     return table
+
+
+def _upstream_table(model: str, evaluation: Evaluation) -> Table:
+    """The upstream project's table: RGB, average and range over pictures."""
+    table = Table(
+        title=f"{evaluation.dataset} at x{evaluation.scale}, {len(evaluation.pictures)} pictures, "
+        "RGB: average (range)"
+    )
+    for column in ("method", "PSNR, dB", "SSIM", "MSE"):
+        table.add_column(column)
+    for method, attribute in (("bicubic", "bicubic"), (model, "model")):
+        scores = [getattr(one, attribute) for one in evaluation.pictures]
+        psnr = np.array([one.psnr_rgb for one in scores])
+        figures = (
+            (psnr, 2),
+            (np.array([one.ssim_rgb for one in scores]), 4),
+            (10 ** (-psnr / 10), 6),
+        )
+        table.add_row(method, *(_average_and_range(values, digits) for values, digits in figures))
+    wins = (str(evaluation.wins(figure)) for figure in ("psnr_rgb", "ssim_rgb"))
+    table.add_row("pictures won", *wins)
+    return table
+
+
+def _average_and_range(values: np.ndarray, digits: int) -> str:
+    return f"{values.mean():.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
 
 
 def _figures(scores: Scores, channel: str) -> tuple[float, float]:

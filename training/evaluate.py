@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,8 @@ from superres.proof import compare_pair
 from superres.resample import degrade
 from superres.strip import draw_strip
 from training.dataset import crop_to_multiple, picture_files, read_rgb
+
+Protocol = Literal["published", "upstream"]
 
 JPEG_QUALITY = 75
 """Of the small pictures in the JPEG rows: Pillow's default, with its 4:2:0 chroma."""
@@ -46,6 +49,12 @@ class Evaluation:
     scale: int
     pictures: tuple[PictureScores, ...]
 
+    def wins(self, figure: str) -> int:
+        """Pictures on which the model's figure is above bicubic's."""
+        return sum(
+            getattr(one.model, figure) > getattr(one.bicubic, figure) for one in self.pictures
+        )
+
     def summarise(self) -> DatasetScores:
         """Means over pictures, as the published tables take them."""
         return DatasetScores(
@@ -54,12 +63,17 @@ class Evaluation:
             scale=self.scale,
             model=mean_scores([one.model for one in self.pictures]),
             bicubic=mean_scores([one.bicubic for one in self.pictures]),
-            wins_psnr_y=sum(one.gain_db > 0 for one in self.pictures),
+            wins_psnr_y=self.wins("psnr_y"),
         )
 
 
 def evaluate(
-    enhancer: Enhancer, folder: Path, scale: int, *, lr_jpeg: int | None = None
+    enhancer: Enhancer,
+    folder: Path,
+    scale: int,
+    *,
+    lr_jpeg: int | None = None,
+    protocol: Protocol = "published",
 ) -> Evaluation:
     """Score every picture of a folder.
 
@@ -71,21 +85,25 @@ def evaluate(
         folder: of pictures.
         scale: of the pairs.
         lr_jpeg: quality of the JPEG that the LR side goes through first, if any.
+        protocol: ``published`` as in :mod:`superres.metrics`; ``upstream`` as the project that
+            this one grew from scored: HR pictures are not cropped (512 -> 170 -> 512), and
+            nothing is shaved.
 
     Raises:
         FileNotFoundError: no pictures, or an HR picture of a folder of pairs without its LR.
         ValueError: a pair's sizes do not differ by the scale.
     """
     scores = []
-    for name, hr, lr in read_evaluation_pairs(folder, scale, lr_jpeg=lr_jpeg):
-        compared = compare_pair(enhancer, hr, lr, scale)
+    keep_size = protocol == "upstream"
+    for name, hr, lr in read_evaluation_pairs(folder, scale, lr_jpeg=lr_jpeg, keep_size=keep_size):
+        compared = compare_pair(enhancer, hr, lr, scale, shave=0 if keep_size else None)
         scores.append(PictureScores(name, compared.sr_scores, compared.bicubic_scores))
     suffix = "" if lr_jpeg is None else f"-jpeg{lr_jpeg}"
     return Evaluation(dataset_name(folder) + suffix, scale, tuple(scores))
 
 
 def read_evaluation_pairs(
-    folder: Path, scale: int, *, lr_jpeg: int | None
+    folder: Path, scale: int, *, lr_jpeg: int | None, keep_size: bool = False
 ) -> Iterator[tuple[str, RgbU8, RgbU8]]:
     """Yield name, HR and LR of each pair, as :func:`evaluate` scores them."""
     files = picture_files([folder])
@@ -93,7 +111,9 @@ def read_evaluation_pairs(
     for file in files:
         if file in lr_of.values():
             continue
-        hr = crop_to_multiple(read_rgb(file), scale)
+        hr = read_rgb(file)
+        if not keep_size:
+            hr = crop_to_multiple(hr, scale)
         lr_size = (hr.shape[0] // scale, hr.shape[1] // scale)
         if not lr_of:
             lr = degrade(hr, lr_size)

@@ -12,8 +12,9 @@ from PIL import Image
 
 from superres import Enhancer
 from superres.arrays import RgbU8
+from superres.metrics import psnr
 from superres.registry import DEFAULT_MODELS
-from superres.resample import degrade
+from superres.resample import degrade, upsample
 from training.evaluate import evaluate
 
 BICUBIC_X3_Y = {
@@ -85,3 +86,31 @@ def test_the_command_prints_json_per_picture_and_draws_a_report(coffee: RgbU8, t
     rows = (tmp_path / "report" / "scores.csv").read_text().splitlines()
     assert rows[0] == "dataset,scale,file,method,psnr_y,ssim_y,psnr_rgb,ssim_rgb"
     assert len(rows) == 1 + 4
+
+
+def test_the_upstream_protocol_keeps_the_size_and_shaves_nothing(
+    srcnn: Enhancer, coffee: RgbU8, tmp_path: Path
+):
+    hr = coffee[:64, :80]
+    Image.fromarray(hr).save(tmp_path / "1.png")
+    (one,) = evaluate(srcnn, tmp_path, 3, protocol="upstream").pictures
+    bicubic = upsample(degrade(hr, (21, 26)), (64, 80))
+    assert one.bicubic.psnr_rgb == pytest.approx(psnr(hr, bicubic, data_range=255, shave=0))
+
+
+def test_the_command_prints_upstreams_table(coffee: RgbU8, tmp_path: Path):
+    Image.fromarray(coffee[100:220, 200:320]).save(tmp_path / "1.png")
+    run = subprocess.run(
+        [
+            Path(sys.executable).with_name("superres-train"),
+            *("evaluate", "--model", DEFAULT_MODELS / "srcnn-x3", "--data", tmp_path),
+            *("--protocol", "upstream"),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "COLUMNS": "150"},
+    )
+    assert run.returncode == 0, run.stderr
+    for row in ("bicubic", "srcnn-x3", "pictures won"):
+        assert row in run.stdout
+    assert "RGB: average (range)" in run.stdout
