@@ -3,29 +3,33 @@ PYTHON ?= python3
 EXTRA ?= cpu
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(EXTRA)
+TOOLS := .venv/installed-tools
 
-.PHONY: install serve test test-all check format bench lock clean
+.PHONY: install serve test test-all check bench format lock clean
 
-install: $(INSTALLED)
+install: $(TOOLS)
 
-$(INSTALLED): requirements/$(EXTRA).lock requirements/dev.lock pyproject.toml
+$(INSTALLED): requirements/$(EXTRA).lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed; this is %d.%d. Set PYTHON=" % v)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/$(EXTRA).lock
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(TOOLS): $(INSTALLED) requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
 	touch $@
 
 serve: $(INSTALLED)
 	$(BIN)/superres serve
 
-test: $(INSTALLED)
+test: $(TOOLS)
 	$(BIN)/pytest -q
 
-test-all: $(INSTALLED)
+test-all: $(TOOLS)
 	$(BIN)/pytest -q -m ""
 
-check: $(INSTALLED)
+check: $(TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -37,7 +41,7 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/core.py
 
-format: $(INSTALLED)
+format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -45,7 +49,7 @@ format: $(INSTALLED)
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
-lock: $(INSTALLED)
+lock: $(TOOLS)
 	$(COMPILE) pyproject.toml --extra cpu -o requirements/cpu.lock
 	$(COMPILE) pyproject.toml --extra gpu -o requirements/gpu.lock
 	$(COMPILE) --group dev --constraints requirements/cpu.lock -o requirements/dev.lock
