@@ -135,6 +135,10 @@ class SavedModelEngine:
             raise EngineError(f"{self.card.name} failed on {self.device}: {error}") from error
         return answers
 
+    @property
+    def _on_cpu(self) -> bool:
+        return self.device == "/CPU:0"
+
     def _check_signatures(self) -> None:
         types = {"u8_float32": "uint8", "u8_bfloat16": "uint8", "f32": "float32"}
         for name, dtype in types.items():
@@ -166,7 +170,8 @@ class SavedModelEngine:
         difference = np.abs(
             expected[:, outer, outer] - self._call("f32", narrow)[:, inner, inner]
         ).max()
-        if difference * 255 > 0.01:
+        # A GPU may choose another algorithm, and TF32, for another shape.
+        if difference * 255 > (0.01 if self._on_cpu else 0.5):
             raise ModelMismatch(
                 f"{self.card.name}: the card says a halo of {halo} px, but answers depend on "
                 f"pixels farther away (by {difference * 255:.2f} levels)"
@@ -180,7 +185,7 @@ class SavedModelEngine:
             raise ModelMismatch(f"{self.card.name}: the card's example: {error}") from error
         answers = self._call(signature, to_float(tiles) if signature == "f32" else tiles)
         difference = np.abs(to_float(answers) - expected) * 255
-        exact = signature != "u8_bfloat16" and "GPU" not in self.device
+        exact = signature != "u8_bfloat16" and self._on_cpu
         largest = FLOAT32_TOLERANCE if exact else LOOSE_TOLERANCE
         mean = FLOAT32_TOLERANCE if exact else LOOSE_MEAN_TOLERANCE
         # uint8 answers are rounded; what that alone does to the mean is allowed for.
