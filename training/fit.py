@@ -39,6 +39,7 @@ from training.config import TrainingConfig
 from training.dataset import Pair, crops, read_pairs, whole_pictures
 from training.losses import Loss, build_loss
 
+CONFIG = "config.json"
 STATE = "state.npz"
 BEST_WEIGHTS = "best.weights.h5"
 RECORD = "record.json"
@@ -88,11 +89,11 @@ def fit(
     run.mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(config.seed)
-    precision = config.precision if config.precision != "auto" else faster_precision(config)
-    network = networks.build(config.network, skip=config.skip, precision=precision)
+    config = _resolve(config, run, resume=resume)
+    network = networks.build(config.network, skip=config.skip, precision=config.precision)
     halo = networks.receptive_field(network) // 2 if config.borders == "replicate" else 0
     trainer = keras.Model(network.input, layers.Cropping2D(halo)(network.output))
-    loss = build_loss(config.loss, vgg19_weights=vgg19_weights, precision=precision)
+    loss = build_loss(config.loss, vgg19_weights=vgg19_weights, precision=config.precision)
     optimizer = keras.optimizers.Adam(
         keras.optimizers.schedules.CosineDecay(
             config.learning_rate,
@@ -115,7 +116,7 @@ def fit(
     if resume:
         state.restore()
     else:
-        (run / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+        (run / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
 
     with console.status("reading pictures"):
         read = partial(read_pairs, scale=config.scale, halo=halo, keep_size=config.keep_size)
@@ -123,7 +124,7 @@ def fit(
         held_out = read(validation, shrinks=(1.0,), smallest=2 * config.scale + SSIM_WINDOW)
     keeper = _Keeper(state, held_out, halo, loss, console, _describe(config, data, start_from))
     console.print(
-        f"{config.name}: {network.count_params():,} parameters, {precision}, "
+        f"{config.name}: {network.count_params():,} parameters, {config.precision}, "
         f"{len(pairs)} pictures to learn from, {len(held_out)} to validate on "
         f"(bicubic {keeper.bicubic.psnr_y:.3f} dB)"
     )
@@ -139,6 +140,18 @@ def fit(
         )
     best = state.history[-1 - state.since_best]
     return Scores(**{name: best[name] for name in Scores.__dataclass_fields__})
+
+
+def _resolve(config: TrainingConfig, run: Path, *, resume: bool) -> TrainingConfig:
+    """Put the faster precision in the place of ``auto``; a resumed run keeps what it had."""
+    if config.precision != "auto":
+        return config
+    precision = (
+        TrainingConfig.model_validate_json((run / CONFIG).read_text()).precision
+        if resume
+        else faster_precision(config)
+    )
+    return config.model_copy(update={"precision": precision})
 
 
 def faster_precision(config: TrainingConfig) -> str:

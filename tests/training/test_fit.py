@@ -149,8 +149,15 @@ def test_a_run_is_exported_loaded_and_scored_as_it_was_trained(config, pictures,
     assert scores.bicubic.psnr_y == pytest.approx(record["validation_bicubic"]["psnr_y"])
 
 
-def test_the_precision_of_a_machine_is_found_by_trial(config):
-    assert fit_module.faster_precision(config) in ("float32", "bfloat16")
+def test_the_faster_precision_is_found_by_trial_once_and_kept(config, pictures, tmp_path):
+    run = tmp_path / "run"
+    auto = config.model_copy(update={"precision": "auto"})
+    train(auto, pictures, run)
+    found = json.loads((run / "config.json").read_text())["precision"]
+    assert found in ("float32", "bfloat16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_module, "faster_precision", lambda config: "neither")
+        assert found in train(auto, pictures, run, resume=True)
 
 
 def test_an_unknown_key_and_an_unknown_config_are_errors(tmp_path: Path):
