@@ -82,7 +82,20 @@ def declare(*kinds: type[SuperresError]) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of an app a problem."""
+    """Make every error of an app a problem, in its answers and in its OpenAPI."""
+    make_openapi = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        spec = make_openapi()
+        for operations in spec["paths"].values():
+            for operation in operations.values():
+                for response in operation["responses"].values():
+                    # FastAPI declares every model as application/json too.
+                    if MEDIA_TYPE in response.get("content", {}):
+                        response["content"].pop("application/json", None)
+        return spec
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
     @app.exception_handler(SuperresError)
     async def _superres_error(request: Request, error: SuperresError) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 import io
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,16 +139,26 @@ def test_version_says_what_is_running(service, srcnn_card: ModelCard):
     assert service.get("/version").json()["models"][srcnn_card.name] == srcnn_card.short_hash
 
 
+def test_errors_are_declared_as_problems_and_nothing_else(service):
+    spec = httpx.get(service.base_url.join("/openapi.json")).json()
+    contents = [
+        response["content"]
+        for operations in spec["paths"].values()
+        for operation in operations.values()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+    ]
+    assert len(contents) > 20
+    assert {tuple(content) for content in contents} == {("application/problem+json",)}
+
+
 def test_the_docs_load_nothing_from_other_hosts(service):
-    service.event_hooks["response"], checks = [], service.event_hooks["response"]
-    try:
-        page = service.get("/docs")
+    with httpx.Client(base_url=service.base_url) as plain:
+        page = plain.get("/docs")
         links = [part.split('"')[0] for part in page.text.split('="')[1:]]
         assets = [link for link in links if link.endswith((".js", ".css", ".png"))]
         assert len(assets) >= 3
         assert not any("//" in asset for asset in assets)
         for asset in assets:
-            assert service.get(asset).status_code == 200
-        assert service.get("/", follow_redirects=True).url.path == "/docs"
-    finally:
-        service.event_hooks["response"] = checks
+            assert plain.get(asset).status_code == 200
+        assert plain.get("/", follow_redirects=True).url.path == "/docs"
