@@ -43,6 +43,8 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(gt=0)
     final_learning_rate: float = Field(gt=0)
     """Where the cosine schedule ends."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the learning rate rises from zero, before the cosine."""
     ema_momentum: float = Field(ge=0, lt=1)
     """Of the weights that are validated and exported: the average over steps."""
     batch_size: int = Field(ge=1)

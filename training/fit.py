@@ -96,9 +96,11 @@ def fit(
     loss = build_loss(config.loss, vgg19_weights=vgg19_weights, precision=config.precision)
     optimizer = keras.optimizers.Adam(
         keras.optimizers.schedules.CosineDecay(
-            config.learning_rate,
-            config.steps,
+            0.0 if config.warmup_steps else config.learning_rate,
+            config.steps - config.warmup_steps,
             alpha=config.final_learning_rate / config.learning_rate,
+            warmup_target=config.learning_rate if config.warmup_steps else None,
+            warmup_steps=config.warmup_steps,
         ),
         use_ema=True,
         ema_momentum=config.ema_momentum,
