@@ -12,7 +12,10 @@ from PIL import Image
 from app.cli import cli
 from app.errors import STATUS_AND_TYPE, TYPE_PREFIX
 from app.settings import Settings
+from superres import Enhancer
 from superres.arrays import RgbU8
+from superres.card import ModelCard
+from superres.proof import compare
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -50,6 +53,27 @@ def test_the_readmes_python_example_works(folder: Path, monkeypatch: pytest.Monk
     exec(example, {})
     with Image.open("larger.png") as image:
         assert image.size == (480, 360)
+
+
+def test_the_readmes_quality_table_is_the_cards(srcnn_card: ModelCard):
+    assert len(srcnn_card.scores) >= 4
+    for one in srcnn_card.scores:
+        row = (
+            f"| {one.dataset} | {one.pictures} "
+            f"| {one.bicubic.psnr_y:.2f} / {one.bicubic.ssim_y:.4f} "
+            f"| {one.model.psnr_y:.2f} / {one.model.ssim_y:.4f} "
+            f"| {one.model.psnr_y - one.bicubic.psnr_y:+.2f} "
+            f"| {one.wins_psnr_y}/{one.pictures} |"
+        )
+        assert row in README
+
+
+def test_the_readmes_first_comparison_is_what_the_command_prints(srcnn: Enhancer, coffee: RgbU8):
+    comparison = compare(srcnn, coffee, 3)
+    claimed = re.search(r"bicubic reaches ([\d.]+) dB and\s+SRCNN ([\d.]+) dB", README)
+    assert claimed
+    assert float(claimed[1]) == pytest.approx(comparison.bicubic_scores.psnr_y, abs=0.006)
+    assert float(claimed[2]) == pytest.approx(comparison.sr_scores.psnr_y, abs=0.02)
 
 
 def test_every_setting_is_documented_with_its_default():

@@ -21,6 +21,15 @@ def test_with_the_skip_layers_of_zeros_give_bicubic_back():
     assert np.array_equal(np.asarray(network(plane)), plane)
 
 
+def test_every_filter_of_the_first_layer_begins_alive():
+    """On about half of the time: one that is never on can learn nothing."""
+    network = srcnn_935(skip=True)
+    patches = keras.Model(network.input, network.get_layer("patches").output)
+    noise = np.random.default_rng(0).random((1, 64, 64, 3), np.float32)
+    active = (np.asarray(patches(noise)) > 0).mean(axis=(0, 1, 2))
+    assert 0.3 < active.min() < active.max() < 0.7
+
+
 @pytest.mark.parametrize("skip", [True, False])
 def test_bfloat16_keeps_weights_and_the_last_digits_in_float32(skip):
     network = build("srcnn_935", skip=skip, precision="bfloat16")
