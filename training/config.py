@@ -45,6 +45,8 @@ class TrainingConfig(BaseModel):
     """Where the cosine schedule ends."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the learning rate rises from zero, before the cosine."""
+    centred: bool = True
+    """Whether the first layer's biases begin where mid-grey comes out as zero, or at zero."""
     ema_momentum: float = Field(ge=0, lt=1)
     """Of the weights that are validated and exported: the average over steps."""
     batch_size: int = Field(ge=1)

@@ -112,6 +112,8 @@ def fit(
         # XLA made a step slower on TensorFlow's CPU; JAX has nothing else.
         jit_compile=keras.backend.backend() == "jax",
     )
+    if config.centred:
+        networks.centre(network)
     if start_from is not None:
         network.load_weights(start_from / BEST_WEIGHTS)
     state = _State(run, config, trainer, optimizer)
