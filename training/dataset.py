@@ -1,5 +1,6 @@
 """Pairs of network input and HR, and the batches of crops that a run learns from."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -40,6 +41,20 @@ def picture_files(folders: list[Path]) -> list[Path]:
             raise FileNotFoundError(f"no pictures in {folder}")
         found += files
     return found
+
+
+def dataset_name(folder: Path) -> str:
+    """Name of a set by its folder: ``benchmarks/Set5/x3`` is Set5.
+
+    >>> dataset_name(Path("benchmarks/Set5/x3")), dataset_name(Path("photos512/test"))
+    ('Set5', 'photos512-test')
+    """
+    folder = folder.resolve()
+    if re.fullmatch(r"x\d", folder.name):
+        return folder.parent.name
+    if folder.name in ("train", "val", "test"):
+        return f"{folder.parent.name}-{folder.name}"
+    return folder.name
 
 
 def read_rgb(file: Path) -> RgbU8:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from superres.metrics import Scores, mean_scores
 from superres.proof import compare_pair
 from superres.resample import degrade
 from superres.strip import draw_strip
-from training.dataset import crop_to_multiple, picture_files, read_rgb
+from training.dataset import crop_to_multiple, dataset_name, picture_files, read_rgb
 
 Protocol = Literal["published", "upstream"]
 
@@ -136,20 +135,6 @@ def through_jpeg(rgb: RgbU8, quality: int) -> RgbU8:
     Image.fromarray(rgb).save(file, "JPEG", quality=quality)
     with Image.open(file) as image:
         return np.asarray(image)
-
-
-def dataset_name(folder: Path) -> str:
-    """Name of a set by its folder: ``benchmarks/Set5/x3`` is Set5.
-
-    >>> dataset_name(Path("benchmarks/Set5/x3")), dataset_name(Path("photos512/test"))
-    ('Set5', 'photos512-test')
-    """
-    folder = folder.resolve()
-    if re.fullmatch(r"x\d", folder.name):
-        return folder.parent.name
-    if folder.name in ("train", "val", "test"):
-        return f"{folder.parent.name}-{folder.name}"
-    return folder.name
 
 
 def write_report(

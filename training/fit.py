@@ -36,7 +36,7 @@ from superres.arrays import RgbU8, to_float, to_integer
 from superres.metrics import SSIM_WINDOW, Scores, mean_scores, score
 from training import networks
 from training.config import TrainingConfig
-from training.dataset import Pair, crops, read_pairs, whole_pictures
+from training.dataset import Pair, crops, dataset_name, read_pairs, whole_pictures
 from training.losses import Loss, build_loss
 
 CONFIG = "config.json"
@@ -373,7 +373,7 @@ def _describe(config: TrainingConfig, data: list[Path], start_from: Path | None)
     )
     return {
         "config": config.model_dump(mode="json"),
-        "data": [folder.resolve().name for folder in data],
+        "data": [dataset_name(folder) for folder in data],
         "started_from": None if start_from is None else start_from.resolve().name,
         "backend": f"Keras {keras.__version__} on {keras.backend.backend()}",
         "machine": f"{_processor()}, {os.cpu_count()} cores",
