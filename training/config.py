@@ -75,7 +75,9 @@ class TrainingConfig(BaseModel):
         return {loss: 1.0} if isinstance(loss, str) else loss
 
     @model_validator(mode="after")
-    def _whole_validations(self) -> Self:
+    def _steps_fit(self) -> Self:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps is under steps ({self.steps}), not {self.warmup_steps}")
         if self.steps % self.steps_per_validation:
             raise ValueError(
                 f"steps is a multiple of steps_per_validation ({self.steps_per_validation}), "

@@ -27,6 +27,7 @@ def config() -> TrainingConfig:
     return load_config("srcnn-x3").model_copy(
         update={
             "steps": 8,
+            "warmup_steps": 2,
             "steps_per_validation": 4,
             "batch_size": 2,
             "patch_size": 24,
@@ -169,8 +170,10 @@ def test_an_unknown_key_and_an_unknown_config_are_errors(tmp_path: Path):
     file.write_text(file.read_text() + "momentum = 0.9\n")
     with pytest.raises(ValidationError, match="momentum"):
         load_config(str(file))
-    with pytest.raises(ValidationError, match=r"multiple of steps_per_validation \(2000\), not 7"):
-        TrainingConfig.model_validate(load_config("srcnn-x3").model_dump() | {"steps": 7})
+    with pytest.raises(
+        ValidationError, match=r"multiple of steps_per_validation \(2000\), not 2007"
+    ):
+        TrainingConfig.model_validate(load_config("srcnn-x3").model_dump() | {"steps": 2007})
 
 
 def test_export_needs_tensorflow(monkeypatch, tmp_path: Path):

@@ -77,9 +77,9 @@ def test_the_upstream_loss_is_the_sum_of_its_terms(pictures, vgg19_weights):
 
 
 def test_a_name_is_short_for_one_term(pictures):
-    assert LossConfig(l1=1) == load_config("srcnn-x3").loss
+    assert LossConfig(mse=1) == load_config("srcnn-x3").loss
     loss = build_loss(load_config("srcnn-x3").loss, vgg19_weights=None, precision="float32")
-    assert float(loss(*pictures)) == pytest.approx(float(l1(*pictures)))
+    assert float(loss(*pictures)) == pytest.approx(float(mse(*pictures)))
 
 
 def test_features_of_the_real_weights_reach_into_the_hundreds(pictures):
