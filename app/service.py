@@ -44,7 +44,9 @@ class Service:
 
     def __init__(self, settings: Settings, engines: Mapping[str, Engine] | None = None) -> None:
         self.settings = settings
-        self.cards = read_cards(settings.models)
+        self.cards = tuple(
+            card for card in read_cards(settings.models) if engines is None or card.name in engines
+        )
         for card in self.cards:
             check_files(settings.models / card.name, card)
         self._given_engines = engines

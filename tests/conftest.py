@@ -38,6 +38,7 @@ def chelsea() -> RgbU8:
 
 @pytest.fixture(scope="session")
 def srcnn_card() -> ModelCard:
+    """Of the shipped model for x3."""
     return choose(read_cards(DEFAULT_MODELS), "srcnn", 3)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from superres import Enhancer
+from superres import Enhancer, load_model
 from superres.arrays import RgbU8
 from superres.metrics import psnr
 from superres.registry import DEFAULT_MODELS
@@ -36,6 +36,13 @@ def test_the_published_tables(srcnn: Enhancer, benchmarks: Path, dataset: str):
     assert summary.bicubic.psnr_y == pytest.approx(psnr, abs=0.01)
     assert summary.bicubic.ssim_y == pytest.approx(ssim, abs=0.001)
     assert summary.model.psnr_y >= AT_LEAST[dataset]
+    assert summary.wins_psnr_y == summary.pictures
+
+
+def test_at_x2_the_family_picks_a_model_that_wins_there_too(benchmarks: Path):
+    enhancer = load_model("srcnn", scale=2, device="cpu")
+    summary = evaluate(enhancer, benchmarks / "Set5" / "x2", 2).summarise()
+    assert summary.bicubic.psnr_y == pytest.approx(33.674, abs=0.01)
     assert summary.wins_psnr_y == summary.pictures
 
 
