@@ -3,9 +3,11 @@
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class LossConfig(BaseModel):
@@ -40,6 +42,8 @@ class TrainingConfig(BaseModel):
     scale: int = Field(ge=2, le=4)
 
     loss: LossConfig
+    optimizer: Literal["adam", "soap"] = "adam"
+    """SOAP needs a tenth of Adam's steps here; see :mod:`training.soap`."""
     learning_rate: float = Field(gt=0)
     final_learning_rate: float = Field(gt=0)
     """Where the cosine schedule ends."""
@@ -59,6 +63,9 @@ class TrainingConfig(BaseModel):
     """Whether a picture whose side does not divide by the scale is kept whole, not cropped."""
     shrinks: tuple[float, ...]
     """Every picture is learned from at each of these factors (1 is the picture itself)."""
+    lr_jpeg: tuple[Quality, Quality] | None = None
+    """Qualities, least and most, of the JPEG that a small picture goes through first: drawn
+    for each picture at each factor. Validation stays clean."""
     steps: int = Field(ge=1)
     steps_per_validation: int = Field(ge=1)
     patience: int = Field(ge=1)

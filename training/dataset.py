@@ -1,5 +1,6 @@
 """Pairs of network input and HR, and the batches of crops that a run learns from."""
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from superres.arrays import RgbU8, Size, to_float, to_integer
 from superres.codecs import INPUT_SUFFIXES, decode
@@ -79,7 +81,17 @@ def crop_to_multiple(hr: RgbU8, scale: int) -> RgbU8:
     return hr[: height - height % scale, : width - width % scale]
 
 
-def make_pair(hr: RgbU8, *, scale: int, halo: int, keep_size: bool = False) -> Pair:
+def through_jpeg(rgb: RgbU8, quality: int) -> RgbU8:
+    """A picture as it comes back from a JPEG file with 4:2:0 chroma."""
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=quality)
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
+def make_pair(
+    hr: RgbU8, *, scale: int, halo: int, keep_size: bool = False, lr_jpeg: int | None = None
+) -> Pair:
     """Shrink a picture by ``scale``, bring it back by bicubic, pad it by the halo.
 
     Args:
@@ -87,10 +99,14 @@ def make_pair(hr: RgbU8, *, scale: int, halo: int, keep_size: bool = False) -> P
         scale: how far it is shrunk, rounded down.
         halo: replicated pixels a side.
         keep_size: bring back the very size: at x3, 512 -> 170 -> 512.
+        lr_jpeg: quality of the JPEG that the small picture goes through, if any.
     """
     hr = hr if keep_size else crop_to_multiple(hr, scale)
     size: Size = hr.shape[:2]
-    bicubic = upsample(degrade(hr, (size[0] // scale, size[1] // scale)), size)
+    lr = degrade(hr, (size[0] // scale, size[1] // scale))
+    if lr_jpeg is not None:
+        lr = through_jpeg(lr, lr_jpeg)
+    bicubic = upsample(lr, size)
     return Pair(plane=np.pad(bicubic, ((halo, halo), (halo, halo), (0, 0)), mode="edge"), hr=hr)
 
 
@@ -102,16 +118,19 @@ def read_pairs(
     shrinks: tuple[float, ...],
     smallest: int,
     keep_size: bool = False,
+    lr_jpeg: tuple[int, int] | None = None,
 ) -> list[Pair]:
     """Every picture of the folders at every factor, but for those under ``smallest`` px a side.
 
-    Files named ``*_lr.*`` are passed over: they are another file's LR side.
+    Files named ``*_lr.*`` are passed over: they are another file's LR side. With ``lr_jpeg``,
+    each pair draws its JPEG quality from that range, the same at every call.
 
     Raises:
         FileNotFoundError: as :func:`picture_files`.
         superres.errors.BadImage: a file is not a picture.
     """
     pairs = []
+    random = np.random.default_rng(0)
     for file in picture_files(folders):
         if file.stem.endswith("_lr"):
             continue
@@ -119,7 +138,12 @@ def read_pairs(
         for shrink in shrinks:
             hr = degrade(picture, scaled_size(picture.shape[:2], shrink))
             if min(hr.shape[:2]) // scale * scale >= smallest:
-                pairs.append(make_pair(hr, scale=scale, halo=halo, keep_size=keep_size))
+                quality = None
+                if lr_jpeg is not None:
+                    quality = int(random.integers(lr_jpeg[0], lr_jpeg[1], endpoint=True))
+                pairs.append(
+                    make_pair(hr, scale=scale, halo=halo, keep_size=keep_size, lr_jpeg=quality)
+                )
     return pairs
 
 

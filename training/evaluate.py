@@ -1,14 +1,10 @@
 """Scores a served model beside bicubic on folders of pictures, by the published protocol."""
 
 import csv
-import io
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
-from PIL import Image
 
 from superres.arrays import RgbU8
 from superres.card import DatasetScores
@@ -18,7 +14,13 @@ from superres.metrics import Scores, mean_scores
 from superres.proof import compare_pair
 from superres.resample import degrade
 from superres.strip import draw_strip
-from training.dataset import crop_to_multiple, dataset_name, picture_files, read_rgb
+from training.dataset import (
+    crop_to_multiple,
+    dataset_name,
+    picture_files,
+    read_rgb,
+    through_jpeg,
+)
 
 Protocol = Literal["published", "upstream"]
 
@@ -127,14 +129,6 @@ def read_evaluation_pairs(
                     f"{hr.shape[1]}x{hr.shape[0]}: not a pair at scale {scale}"
                 )
         yield file.name, hr, lr if lr_jpeg is None else through_jpeg(lr, lr_jpeg)
-
-
-def through_jpeg(rgb: RgbU8, quality: int) -> RgbU8:
-    """A picture as it comes back from a JPEG file."""
-    file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=quality)
-    with Image.open(file) as image:
-        return np.asarray(image)
 
 
 def write_report(

@@ -3,7 +3,7 @@
 A run lives in one folder: ``config.json`` (as resolved), ``state.npz`` (all that a
 resumed run needs), ``best.weights.h5`` (the averaged weights of the best validation),
 ``history.csv`` and ``curves.png``, and ``record.json`` (what the card says of how the
-model was trained).
+model was trained). ``tensorboard/`` has the curves and strips of three held-out pictures.
 """
 
 import csv
@@ -31,18 +31,26 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from tensorboardX import SummaryWriter
 
 from superres.arrays import RgbU8, to_float, to_integer
 from superres.metrics import SSIM_WINDOW, Scores, mean_scores, score
+from superres.proof import Comparison
+from superres.strip import draw_strip
 from training import networks
 from training.config import TrainingConfig
 from training.dataset import Pair, crops, dataset_name, read_pairs, whole_pictures
 from training.losses import Loss, build_loss
+from training.soap import Soap
 
 CONFIG = "config.json"
 STATE = "state.npz"
 BEST_WEIGHTS = "best.weights.h5"
 RECORD = "record.json"
+TENSORBOARD = "tensorboard"
+STRIPS = 3
+"""Held-out pictures that TensorBoard shows as strips."""
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "soap": Soap}
 CRITERIA = {"psnr_y": ("psnr_y", 1), "loss": ("validation_loss", -1)}
 """Column of the history that chooses the best weights, and which way is better."""
 
@@ -94,16 +102,8 @@ def fit(
     halo = networks.receptive_field(network) // 2 if config.borders == "replicate" else 0
     trainer = keras.Model(network.input, layers.Cropping2D(halo)(network.output))
     loss = build_loss(config.loss, vgg19_weights=vgg19_weights, precision=config.precision)
-    optimizer = keras.optimizers.Adam(
-        keras.optimizers.schedules.CosineDecay(
-            0.0 if config.warmup_steps else config.learning_rate,
-            config.steps - config.warmup_steps,
-            alpha=config.final_learning_rate / config.learning_rate,
-            warmup_target=config.learning_rate if config.warmup_steps else None,
-            warmup_steps=config.warmup_steps,
-        ),
-        use_ema=True,
-        ema_momentum=config.ema_momentum,
+    optimizer = OPTIMIZERS[config.optimizer](
+        _learning_rate(config), use_ema=True, ema_momentum=config.ema_momentum
     )
     optimizer.build(trainer.trainable_variables)
     trainer.compile(
@@ -124,7 +124,12 @@ def fit(
 
     with console.status("reading pictures"):
         read = partial(read_pairs, scale=config.scale, halo=halo, keep_size=config.keep_size)
-        pairs = read(data, shrinks=config.shrinks, smallest=config.patch_size or config.scale)
+        pairs = read(
+            data,
+            shrinks=config.shrinks,
+            smallest=config.patch_size or config.scale,
+            lr_jpeg=config.lr_jpeg,
+        )
         held_out = read(validation, shrinks=(1.0,), smallest=2 * config.scale + SSIM_WINDOW)
     keeper = _Keeper(state, held_out, halo, loss, console, _describe(config, data, start_from))
     console.print(
@@ -132,7 +137,7 @@ def fit(
         f"{len(pairs)} pictures to learn from, {len(held_out)} to validate on "
         f"(bicubic {keeper.bicubic.psnr_y:.3f} dB)"
     )
-    with keeper.progress:
+    with keeper.progress, keeper.board:
         trainer.fit(
             _batches(pairs, config, halo, state.step),
             steps_per_epoch=config.steps_per_validation,
@@ -144,6 +149,17 @@ def fit(
         )
     best = state.history[-1 - state.since_best]
     return Scores(**{name: best[name] for name in Scores.__dataclass_fields__})
+
+
+def _learning_rate(config: TrainingConfig) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Up from zero over the warm-up, then down by a half cosine."""
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if config.warmup_steps else config.learning_rate,
+        config.steps - config.warmup_steps,
+        alpha=config.final_learning_rate / config.learning_rate,
+        warmup_target=config.learning_rate if config.warmup_steps else None,
+        warmup_steps=config.warmup_steps,
+    )
 
 
 def _resolve(config: TrainingConfig, run: Path, *, resume: bool) -> TrainingConfig:
@@ -271,9 +287,9 @@ class _Keeper(keras.callbacks.Callback):
         self.description = description
         config = state.config
         self.averaged = networks.build(config.network, skip=config.skip, precision="float32")
-        self.bicubic = mean_scores(
-            [_score(pair, pair.plane, halo, config.scale) for pair in held_out]
-        )
+        self.bicubics = [_score(pair, _without_halo(pair, halo), config.scale) for pair in held_out]
+        self.bicubic = mean_scores(self.bicubics)
+        self.board = SummaryWriter(str(state.run / TENSORBOARD), purge_step=state.step or None)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -298,11 +314,13 @@ class _Keeper(keras.callbacks.Callback):
         state, loss = self.state, (logs or {})["loss"]
         state.seconds += time.monotonic() - self.started
         self.averaged.set_weights(state.average())
-        scores, validation_loss = self._validate()
         step = state.step + state.config.steps_per_validation
-        state.history.append(
-            {"step": step, "loss": loss, "validation_loss": validation_loss, **asdict(scores)}
-        )
+        scores, validation_loss = self._validate(step)
+        row = {"step": step, "loss": loss, "validation_loss": validation_loss, **asdict(scores)}
+        state.history.append(row)
+        for name, value in row.items():
+            if name != "step":
+                self.board.add_scalar(name, value, step)
         best = state.since_best == 0
         self.progress.print(
             f"step {step:>6}  loss {loss:.5f}  validation {scores.psnr_y:.3f} dB "
@@ -322,22 +340,36 @@ class _Keeper(keras.callbacks.Callback):
         state.save()
         self.model.stop_training = state.since_best >= state.config.patience
 
-    def _validate(self) -> tuple[Scores, float]:
+    def _validate(self, step: int) -> tuple[Scores, float]:
         """Scores and loss of the averaged weights, on whole pictures one at a time."""
         scores, losses = [], []
-        for pair in self.held_out:
+        for i, (pair, bicubic_scores) in enumerate(zip(self.held_out, self.bicubics, strict=True)):
             sr = self.averaged(to_float(pair.plane)[None])
             sr = sr[:, self.halo : self.halo + pair.hr.shape[0]]
             sr = sr[:, :, self.halo : self.halo + pair.hr.shape[1]]
             losses.append(float(self.loss(to_float(pair.hr)[None], sr)))
             pixels = to_integer(keras.ops.convert_to_numpy(sr)[0], np.uint8)
-            scores.append(_score(pair, pixels, 0, self.state.config.scale))
+            scores.append(_score(pair, pixels, self.state.config.scale))
+            if i < STRIPS:
+                comparison = Comparison(
+                    scale=self.state.config.scale,
+                    hr=pair.hr,
+                    bicubic=_without_halo(pair, self.halo),
+                    sr=pixels,
+                    bicubic_scores=bicubic_scores,
+                    sr_scores=scores[-1],
+                )
+                strip = draw_strip(comparison, self.state.config.name)
+                self.board.add_image(f"validation/{i}", strip, step, dataformats="HWC")
         return mean_scores(scores), float(np.mean(losses))
 
 
-def _score(pair: Pair, plane: RgbU8, halo: int, scale: int) -> Scores:
+def _without_halo(pair: Pair, halo: int) -> RgbU8:
     height, width = pair.hr.shape[:2]
-    estimate = plane[halo : halo + height, halo : halo + width]
+    return pair.plane[halo : halo + height, halo : halo + width]
+
+
+def _score(pair: Pair, estimate: RgbU8, scale: int) -> Scores:
     return score(pair.hr, estimate, data_range=255, shave=scale)
 
 

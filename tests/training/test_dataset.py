@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,16 @@ def test_whole_pictures_are_each_seen_once_an_epoch_in_a_new_order(chelsea: RgbU
 def test_a_size_that_does_not_divide_can_be_kept(chelsea: RgbU8):
     pair = make_pair(chelsea[:100, :121], scale=3, halo=0, keep_size=True)
     assert pair.plane.shape == pair.hr.shape == (100, 121, 3)
+
+
+def test_with_lr_jpeg_the_small_pictures_went_through_jpeg_and_the_truth_did_not(tmp_path, coffee):
+    Image.fromarray(coffee[:96, :96]).save(tmp_path / "one.png")
+    read = partial(read_pairs, [tmp_path], scale=3, halo=0, shrinks=(1.0, 0.8), smallest=24)
+    clean, compressed, again = read(), read(lr_jpeg=(50, 95)), read(lr_jpeg=(50, 95))
+    for one, other, same in zip(clean, compressed, again, strict=True):
+        assert np.array_equal(one.hr, other.hr)
+        assert np.array_equal(other.plane, same.plane)
+        difference = np.abs(one.plane.astype(int) - other.plane)
+        assert 1 < difference.mean() < 10
+    lowest = read(lr_jpeg=(1, 1))[0]
+    assert np.abs(lowest.plane.astype(int) - clean[0].plane).mean() > 2 * difference.mean()

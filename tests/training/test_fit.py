@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from superres import load_model
 from superres.arrays import RgbU8
@@ -67,6 +68,9 @@ def test_a_run_keeps_its_config_weights_history_and_record(config, pictures, tmp
     assert TrainingConfig.model_validate_json((run / "config.json").read_text()) == config
     with Image.open(run / "curves.png") as curves:
         assert curves.width > 400
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert [event.step for event in events.Scalars("psnr_y")] == [4, 8]
+    assert [image.step for image in events.Images("validation/0")] == [4, 8]
     history = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
     assert [row["step"] for row in history] == ["4", "8"]
     record = json.loads((run / "record.json").read_text())
@@ -171,7 +175,7 @@ def test_an_unknown_key_and_an_unknown_config_are_errors(tmp_path: Path):
     with pytest.raises(ValidationError, match="momentum"):
         load_config(str(file))
     with pytest.raises(
-        ValidationError, match=r"multiple of steps_per_validation \(2000\), not 2007"
+        ValidationError, match=r"multiple of steps_per_validation \(3000\), not 2007"
     ):
         TrainingConfig.model_validate(load_config("srcnn-x3").model_dump() | {"steps": 2007})
 
