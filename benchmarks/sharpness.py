@@ -1,6 +1,6 @@
 """What a perceptual loss buys and costs: fidelity beside sharpness, model by model.
 
-    python benchmarks/sharpness.py --model models/srcnn-x3 --model OUT/srcnn-x3-perceptual \
+python benchmarks/sharpness.py --model models/srcnn-x3 --model OUT/srcnn-x3-perceptual \
       --pictures photos512/test --vgg19-weights vgg19_block1-3_float32.npz
 """
 

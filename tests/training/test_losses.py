@@ -88,3 +88,26 @@ def test_features_of_the_real_weights_reach_into_the_hundreds(pictures):
         pytest.skip(f"the ImageNet weights are not in {weights}")
     features = np.asarray(vgg19_features(weights, precision="float32")(pictures[0]))
     assert 100 < features.max() < 20_000
+
+
+def test_upstreams_sigmoid_leaves_the_vgg19_term_no_gradient_at_all(pictures):
+    """Its features differ by far more than the 17 at which float32's sigmoid is 1."""
+    import tensorflow as tf
+
+    weights = SHARED_DATA / "vgg19/vgg19_block1-3_float32.npz"
+    if not weights.exists():
+        pytest.skip(f"no {weights}")
+    term = load_config("upstream").loss.model_copy(update={"mse": 0, "ssim": 0})
+    loss = build_loss(term, vgg19_weights=weights, precision="float32")
+    hr, sr = (tf.constant(one) for one in pictures)
+    with tf.GradientTape() as tape:
+        tape.watch(sr)
+        value = loss(hr, sr)
+    assert float(value) == np.float32(term.vgg19)
+    assert not np.asarray(tape.gradient(value, sr)).any()
+
+
+def test_the_fast_upstream_config_is_upstream_without_that_term():
+    whole, fast = (load_config(name).model_dump() for name in ("upstream", "upstream-no-vgg19"))
+    whole["loss"]["vgg19"] = 0.0
+    assert {key for key in whole if whole[key] != fast[key]} == {"name", "family"}
