@@ -121,7 +121,9 @@ def train(
 
 def count_dead_filters(config: TrainingConfig, weights: Path, pictures: Path) -> str:
     """Filters that are on at under a thousandth of the pixels of ten pictures, by layer."""
-    network = networks.build(config.network, skip=config.skip, precision="float32")
+    network = networks.build(
+        config.network, scale=config.scale, skip=config.skip, precision="float32"
+    )
     network.load_weights(weights)
     hidden = [network.get_layer(name).output for name in ("patches", "mapping")]
     activations = keras.Model(network.input, hidden)

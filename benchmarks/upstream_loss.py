@@ -48,7 +48,9 @@ def main(
         make_pair(read_rgb(file), scale=3, halo=0) for file in files[:: max(1, len(files) // count)]
     ]
     config = TrainingConfig.model_validate_json((run / CONFIG).read_text())
-    upstream = networks.build(config.network, skip=config.skip, precision="float32")
+    upstream = networks.build(
+        config.network, scale=config.scale, skip=config.skip, precision="float32"
+    )
     upstream.load_weights(run / BEST_WEIGHTS)
     served = load_model("srcnn-x3", precision="float32").engine
 

@@ -35,8 +35,8 @@ class TrainingConfig(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     """The model's name, and its folder's."""
     family: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    network: Literal["srcnn_935"]
-    """A function of ``training.networks``."""
+    network: Literal["srcnn_935", "edsr_4x64", "edsr_5x32"]
+    """One of ``training.networks.NETWORKS``."""
     skip: bool
     """Whether the network predicts the difference to bicubic, or the whole picture."""
     scale: int = Field(ge=2, le=4)

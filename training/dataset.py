@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -15,17 +16,28 @@ from superres.codecs import INPUT_SUFFIXES, decode
 from superres.errors import BadImage
 from superres.resample import degrade, scaled_size, upsample
 
+Domain = Literal["hr", "lr"]
+"""Whether a network works on the bicubic plane or on the small picture."""
+
 
 @dataclass(frozen=True)
 class Pair:
     """A picture to learn from: what the network sees of it, and what it should say.
 
     ``plane`` is extended by ``halo`` replicated pixels a side, as in serving; ``hr`` is
-    not. For a network of the ``hr`` domain the plane is the bicubic one.
+    not. For a network of the ``hr`` domain the plane is the bicubic one, for one of the
+    ``lr`` domain the small picture itself.
     """
 
     plane: RgbU8
     hr: RgbU8
+    halo: int
+
+    def bicubic(self) -> RgbU8:
+        """The baseline, of ``hr``'s size."""
+        height, width = (side - 2 * self.halo for side in self.plane.shape[:2])
+        core = self.plane[self.halo : self.halo + height, self.halo : self.halo + width]
+        return core if core.shape == self.hr.shape else upsample(core, self.hr.shape[:2])
 
 
 def picture_files(folders: list[Path]) -> list[Path]:
@@ -90,24 +102,37 @@ def through_jpeg(rgb: RgbU8, quality: int) -> RgbU8:
 
 
 def make_pair(
-    hr: RgbU8, *, scale: int, halo: int, keep_size: bool = False, lr_jpeg: int | None = None
+    hr: RgbU8,
+    *,
+    scale: int,
+    halo: int,
+    domain: Domain = "hr",
+    keep_size: bool = False,
+    lr_jpeg: int | None = None,
 ) -> Pair:
-    """Shrink a picture by ``scale``, bring it back by bicubic, pad it by the halo.
+    """Shrink a picture by ``scale``, bring it back by bicubic if need be, pad it by the halo.
 
     Args:
         hr: the truth; cropped to a multiple of the scale first, unless ``keep_size``.
         scale: how far it is shrunk, rounded down.
-        halo: replicated pixels a side.
+        halo: replicated pixels a side, of the plane.
+        domain: what the network works on.
         keep_size: bring back the very size: at x3, 512 -> 170 -> 512.
         lr_jpeg: quality of the JPEG that the small picture goes through, if any.
+
+    Raises:
+        ValueError: the size is to be kept, and the network can't make it.
     """
+    if keep_size and domain == "lr":
+        raise ValueError("keep_size is for networks of the hr domain: the others make multiples")
     hr = hr if keep_size else crop_to_multiple(hr, scale)
     size: Size = hr.shape[:2]
     lr = degrade(hr, (size[0] // scale, size[1] // scale))
     if lr_jpeg is not None:
         lr = through_jpeg(lr, lr_jpeg)
-    bicubic = upsample(lr, size)
-    return Pair(plane=np.pad(bicubic, ((halo, halo), (halo, halo), (0, 0)), mode="edge"), hr=hr)
+    plane = lr if domain == "lr" else upsample(lr, size)
+    padded = np.pad(plane, ((halo, halo), (halo, halo), (0, 0)), mode="edge")
+    return Pair(plane=padded, hr=hr, halo=halo)
 
 
 def read_pairs(
@@ -117,6 +142,7 @@ def read_pairs(
     halo: int,
     shrinks: tuple[float, ...],
     smallest: int,
+    domain: Domain = "hr",
     keep_size: bool = False,
     lr_jpeg: tuple[int, int] | None = None,
 ) -> list[Pair]:
@@ -142,34 +168,56 @@ def read_pairs(
                 if lr_jpeg is not None:
                     quality = int(random.integers(lr_jpeg[0], lr_jpeg[1], endpoint=True))
                 pairs.append(
-                    make_pair(hr, scale=scale, halo=halo, keep_size=keep_size, lr_jpeg=quality)
+                    make_pair(
+                        hr,
+                        scale=scale,
+                        halo=halo,
+                        domain=domain,
+                        keep_size=keep_size,
+                        lr_jpeg=quality,
+                    )
                 )
     return pairs
 
 
 def crops(
-    pairs: list[Pair], *, patch_size: int, batch_size: int, halo: int, seed: int, first_step: int
+    pairs: list[Pair], *, patch_size: int, batch_size: int, upscale: int, seed: int, first_step: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (planes, hr) of random crops, flipped and turned, in [0, 1], without end.
 
     A step's batch depends on ``seed`` and the step alone, so a resumed run sees what an
     uninterrupted one would have seen. A picture is drawn as often as its area says.
 
+    Args:
+        pairs: of one halo.
+        patch_size: side of a crop of ``hr``, px, a multiple of ``upscale``.
+        batch_size: crops at a time.
+        upscale: pixels of ``hr`` per pixel of the plane, along a side.
+        seed: of the crops.
+        first_step: which step to begin with.
+
     Yields:
-        [batch, patch + 2 halo, patch + 2 halo, 3] and [batch, patch, patch, 3], float32.
+        [batch, side, side, 3], side being patch / upscale + 2 halo, and
+        [batch, patch, patch, 3], float32.
+
+    Raises:
+        ValueError: the patch is not a multiple of the upscale.
     """
+    if patch_size % upscale:
+        raise ValueError(f"patch_size is a multiple of the upscale ({upscale}), not {patch_size}")
     areas = np.array([pair.hr.shape[0] * pair.hr.shape[1] for pair in pairs], np.float64)
     odds = areas / areas.sum()
+    side = patch_size // upscale
     for step in count(first_step):
         random = np.random.default_rng([seed, step])
         planes, truths = [], []
         for index in random.choice(len(pairs), batch_size, p=odds):
             pair = pairs[index]
-            top = random.integers(pair.hr.shape[0] - patch_size + 1)
-            left = random.integers(pair.hr.shape[1] - patch_size + 1)
-            seen = patch_size + 2 * halo
+            top = random.integers(pair.hr.shape[0] // upscale - side + 1)
+            left = random.integers(pair.hr.shape[1] // upscale - side + 1)
+            seen = side + 2 * pair.halo
             plane = pair.plane[top : top + seen, left : left + seen]
-            hr = pair.hr[top : top + patch_size, left : left + patch_size]
+            hr = pair.hr[top * upscale :, left * upscale :][:patch_size, :patch_size]
             turns, mirrored = int(random.integers(4)), bool(random.integers(2))
             if mirrored:
                 plane, hr = plane[:, ::-1], hr[:, ::-1]

@@ -51,10 +51,14 @@ def export(run: Path, models: Path) -> ModelCard:
     config = TrainingConfig.model_validate(record["config"])
     by_precision = {}
     for precision in ("float32", "bfloat16"):
-        network = networks.build(config.network, skip=config.skip, precision=precision)
+        network = networks.build(
+            config.network, scale=config.scale, skip=config.skip, precision=precision
+        )
         network.load_weights(run / BEST_WEIGHTS)
         by_precision[precision] = network
     network = by_precision["float32"]
+    architecture = networks.NETWORKS[config.network]
+    upscale = architecture.upscale(config.scale)
 
     models.mkdir(parents=True, exist_ok=True)
     folder = models / config.name
@@ -67,13 +71,13 @@ def export(run: Path, models: Path) -> ModelCard:
             network=config.network,
             scale=config.scale,
             geometry=Geometry(
-                domain="hr",
-                upscale=1,
+                domain=architecture.domain,
+                upscale=upscale,
                 halo=networks.receptive_field(network) // 2,
                 largest_tile=LARGEST_TILE,
             ),
             parameters=network.count_params(),
-            multiply_adds_per_output_pixel=networks.multiply_adds_per_pixel(network),
+            multiply_adds_per_output_pixel=networks.multiply_adds_per_pixel(network) // upscale**2,
             files=hash_files(made / SAVED_MODEL),
             example=_example(network),
             training=record,

@@ -20,7 +20,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import (
@@ -98,15 +97,15 @@ def fit(
 
     keras.utils.set_random_seed(config.seed)
     config = _resolve(config, run, resume=resume)
-    network = networks.build(config.network, skip=config.skip, precision=config.precision)
+    architecture = networks.NETWORKS[config.network]
+    network = _build(config, precision=config.precision, trained=True)
     halo = networks.receptive_field(network) // 2 if config.borders == "replicate" else 0
-    trainer = keras.Model(network.input, layers.Cropping2D(halo)(network.output))
     loss = build_loss(config.loss, vgg19_weights=vgg19_weights, precision=config.precision)
     optimizer = OPTIMIZERS[config.optimizer](
         _learning_rate(config), use_ema=True, ema_momentum=config.ema_momentum
     )
-    optimizer.build(trainer.trainable_variables)
-    trainer.compile(
+    optimizer.build(network.trainable_variables)
+    network.compile(
         optimizer,
         loss=loss,
         # XLA made a step slower on TensorFlow's CPU; JAX has nothing else.
@@ -115,15 +114,24 @@ def fit(
     if config.centred:
         networks.centre(network)
     if start_from is not None:
-        network.load_weights(start_from / BEST_WEIGHTS)
-    state = _State(run, config, trainer, optimizer)
+        # The file knows layers by their place, and croppings are layers too.
+        first = _build(config, precision="float32")
+        first.load_weights(start_from / BEST_WEIGHTS)
+        network.set_weights(first.get_weights())
+    state = _State(run, config, network, optimizer)
     if resume:
         state.restore()
     else:
         (run / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
 
     with console.status("reading pictures"):
-        read = partial(read_pairs, scale=config.scale, halo=halo, keep_size=config.keep_size)
+        read = partial(
+            read_pairs,
+            scale=config.scale,
+            halo=halo,
+            domain=architecture.domain,
+            keep_size=config.keep_size,
+        )
         pairs = read(
             data,
             shrinks=config.shrinks,
@@ -131,15 +139,15 @@ def fit(
             lr_jpeg=config.lr_jpeg,
         )
         held_out = read(validation, shrinks=(1.0,), smallest=2 * config.scale + SSIM_WINDOW)
-    keeper = _Keeper(state, held_out, halo, loss, console, _describe(config, data, start_from))
+    keeper = _Keeper(state, held_out, loss, console, _describe(config, data, start_from))
     console.print(
         f"{config.name}: {network.count_params():,} parameters, {config.precision}, "
         f"{len(pairs)} pictures to learn from, {len(held_out)} to validate on "
         f"(bicubic {keeper.bicubic.psnr_y:.3f} dB)"
     )
     with keeper.progress, keeper.board:
-        trainer.fit(
-            _batches(pairs, config, halo, state.step),
+        network.fit(
+            _batches(pairs, config, state.step),
             steps_per_epoch=config.steps_per_validation,
             initial_epoch=len(state.history),
             epochs=config.steps // config.steps_per_validation,
@@ -176,27 +184,43 @@ def _resolve(config: TrainingConfig, run: Path, *, resume: bool) -> TrainingConf
 
 def faster_precision(config: TrainingConfig) -> str:
     """Time a few steps' worth of the network in each precision, and name the faster."""
-    side = config.patch_size or 256
-    planes = np.zeros((config.batch_size, side, side, 3), np.float32)
+    side = config.patch_size or 255
+    plane = side // networks.NETWORKS[config.network].upscale(config.scale)
     seconds = {}
     for precision in ("float32", "bfloat16"):
-        network = networks.build(config.network, skip=config.skip, precision=precision)
+        network = _build(config, precision=precision)
         network.compile(optimizer="sgd", loss="mse", jit_compile=keras.backend.backend() == "jax")
-        network.train_on_batch(planes, planes)
+        batch = [
+            np.zeros((config.batch_size, size, size, 3), np.float32)
+            for size in (plane, network.compute_output_shape((1, plane, plane, 3))[1])
+        ]
+        network.train_on_batch(*batch)
         start = time.perf_counter()
         for _ in range(3):
-            network.train_on_batch(planes, planes)
+            network.train_on_batch(*batch)
         seconds[precision] = time.perf_counter() - start
     return min(seconds, key=lambda precision: seconds[precision])
 
 
+def _build(config: TrainingConfig, *, precision: str, trained: bool = False) -> keras.Model:
+    """The config's network, as it is validated and served or as it is trained."""
+    return networks.build(
+        config.network,
+        scale=config.scale,
+        skip=config.skip,
+        precision=precision,
+        padding="valid" if trained and config.borders == "replicate" else "same",
+    )
+
+
 def _batches(
-    pairs: list[Pair], config: TrainingConfig, halo: int, first_step: int
+    pairs: list[Pair], config: TrainingConfig, first_step: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     common = {"batch_size": config.batch_size, "seed": config.seed, "first_step": first_step}
     if config.patch_size is None:
         return whole_pictures(pairs, **common)
-    return crops(pairs, patch_size=config.patch_size, halo=halo, **common)
+    upscale = networks.NETWORKS[config.network].upscale(config.scale)
+    return crops(pairs, patch_size=config.patch_size, upscale=upscale, **common)
 
 
 class _State:
@@ -206,12 +230,12 @@ class _State:
         self,
         run: Path,
         config: TrainingConfig,
-        trainer: keras.Model,
+        network: keras.Model,
         optimizer: keras.optimizers.Optimizer,
     ) -> None:
         self.run = run
         self.config = config
-        self.trainer = trainer
+        self.network = network
         self.optimizer = optimizer
         self.history: list[dict[str, float]] = []
         """A row a validation: step, loss and scores."""
@@ -241,7 +265,7 @@ class _State:
         ]
 
     def save(self) -> None:
-        variables = [*self.trainer.variables, *self.optimizer.variables]
+        variables = [*self.network.variables, *self.optimizer.variables]
         partial = self.run / "state.partial.npz"
         np.savez(
             partial,
@@ -261,7 +285,7 @@ class _State:
                 raise TrainingFailed(
                     f"{self.run / STATE} is of another config: {', '.join(changed)} changed"
                 )
-            for i, variable in enumerate([*self.trainer.variables, *self.optimizer.variables]):
+            for i, variable in enumerate([*self.network.variables, *self.optimizer.variables]):
                 variable.assign(saved[str(i)])
             self.history = json.loads(str(saved["history"]))
             self.seconds = float(saved["seconds"])
@@ -274,7 +298,6 @@ class _Keeper(keras.callbacks.Callback):
         self,
         state: _State,
         held_out: list[Pair],
-        halo: int,
         loss: Loss,
         console: Console,
         description: dict[str, Any],
@@ -282,12 +305,12 @@ class _Keeper(keras.callbacks.Callback):
         super().__init__()
         self.state = state
         self.held_out = held_out
-        self.halo = halo
         self.loss = loss
         self.description = description
         config = state.config
-        self.averaged = networks.build(config.network, skip=config.skip, precision="float32")
-        self.bicubics = [_score(pair, _without_halo(pair, halo), config.scale) for pair in held_out]
+        self.averaged = _build(config, precision="float32")
+        self.upscale = networks.NETWORKS[config.network].upscale(config.scale)
+        self.bicubics = [_score(pair, pair.bicubic(), config.scale) for pair in held_out]
         self.bicubic = mean_scores(self.bicubics)
         self.board = SummaryWriter(str(state.run / TENSORBOARD), purge_step=state.step or None)
         self.progress = Progress(
@@ -345,8 +368,8 @@ class _Keeper(keras.callbacks.Callback):
         scores, losses = [], []
         for i, (pair, bicubic_scores) in enumerate(zip(self.held_out, self.bicubics, strict=True)):
             sr = self.averaged(to_float(pair.plane)[None])
-            sr = sr[:, self.halo : self.halo + pair.hr.shape[0]]
-            sr = sr[:, :, self.halo : self.halo + pair.hr.shape[1]]
+            halo = pair.halo * self.upscale
+            sr = sr[:, halo : halo + pair.hr.shape[0], halo : halo + pair.hr.shape[1]]
             losses.append(float(self.loss(to_float(pair.hr)[None], sr)))
             pixels = to_integer(keras.ops.convert_to_numpy(sr)[0], np.uint8)
             scores.append(_score(pair, pixels, self.state.config.scale))
@@ -354,7 +377,7 @@ class _Keeper(keras.callbacks.Callback):
                 comparison = Comparison(
                     scale=self.state.config.scale,
                     hr=pair.hr,
-                    bicubic=_without_halo(pair, self.halo),
+                    bicubic=pair.bicubic(),
                     sr=pixels,
                     bicubic_scores=bicubic_scores,
                     sr_scores=scores[-1],
@@ -362,11 +385,6 @@ class _Keeper(keras.callbacks.Callback):
                 strip = draw_strip(comparison, self.state.config.name)
                 self.board.add_image(f"validation/{i}", strip, step, dataformats="HWC")
         return mean_scores(scores), float(np.mean(losses))
-
-
-def _without_halo(pair: Pair, halo: int) -> RgbU8:
-    height, width = pair.hr.shape[:2]
-    return pair.plane[halo : halo + height, halo : halo + width]
 
 
 def _score(pair: Pair, estimate: RgbU8, scale: int) -> Scores:

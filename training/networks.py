@@ -1,10 +1,25 @@
-"""Networks in Keras 3. Inputs and outputs are RGB in [0, 1], float32, NHWC."""
+"""Networks in Keras 3. Inputs and outputs are RGB in [0, 1], float32, NHWC.
+
+Each is built with convolutions that pad by zeros (``same``: what is served, whose halo is cut
+off outside) or that do not pad (``valid``: what training sees, whose loss then never meets an
+invented pixel). The weights are the same.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
+
+Padding = Literal["same", "valid"]
 
 
-def srcnn_935(*, skip: bool, precision: str = "float32") -> keras.Model:
+def srcnn_935(
+    *, scale: int = 3, skip: bool, precision: str = "float32", padding: Padding = "same"
+) -> keras.Model:
     """SRCNN 9-3-5 with 64 and 32 filters, on RGB; 36,483 parameters.
 
     Dong et al., "Image Super-Resolution Using Deep Convolutional Networks" (2016),
@@ -12,37 +27,179 @@ def srcnn_935(*, skip: bool, precision: str = "float32") -> keras.Model:
     mapping layer of section 4.3.3. It works on the bicubic plane.
 
     Args:
+        scale: of no consequence here: the plane has its size already.
         skip: add the network's input to its output, so that the layers learn only the
             difference. The paper's network has none.
         precision: ``float32``, or ``bfloat16`` for the convolutions; weights stay
             float32, and so does what makes the last digits: the skip's sum, or
             without a skip the last convolution.
+        padding: of the convolutions.
 
     Returns:
-        Model from [n, h, w, 3] to [n, h, w, 3], float32. Borders are zero-padded, so
-        the outer 7 px of an output are not to be used.
+        Model from [n, h, w, 3] to [n, h, w, 3], float32; with ``valid``, to 14 px less a
+        side. With ``same``, the outer 7 px of an output are not to be used.
     """
-    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    del scale
+    policy = _policy(precision)
+    convolution = partial(layers.Conv2D, padding=padding)
     bicubic = keras.Input((None, None, 3), name="bicubic")
-    x = layers.Conv2D(64, 9, padding="same", activation="relu", dtype=policy, name="patches")(
-        bicubic
-    )
-    x = layers.Conv2D(32, 3, padding="same", activation="relu", dtype=policy, name="mapping")(x)
-    x = layers.Conv2D(
-        3, 5, padding="same", dtype=policy if skip else "float32", name="reconstruction"
-    )(x)
+    x = convolution(64, 9, activation="relu", dtype=policy, name="patches")(bicubic)
+    x = convolution(32, 3, activation="relu", dtype=policy, name="mapping")(x)
+    x = convolution(3, 5, dtype=policy if skip else "float32", name="reconstruction")(x)
     if skip:
-        x = layers.Add(dtype="float32", name="skip")([x, bicubic])
+        plane = layers.Cropping2D(7)(bicubic) if padding == "valid" else bicubic
+        x = layers.Add(dtype="float32", name="skip")([x, plane])
     return keras.Model(bicubic, x, name="srcnn_935")
 
 
-def build(network: str, *, skip: bool, precision: str) -> keras.Model:
-    """Build a network by its function's name.
+def edsr(
+    *,
+    blocks: int,
+    filters: int,
+    scale: int,
+    skip: bool = True,
+    precision: str = "float32",
+    padding: Padding = "same",
+) -> keras.Model:
+    """EDSR: residual blocks on the small picture, enlarged last.
+
+    Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution" (2017),
+    section 3.1: blocks of two 3x3 convolutions without normalisation. Unlike there, one
+    sub-pixel convolution makes any scale, and the blocks learn the difference to bicubic.
+
+    Args:
+        blocks: residual blocks, each of two convolutions.
+        filters: of each convolution.
+        scale: 2 to 4.
+        skip: add bicubic to the output.
+        precision: ``float32``, or ``bfloat16`` for the convolutions; weights, bicubic and the
+            last sum stay float32.
+        padding: of the convolutions.
+
+    Returns:
+        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32; with ``valid``, from
+        2 + 2 * blocks px less at each side. With ``same``, as many times ``scale`` at each side
+        of an output are not to be used.
+    """
+    policy = _policy(precision)
+    small = keras.Input((None, None, 3), name="lr")
+
+    def convolution(filters: int, name: str, **kwargs: Any) -> layers.Conv2D:
+        return layers.Conv2D(filters, 3, padding=padding, dtype=policy, name=name, **kwargs)
+
+    def inner(x: keras.KerasTensor, margin: int) -> keras.KerasTensor:
+        return layers.Cropping2D(margin, dtype=policy)(x) if padding == "valid" else x
+
+    x = convolution(filters, "head", activation="relu")(small)
+    for block in range(1, blocks + 1):
+        branch = convolution(filters, f"block{block}_1", activation="relu")(x)
+        # A small gain: each block begins near the identity, and so does the whole.
+        gain = keras.initializers.VarianceScaling(0.1)
+        branch = convolution(filters, f"block{block}_2", kernel_initializer=gain)(branch)
+        x = layers.Add(dtype=policy)([inner(x, 2), branch])
+    x = layers.Activation("linear", dtype="float32")(convolution(3 * scale**2, "subpixels")(x))
+    if skip:
+        x = layers.Add(dtype="float32", name="skip")(
+            [x, inner(BicubicSubpixels(scale, dtype="float32")(small), 2 + 2 * blocks)]
+        )
+    return keras.Model(small, PixelShuffle(scale, dtype="float32")(x), name="edsr")
+
+
+class BicubicSubpixels(layers.Layer):
+    """[n, h, w, 3] -> [n, h, w, scale * scale * 3]: bicubic as a fixed convolution.
+
+    Its weights are Pillow's: away from a border it is within rounding of
+    :func:`superres.resample.upsample`; there, it sees whatever the plane was extended by.
+    """
+
+    def __init__(self, scale: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        taps = _bicubic_taps(scale)
+        kernel = np.zeros((5, 5, 3, scale, scale, 3), np.float32)
+        for channel in range(3):
+            kernel[:, :, channel, :, :, channel] = np.einsum("ya,xb->yxab", taps, taps)
+        self.fixed_kernel = kernel.reshape(5, 5, 3, -1)
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Weigh the 5x5 neighbours of each pixel."""
+        return ops.conv(x, self.fixed_kernel, padding="same")
+
+
+class PixelShuffle(layers.Layer):
+    """[n, h, w, scale * scale * 3] -> [n, h * scale, w * scale, 3], by sub-pixel and channel.
+
+    Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
+    Convolutional Neural Network" (2016), section 3.2.
+    """
+
+    def __init__(self, scale: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Lay the sub-pixels of each pixel out as a square."""
+        scale, (_, height, width, _) = self.scale, ops.shape(x)
+        x = ops.reshape(x, (-1, height, width, scale, scale, 3))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, height * scale, width * scale, 3))
+
+
+def _bicubic_taps(scale: int) -> np.ndarray:
+    """Weights of five neighbours in a row for each of its ``scale`` sub-pixels: [5, scale].
+
+    Keys's kernel with a = -0.5, as Pillow's.
+    """
+    places = (np.arange(scale) + 0.5) / scale - 0.5
+    distance = np.abs(np.arange(-2, 3)[:, None] - places)
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+
+
+def _policy(precision: str) -> str:
+    return "mixed_bfloat16" if precision == "bfloat16" else "float32"
+
+
+class Build(Protocol):
+    """What makes a network."""
+
+    def __call__(
+        self, *, scale: int, skip: bool, precision: str, padding: Padding = "same"
+    ) -> keras.Model:
+        """Build it, with fresh weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to make a network, and what it works on."""
+
+    build: Build
+    domain: Literal["hr", "lr"]
+    """``hr``: the bicubic plane. ``lr``: the small picture, which it enlarges by its scale."""
+
+    def upscale(self, scale: int) -> int:
+        """Output pixels per input pixel, along a side."""
+        return scale if self.domain == "lr" else 1
+
+
+NETWORKS = {
+    "srcnn_935": Architecture(srcnn_935, "hr"),
+    "edsr_4x64": Architecture(partial(edsr, blocks=4, filters=64), "lr"),
+    "edsr_5x32": Architecture(partial(edsr, blocks=5, filters=32), "lr"),
+}
+"""By the name that a config gives."""
+
+
+def build(
+    network: str, *, scale: int, skip: bool, precision: str, padding: Padding = "same"
+) -> keras.Model:
+    """Build a network by its name in :data:`NETWORKS`, with fresh weights.
 
     Raises:
         KeyError: no such network.
     """
-    return {"srcnn_935": srcnn_935}[network](skip=skip, precision=precision)
+    return NETWORKS[network].build(scale=scale, skip=skip, precision=precision, padding=padding)
 
 
 def centre(network: keras.Model) -> None:
@@ -52,7 +209,7 @@ def centre(network: keras.Model) -> None:
     patch, and those that a first step pushes below zero never come back: after 40,000 steps of
     Adam at 1e-3, 30 of SRCNN's 64 filters were dead, and 15 of 32 in its second layer.
     """
-    first = next(layer for layer in network.layers if isinstance(layer, layers.Conv2D))
+    first = _chain(network)[0]
     kernel, _ = first.get_weights()
     first.set_weights([kernel, -0.5 * kernel.sum(axis=(0, 1, 2))])
 
@@ -62,15 +219,14 @@ def receptive_field(model: keras.Model) -> int:
 
     9-3-5 sees 1 + 8 + 2 + 4 = 15 px: a halo of 7.
     """
-    return 1 + sum(
-        layer.kernel_size[0] - 1 for layer in model.layers if isinstance(layer, layers.Conv2D)
-    )
+    return 1 + sum(layer.kernel_size[0] - 1 for layer in _chain(model))
 
 
 def multiply_adds_per_pixel(model: keras.Model) -> int:
     """Multiplications of the convolutions per pixel of the network's input plane."""
-    return sum(
-        int(layer.kernel.shape[0] * layer.kernel.shape[1] * layer.kernel.shape[2] * layer.filters)
-        for layer in model.layers
-        if isinstance(layer, layers.Conv2D)
-    )
+    return sum(math.prod(layer.kernel.shape) for layer in _chain(model))
+
+
+def _chain(model: keras.Model) -> list[layers.Conv2D]:
+    """The convolutions: every network here has them one behind the other."""
+    return [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]

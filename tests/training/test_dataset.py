@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,18 +23,34 @@ def test_a_pair_is_what_serving_would_see_and_what_it_should_say(chelsea: RgbU8)
 
 
 def crops(pairs, **changes):
-    options = {"patch_size": 32, "batch_size": 4, "halo": 7, "seed": 1, "first_step": 0}
+    options = {"patch_size": 32, "batch_size": 4, "upscale": 1, "seed": 1, "first_step": 0}
     return random_crops(pairs, **(options | changes))
 
 
 def test_planes_and_truths_are_cropped_turned_and_flipped_together(chelsea: RgbU8):
     """Where bicubic is the truth, the plane without its halo is the truth."""
     pair = make_pair(chelsea, scale=3, halo=7)
-    same = type(pair)(plane=pair.plane, hr=pair.plane[7:-7, 7:-7])
+    same = replace(pair, hr=pair.plane[7:-7, 7:-7])
     for planes, hr in itertools.islice(crops([same]), 5):
         assert planes.shape == (4, 46, 46, 3)
         assert np.array_equal(planes[:, 7:-7, 7:-7], hr)
         assert 0 <= hr.min() < hr.max() <= 1
+
+
+def test_in_the_lr_domain_the_plane_is_the_small_picture_and_crops_stay_aligned(chelsea: RgbU8):
+    """Where the truth is the small picture with its pixels repeated, so is every crop's."""
+    pair = make_pair(chelsea, scale=3, halo=4, domain="lr")
+    small = degrade(pair.hr, (100, 150))
+    assert np.array_equal(pair.plane, np.pad(small, ((4, 4), (4, 4), (0, 0)), mode="edge"))
+    assert np.array_equal(pair.bicubic(), make_pair(chelsea, scale=3, halo=7).bicubic())
+    repeated = replace(pair, hr=small.repeat(3, axis=0).repeat(3, axis=1))
+    for planes, hr in itertools.islice(crops([repeated], patch_size=48, upscale=3), 5):
+        assert planes.shape == (4, 24, 24, 3)
+        assert np.array_equal(planes[:, 4:-4, 4:-4].repeat(3, axis=1).repeat(3, axis=2), hr)
+    with pytest.raises(ValueError, match=r"multiple of the upscale \(3\), not 32"):
+        next(crops([pair], upscale=3))
+    with pytest.raises(ValueError, match="keep_size is for networks of the hr domain"):
+        make_pair(chelsea, scale=3, halo=4, domain="lr", keep_size=True)
 
 
 def test_a_steps_batch_depends_on_the_seed_and_the_step_alone(chelsea: RgbU8):

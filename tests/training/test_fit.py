@@ -143,10 +143,17 @@ def test_validation_that_gets_no_better_stops_the_run(config, pictures, tmp_path
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 1 + 3
 
 
-def test_a_run_is_exported_loaded_and_scored_as_it_was_trained(config, pictures, tmp_path):
-    train(config, pictures, tmp_path / "run")
+@pytest.mark.parametrize(
+    ("network", "facts"),
+    [("srcnn_935", (36_483, "hr", 1, 7)), ("edsr_5x32", (101_179, "lr", 3, 12))],
+)
+def test_a_run_is_exported_loaded_and_scored_as_it_was_trained(
+    config, pictures, tmp_path, network: str, facts: tuple
+):
+    train(config.model_copy(update={"network": network}), pictures, tmp_path / "run")
     card = export(tmp_path / "run", tmp_path / "models")
-    assert (card.name, card.parameters, card.geometry.halo) == ("srcnn-x3", 36_483, 7)
+    geometry = card.geometry
+    assert (card.parameters, geometry.domain, geometry.upscale, geometry.halo) == facts
     enhancer = load_model("srcnn-x3", models=tmp_path / "models", precision="float32", device="cpu")
     scores = evaluate(enhancer, pictures, 3).summarise()
     record = json.loads((tmp_path / "run" / "record.json").read_text())

@@ -2,7 +2,16 @@ import keras
 import numpy as np
 import pytest
 
-from training.networks import build, centre, multiply_adds_per_pixel, receptive_field, srcnn_935
+from superres.arrays import RgbU8, to_float, to_integer
+from superres.resample import upsample
+from training.networks import (
+    NETWORKS,
+    build,
+    centre,
+    multiply_adds_per_pixel,
+    receptive_field,
+    srcnn_935,
+)
 
 
 def test_srcnn_935_is_the_network_of_the_paper_on_rgb():
@@ -33,9 +42,45 @@ def test_centred_filters_begin_alive():
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_bfloat16_keeps_weights_and_the_last_digits_in_float32(skip):
-    network = build("srcnn_935", skip=skip, precision="bfloat16")
+    network = build("srcnn_935", scale=3, skip=skip, precision="bfloat16")
     assert {weight.dtype for weight in network.weights} == {"float32"}
     assert network.layers[1].compute_dtype == "bfloat16"
     assert network.output.dtype == "float32"
     answers = np.asarray(network(np.random.default_rng(0).random((1, 32, 32, 3), np.float32)))
     assert np.abs(answers - answers.astype(keras.backend.standardize_dtype("bfloat16"))).max() > 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_without_padding_sees_what_is_served_less_its_halo(name):
+    served, trained = (
+        build(name, scale=3, skip=True, precision="float32", padding=padding)
+        for padding in ("same", "valid")
+    )
+    trained.set_weights(served.get_weights())
+    halo = receptive_field(served) // 2
+    planes = np.random.default_rng(0).random((2, 2 * halo + 6, 2 * halo + 8, 3), np.float32)
+    upscale = NETWORKS[name].upscale(3)
+    expected = np.asarray(served(planes))[:, halo * upscale :, halo * upscale :]
+    expected = expected[:, : 6 * upscale, : 8 * upscale]
+    assert np.asarray(trained(planes)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_an_edsr_of_zeros_gives_bicubic_away_from_the_border(scale: int, coffee: RgbU8):
+    network = build("edsr_5x32", scale=scale, skip=True, precision="float32")
+    network.set_weights([np.zeros_like(weight) for weight in network.get_weights()])
+    small = coffee[100:160, 200:280] // 2 + 64  # so that nothing overshoots and is clipped
+    answer = np.asarray(network(to_float(small)[None]))[0].clip(0, 1)
+    size, inner = (60 * scale, 80 * scale), (slice(2 * scale, -2 * scale),) * 2
+    assert answer[inner] == pytest.approx(upsample(to_float(small), size)[inner], abs=1e-5)
+    levels = to_integer(answer, np.uint8).astype(int) - upsample(small, size)
+    assert np.abs(levels[inner]).max() <= 1
+
+
+def test_edsr_is_a_chain_of_3x3_convolutions_and_additions():
+    network = build("edsr_4x64", scale=3, skip=True, precision="float32")
+    kernels = [layer.kernel.shape for layer in network.layers if hasattr(layer, "kernel")]
+    assert kernels == [(3, 3, 3, 64), *[(3, 3, 64, 64)] * 8, (3, 3, 64, 27)]
+    assert network.count_params() == 312_795
+    assert receptive_field(network) == 21
+    assert multiply_adds_per_pixel(network) == 9 * (3 * 64 + 8 * 64 * 64 + 64 * 27)
