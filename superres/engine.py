@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image, ImageFilter
 
-from superres.arrays import TileBatch, to_float
+from superres.arrays import TileBatch, to_float, to_integer
 from superres.card import SAVED_MODEL, Example, Geometry, ModelCard, check_files
 from superres.errors import EngineError, ModelMismatch
 
@@ -65,6 +65,32 @@ class BlurEngine:
         upscale = self.geometry.upscale
         answers = blurred.repeat(upscale, axis=1).repeat(upscale, axis=2)
         return answers if tiles.dtype == np.uint8 else to_float(answers)
+
+
+class EnsembleEngine:
+    """Geometric self-ensemble: the mean of what an engine answers to eight views of a tile.
+
+    Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution" (2016),
+    section 3.5: four quarter turns, each also mirrored. Eight times the work. The views of
+    uint8 tiles come back rounded; their mean is taken in float and rounded again, which
+    leaves an error of a tenth of a level, and keeps the engine's faster signature.
+
+    Args:
+        engine: what answers the views.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def predict(self, tiles: TileBatch) -> TileBatch:
+        """Answer eight views, turn them back, average; see :meth:`Engine.predict`."""
+        mean: np.ndarray = np.zeros(1, np.float32)
+        for turns in range(4):
+            turned = np.rot90(tiles, turns, axes=(1, 2))
+            for step in (1, -1):
+                answers = self._engine.predict(np.ascontiguousarray(turned[:, :, ::step]))
+                mean = mean + to_float(np.rot90(answers[:, :, ::step], -turns, axes=(1, 2))) / 8
+        return mean if tiles.dtype == np.float32 else to_integer(mean, tiles.dtype)
 
 
 class SavedModelEngine:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from superres.card import DatasetScores, read_card
-from superres.engine import PrecisionChoice
+from superres.engine import EnsembleEngine, PrecisionChoice
 from superres.errors import SuperresError
 from superres.metrics import Scores
 from superres.registry import DEFAULT_MODELS
@@ -109,6 +110,9 @@ def evaluate_command(
     precision: Annotated[
         PrecisionChoice, typer.Option(help="Of the network; auto takes the faster.")
     ] = "auto",
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Average eight views: eight times the work.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, per picture.")] = False,
     protocol: Annotated[
         Protocol, typer.Option(help="Of the published tables, or of the upstream project.")
@@ -126,7 +130,11 @@ def evaluate_command(
     """
     from superres import load_model
 
+    if ensemble and write_card:
+        raise ValueError("a card keeps the scores of single answers: leave out --ensemble")
     enhancer = load_model(model.name, models=model.resolve().parent, precision=precision)
+    if ensemble:
+        enhancer = replace(enhancer, engine=EnsembleEngine(enhancer.engine))
     if protocol == "upstream":
         for folder in data:
             evaluation = evaluate(enhancer, folder, scale, protocol=protocol)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from superres import load_model
+from superres.arrays import to_float
 from superres.card import CARD, SAVED_MODEL, ModelCard, read_card
-from superres.engine import Engine, SavedModelEngine
+from superres.engine import Engine, EnsembleEngine, SavedModelEngine
 from superres.errors import EngineError, ModelMismatch, ModelMissing
 from superres.registry import DEFAULT_MODELS, choose, read_cards
 
@@ -187,3 +188,27 @@ def test_an_unknown_model_and_an_empty_folder_are_missing(tmp_path: Path):
         load_model("esrgan")
     with pytest.raises(ModelMissing, match="no models in"):
         read_cards(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_an_ensemble_treats_all_eight_views_alike(dtype: type):
+    """As a network does not: this one moves the picture by a pixel to the right and down."""
+
+    class Mover:
+        def predict(self, tiles):
+            assert tiles.flags.c_contiguous
+            return np.roll(tiles, (1, 1), axis=(1, 2)).repeat(2, axis=1).repeat(2, axis=2)
+
+    random = np.random.default_rng(0)
+    tiles = random.integers(0, 256, (2, 32, 64, 3), np.uint8)
+    if dtype is np.float32:
+        tiles = to_float(tiles)
+    ensemble = EnsembleEngine(Mover())
+    answers = ensemble.predict(tiles)
+    assert answers.dtype == dtype
+    corners = [np.roll(tiles, (y, x), axis=(1, 2)) for y in (-1, 1) for x in (-1, 1)]
+    expected = np.mean([to_float(corner) for corner in corners], axis=0)
+    expected = expected.repeat(2, axis=1).repeat(2, axis=2)
+    assert to_float(answers) == pytest.approx(expected, abs=0.51 / 255)
+    turned = ensemble.predict(np.ascontiguousarray(np.rot90(tiles, 1, axes=(1, 2))))
+    assert np.rot90(turned, -1, axes=(1, 2)) == pytest.approx(answers, abs=1e-6)
