@@ -27,6 +27,19 @@ class LossConfig(BaseModel):
     """Whether MSE and the VGG19 term go through a sigmoid, as the upstream project has it."""
 
 
+class Degradation(BaseModel):
+    """What happens to a small picture after shrinking, in this order, each drawn from a range."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blur: tuple[float, float] | None = None
+    """Standard deviation of a Gaussian, px of the small picture."""
+    noise: tuple[float, float] | None = None
+    """Standard deviation of Gaussian noise, levels of 255."""
+    jpeg: tuple[Quality, Quality] | None = None
+    """Quality of a JPEG with 4:2:0 chroma."""
+
+
 class TrainingConfig(BaseModel):
     """What a run depends on besides its pictures. One TOML file a model, in ``configs/``."""
 
@@ -63,9 +76,8 @@ class TrainingConfig(BaseModel):
     """Whether a picture whose side does not divide by the scale is kept whole, not cropped."""
     shrinks: tuple[float, ...]
     """Every picture is learned from at each of these factors (1 is the picture itself)."""
-    lr_jpeg: tuple[Quality, Quality] | None = None
-    """Qualities, least and most, of the JPEG that a small picture goes through first: drawn
-    for each picture at each factor. Validation stays clean."""
+    degradation: Degradation = Degradation()
+    """What the small pictures learned from went through; validation's stay clean."""
     steps: int = Field(ge=1)
     steps_per_validation: int = Field(ge=1)
     patience: int = Field(ge=1)

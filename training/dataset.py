@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from superres.arrays import RgbU8, Size, to_float, to_integer
 from superres.codecs import INPUT_SUFFIXES, decode
 from superres.errors import BadImage
 from superres.resample import degrade, scaled_size, upsample
+from training.config import Degradation
 
 Domain = Literal["hr", "lr"]
 """Whether a network works on the bicubic plane or on the small picture."""
@@ -101,6 +102,19 @@ def through_jpeg(rgb: RgbU8, quality: int) -> RgbU8:
         return np.asarray(image)
 
 
+def degrade_further(lr: RgbU8, degradation: Degradation, random: np.random.Generator) -> RgbU8:
+    """Blur a small picture, add noise and put it through JPEG, each as much as is drawn."""
+    if degradation.blur is not None:
+        blur = ImageFilter.GaussianBlur(random.uniform(*degradation.blur))
+        lr = np.asarray(Image.fromarray(lr).filter(blur))
+    if degradation.noise is not None:
+        noise = random.normal(0, random.uniform(*degradation.noise), lr.shape) / 255
+        lr = to_integer(to_float(lr) + noise.astype(np.float32), np.uint8)
+    if degradation.jpeg is not None:
+        lr = through_jpeg(lr, int(random.integers(*degradation.jpeg, endpoint=True)))
+    return lr
+
+
 def make_pair(
     hr: RgbU8,
     *,
@@ -108,7 +122,8 @@ def make_pair(
     halo: int,
     domain: Domain = "hr",
     keep_size: bool = False,
-    lr_jpeg: int | None = None,
+    degradation: Degradation | None = None,
+    random: np.random.Generator | None = None,
 ) -> Pair:
     """Shrink a picture by ``scale``, bring it back by bicubic if need be, pad it by the halo.
 
@@ -118,7 +133,8 @@ def make_pair(
         halo: replicated pixels a side, of the plane.
         domain: what the network works on.
         keep_size: bring back the very size: at x3, 512 -> 170 -> 512.
-        lr_jpeg: quality of the JPEG that the small picture goes through, if any.
+        degradation: what the small picture goes through, if anything.
+        random: what the degradation draws from.
 
     Raises:
         ValueError: the size is to be kept, and the network can't make it.
@@ -128,8 +144,8 @@ def make_pair(
     hr = hr if keep_size else crop_to_multiple(hr, scale)
     size: Size = hr.shape[:2]
     lr = degrade(hr, (size[0] // scale, size[1] // scale))
-    if lr_jpeg is not None:
-        lr = through_jpeg(lr, lr_jpeg)
+    if degradation is not None:
+        lr = degrade_further(lr, degradation, random or np.random.default_rng(0))
     plane = lr if domain == "lr" else upsample(lr, size)
     padded = np.pad(plane, ((halo, halo), (halo, halo), (0, 0)), mode="edge")
     return Pair(plane=padded, hr=hr, halo=halo)
@@ -144,12 +160,12 @@ def read_pairs(
     smallest: int,
     domain: Domain = "hr",
     keep_size: bool = False,
-    lr_jpeg: tuple[int, int] | None = None,
+    degradation: Degradation | None = None,
 ) -> list[Pair]:
     """Every picture of the folders at every factor, but for those under ``smallest`` px a side.
 
-    Files named ``*_lr.*`` are passed over: they are another file's LR side. With ``lr_jpeg``,
-    each pair draws its JPEG quality from that range, the same at every call.
+    Files named ``*_lr.*`` are passed over: they are another file's LR side. What
+    a degradation draws is the same at every call.
 
     Raises:
         FileNotFoundError: as :func:`picture_files`.
@@ -164,9 +180,6 @@ def read_pairs(
         for shrink in shrinks:
             hr = degrade(picture, scaled_size(picture.shape[:2], shrink))
             if min(hr.shape[:2]) // scale * scale >= smallest:
-                quality = None
-                if lr_jpeg is not None:
-                    quality = int(random.integers(lr_jpeg[0], lr_jpeg[1], endpoint=True))
                 pairs.append(
                     make_pair(
                         hr,
@@ -174,7 +187,8 @@ def read_pairs(
                         halo=halo,
                         domain=domain,
                         keep_size=keep_size,
-                        lr_jpeg=quality,
+                        degradation=degradation,
+                        random=random,
                     )
                 )
     return pairs

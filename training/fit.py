@@ -136,7 +136,7 @@ def fit(
             data,
             shrinks=config.shrinks,
             smallest=config.patch_size or config.scale,
-            lr_jpeg=config.lr_jpeg,
+            degradation=config.degradation,
         )
         held_out = read(validation, shrinks=(1.0,), smallest=2 * config.scale + SSIM_WINDOW)
     keeper = _Keeper(state, held_out, loss, console, _describe(config, data, start_from))

@@ -10,6 +10,7 @@ from PIL import Image
 from superres.arrays import RgbU8
 from superres.errors import BadImage
 from superres.resample import degrade, upsample
+from training.config import Degradation
 from training.dataset import crops as random_crops
 from training.dataset import make_pair, picture_files, read_pairs, whole_pictures
 
@@ -101,14 +102,23 @@ def test_a_size_that_does_not_divide_can_be_kept(chelsea: RgbU8):
     assert pair.plane.shape == pair.hr.shape == (100, 121, 3)
 
 
-def test_with_lr_jpeg_the_small_pictures_went_through_jpeg_and_the_truth_did_not(tmp_path, coffee):
+@pytest.mark.parametrize(
+    ("mild", "severe"),
+    [
+        ({"jpeg": (50, 95)}, {"jpeg": (1, 1)}),
+        ({"noise": (1, 4)}, {"noise": (30, 30)}),
+        ({"blur": (0.3, 0.8)}, {"blur": (3, 3)}),
+    ],
+)
+def test_a_degradation_is_of_the_small_picture_alone_and_the_same_at_every_call(
+    tmp_path, coffee: RgbU8, mild: dict, severe: dict
+):
     Image.fromarray(coffee[:96, :96]).save(tmp_path / "one.png")
     read = partial(read_pairs, [tmp_path], scale=3, halo=0, shrinks=(1.0, 0.8), smallest=24)
-    clean, compressed, again = read(), read(lr_jpeg=(50, 95)), read(lr_jpeg=(50, 95))
-    for one, other, same in zip(clean, compressed, again, strict=True):
+    clean = read()
+    degraded, again, worse = (read(degradation=Degradation(**how)) for how in (mild, mild, severe))
+    for one, other, same, worst in zip(clean, degraded, again, worse, strict=True):
         assert np.array_equal(one.hr, other.hr)
         assert np.array_equal(other.plane, same.plane)
-        difference = np.abs(one.plane.astype(int) - other.plane)
-        assert 1 < difference.mean() < 10
-    lowest = read(lr_jpeg=(1, 1))[0]
-    assert np.abs(lowest.plane.astype(int) - clean[0].plane).mean() > 2 * difference.mean()
+        difference = np.abs(one.plane.astype(int) - other.plane).mean()
+        assert 0.3 < difference < np.abs(one.plane.astype(int) - worst.plane).mean() / 2
