@@ -1,11 +1,13 @@
 """What each term of the upstream project's loss asks of a picture: docs/upstream-loss.md.
 
-    python benchmarks/upstream_loss.py --pictures photos512/val --run runs/upstream \
-      --vgg19-weights vgg19_block1-3_float32.npz --plot docs/upstream-loss.png
+    python benchmarks/upstream_loss.py --pictures photos512/val --test photos512/test \
+      --run runs/upstream-no-vgg19 --vgg19-weights vgg19_block1-3_float32.npz \
+      --plot docs/upstream-loss.png
 
 For bicubic, for srcnn-x3 and for the upstream recipe's own run: the terms, the slope of the
 sigmoid at each, and the length of each term's gradient at the picture, as the loss weighs it.
-Then what zeros beyond the border cost the two networks.
+Then what zeros beyond the border cost the two networks, and the upstream project's own table
+for the run, whose network sees zeros there as it did in training.
 """
 
 from collections.abc import Callable
@@ -17,13 +19,15 @@ import numpy as np
 import tensorflow as tf
 import typer
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from superres import load_model
 from superres.arrays import RgbU8, to_float, to_integer
 from superres.metrics import mean_scores, score
 from training import networks
 from training.config import LossConfig, TrainingConfig, load_config
-from training.dataset import make_pair, picture_files, read_rgb
+from training.dataset import dataset_name, make_pair, picture_files, read_rgb
+from training.evaluate import Evaluation, PictureScores, upstream_table
 from training.fit import BEST_WEIGHTS, CONFIG
 from training.losses import build_loss
 
@@ -37,12 +41,13 @@ Estimate = Callable[[RgbU8], np.ndarray]
 
 def main(
     pictures: Annotated[Path, typer.Option(help="Folder of HR pictures.")],
+    test: Annotated[Path, typer.Option(help="Another one, for the table.")],
     run: Annotated[Path, typer.Option(help="Folder of the upstream config's run.")],
     vgg19_weights: Annotated[Path, typer.Option(help="An npz; see training.losses.")],
     plot: Annotated[Path, typer.Option(help="The PNG to write.")],
     count: Annotated[int, typer.Option(help="Pictures, evenly through the folder.")] = 12,
 ) -> None:
-    """Print two Markdown tables, and draw the first."""
+    """Print three tables, and draw the first."""
     files = picture_files([pictures])
     pairs = [
         make_pair(read_rgb(file), scale=3, halo=0) for file in files[:: max(1, len(files) // count)]
@@ -101,6 +106,17 @@ def main(
             for how in (partial(with_edge_repeated, network), network)
         )
         print(f"| {name} | {repeated:.3f} | {zeros:.3f} | {repeated - zeros:.3f} |")
+
+    compared = []
+    for file in picture_files([test]):
+        pair = make_pair(read_rgb(file), scale=3, halo=0, keep_size=True)
+        scores = (
+            score(pair.hr, estimate, data_range=255, shave=0)
+            for estimate in (to_integer(by_upstream(pair.plane), np.uint8), pair.plane)
+        )
+        compared.append(PictureScores(file.name, *scores))
+    evaluation = Evaluation(dataset_name(test), 3, tuple(compared))
+    Console(width=120).print(upstream_table(config.name, evaluation))
 
 
 def with_edge_repeated(network: Estimate, plane: RgbU8) -> np.ndarray:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -18,7 +17,14 @@ from superres.engine import EnsembleEngine, PrecisionChoice
 from superres.errors import SuperresError
 from superres.metrics import Scores
 from superres.registry import DEFAULT_MODELS
-from training.evaluate import JPEG_QUALITY, Evaluation, Protocol, evaluate, write_report
+from training.evaluate import (
+    JPEG_QUALITY,
+    Evaluation,
+    Protocol,
+    evaluate,
+    upstream_table,
+    write_report,
+)
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 prepare = typer.Typer(no_args_is_help=True, help="Make a folder to train on; does nothing twice.")
@@ -138,7 +144,7 @@ def evaluate_command(
     if protocol == "upstream":
         for folder in data:
             evaluation = evaluate(enhancer, folder, scale, protocol=protocol)
-            Console().print(_upstream_table(model.name, evaluation))
+            Console().print(upstream_table(model.name, evaluation))
         return
     evaluations = [
         (folder, lr_jpeg, evaluate(enhancer, folder, scale, lr_jpeg=lr_jpeg))
@@ -199,32 +205,6 @@ def _table(model: str, scale: int, summaries: list[DatasetScores]) -> Table:
                 f"{summary.wins_psnr_y}/{summary.pictures}" if channel == "y" else "",
             )
     return table
-
-
-def _upstream_table(model: str, evaluation: Evaluation) -> Table:
-    """The upstream project's table: RGB, average and range over pictures."""
-    table = Table(
-        title=f"{evaluation.dataset} at x{evaluation.scale}, {len(evaluation.pictures)} pictures, "
-        "RGB: average (range)"
-    )
-    for column in ("method", "PSNR, dB", "SSIM", "MSE"):
-        table.add_column(column)
-    for method, attribute in (("bicubic", "bicubic"), (model, "model")):
-        scores = [getattr(one, attribute) for one in evaluation.pictures]
-        psnr = np.array([one.psnr_rgb for one in scores])
-        figures = (
-            (psnr, 2),
-            (np.array([one.ssim_rgb for one in scores]), 4),
-            (10 ** (-psnr / 10), 6),
-        )
-        table.add_row(method, *(_average_and_range(values, digits) for values, digits in figures))
-    wins = (str(evaluation.wins(figure)) for figure in ("psnr_rgb", "ssim_rgb"))
-    table.add_row("pictures won", *wins)
-    return table
-
-
-def _average_and_range(values: np.ndarray, digits: int) -> str:
-    return f"{values.mean():.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
 
 
 def _figures(scores: Scores, channel: str) -> tuple[float, float]:

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from rich.table import Table
+
 from superres.arrays import RgbU8
 from superres.card import DatasetScores
 from superres.codecs import Picture, encode
@@ -129,6 +132,32 @@ def read_evaluation_pairs(
                     f"{hr.shape[1]}x{hr.shape[0]}: not a pair at scale {scale}"
                 )
         yield file.name, hr, lr if lr_jpeg is None else through_jpeg(lr, lr_jpeg)
+
+
+def upstream_table(model: str, evaluation: Evaluation) -> Table:
+    """The upstream project's table: RGB, average and range over pictures."""
+    table = Table(
+        title=f"{evaluation.dataset} at x{evaluation.scale}, {len(evaluation.pictures)} pictures, "
+        "RGB: average (range)"
+    )
+    for column in ("method", "PSNR, dB", "SSIM", "MSE"):
+        table.add_column(column)
+    for method, attribute in (("bicubic", "bicubic"), (model, "model")):
+        scores = [getattr(one, attribute) for one in evaluation.pictures]
+        psnr = np.array([one.psnr_rgb for one in scores])
+        figures = (
+            (psnr, 2),
+            (np.array([one.ssim_rgb for one in scores]), 4),
+            (10 ** (-psnr / 10), 6),
+        )
+        table.add_row(method, *(_average_and_range(values, digits) for values, digits in figures))
+    wins = (str(evaluation.wins(figure)) for figure in ("psnr_rgb", "ssim_rgb"))
+    table.add_row("pictures won", *wins)
+    return table
+
+
+def _average_and_range(values: np.ndarray, digits: int) -> str:
+    return f"{values.mean():.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
 
 
 def write_report(
