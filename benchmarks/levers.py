@@ -103,7 +103,7 @@ def train(
     data = data[: changes.pop("data", len(data))]
     steps = round(steps * changes.pop("steps", 1.0))
     short = TrainingConfig.model_validate(
-        config.model_dump() | changes | {"steps": steps, "steps_per_validation": steps // 2}
+        config.model_dump() | changes | {"steps": steps, "steps_per_validation": steps}
     )
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
