@@ -7,6 +7,7 @@ pixels are repeated. All tiles of a plane have one shape, whose sides are multip
 kept: nothing is blended, and the seams are exact.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,20 @@ class Plan:
         """Rows of the plane that this row of tiles sees, top to bottom, edges repeated."""
         return _seen(self.tops[row], self.tile[0], self.halo, self.plane[0])
 
+    def tile_columns(self, column: int) -> np.ndarray:
+        """Columns of the plane that this column of tiles sees, edges repeated."""
+        return _seen(self.lefts[column], self.tile[1], self.halo, self.plane[1])
+
+    def panels(self, columns: int) -> Iterator[range]:
+        """Columns of tiles that are worked on together, at most so many, left to right."""
+        for first in range(0, len(self.lefts), columns):
+            yield range(first, min(first + columns, len(self.lefts)))
+
+    def span(self, columns: range) -> tuple[int, int]:
+        """First of the plane's columns that these columns of tiles see, and the one behind."""
+        first, last = self.tile_columns(columns[0])[0], self.tile_columns(columns[-1])[-1]
+        return int(first), int(last) + 1
+
 
 def plan(plane: Size, *, largest_tile: int, halo: int) -> Plan:
     """Cut a plane into tiles of at most ``largest_tile`` a side, halo included.
@@ -72,21 +87,22 @@ def plan(plane: Size, *, largest_tile: int, halo: int) -> Plan:
     return Plan(plane, (tile_height, tile_width), halo, tops, lefts)
 
 
-def extract(strip: Rgb, cut: Plan) -> TileBatch:
-    """Cut one row of tiles out of the plane's rows ``cut.tile_rows(row)``.
+def extract(strip: Rgb, cut: Plan, columns: range) -> TileBatch:
+    """Cut neighbours of one row of tiles out of the plane's rows ``cut.tile_rows(row)``.
 
     Args:
-        strip: [tile height, plane width, 3].
+        strip: [tile height, width of ``cut.span(columns)``, 3].
         cut: the plane's plan.
+        columns: which columns of tiles.
 
     Returns:
         [columns, tile height, tile width, 3], left to right.
     """
-    width = cut.plane[1]
-    return np.stack([strip[:, _seen(left, cut.tile[1], cut.halo, width)] for left in cut.lefts])
+    left, _ = cut.span(columns)
+    return np.stack([strip[:, cut.tile_columns(column) - left] for column in columns])
 
 
-def stitch(answers: TileBatch | TilesU16, cut: Plan, row: int, out: AnyRgb) -> None:
+def stitch(answers: TileBatch | TilesU16, cut: Plan, row: int, out: AnyRgb, columns: range) -> None:
     """Write the cores of one row of answers to where they belong in ``out``.
 
     Args:
@@ -94,16 +110,15 @@ def stitch(answers: TileBatch | TilesU16, cut: Plan, row: int, out: AnyRgb) -> N
         cut: the plane's plan.
         row: which row of tiles this is.
         out: [plane height * n, plane width * n, 3], written in place.
+        columns: which columns of tiles.
     """
     upscale = answers.shape[1] // cut.tile[0]
     halo = cut.halo * upscale
     top, bottom = (edge * upscale for edge in cut.core_rows(row))
-    rights = (*cut.lefts[1:], cut.plane[1])
-    for answer, left, right in zip(answers, cut.lefts, rights, strict=True):
-        height, width = bottom - top, (right - left) * upscale
-        out[top:bottom, left * upscale : right * upscale] = answer[
-            halo : halo + height, halo : halo + width
-        ]
+    edges = (*cut.lefts, cut.plane[1])
+    for answer, column in zip(answers, columns, strict=True):
+        left, right = (edge * upscale for edge in edges[column : column + 2])
+        out[top:bottom, left:right] = answer[halo : halo + bottom - top, halo : halo + right - left]
 
 
 def _cut(length: int, largest_tile: int, halo: int) -> tuple[int, tuple[int, ...]]:

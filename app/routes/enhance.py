@@ -27,9 +27,9 @@ from superres.codecs import (
     OUTPUT_FORMATS,
     OutputFormat,
     Picture,
+    account,
     default_output_format,
     encode,
-    what_is_lost,
 )
 from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE, output_size
 from superres.registry import DEFAULT_MODEL
@@ -124,8 +124,7 @@ async def enhance(
         "Content-Digest": f"sha-256=:{digest}:",
         "Vary": "Accept",
     }
-    if lost := what_is_lost(picture, output_format):
-        headers["X-Notes"] = "; ".join(lost)
+    headers["X-Notes"] = account(picture, output_format)
     return Response(body, media_type=MEDIA_TYPES[output_format], headers=headers)
 
 
