@@ -182,10 +182,12 @@ class Admission:
             )
 
     def _busy(self, nbytes: int, wait: int, seconds: float) -> Busy:
-        # One refused after another is told to come after it, not with it.
+        # One refused after another is told to come after it, not with it; and since they come
+        # at whole seconds, no more are told the same one than can be let in at once.
         now = self._clock()
         start = max(now + wait, self._promised_until)
-        self._promised_until = min(start + seconds, now + LONGEST_RETRY)
+        taken = max(seconds, 1 / self.max_requests)
+        self._promised_until = min(start + taken, now + LONGEST_RETRY)
         return Busy(
             f"at most {self.max_requests} pictures and {self.max_bytes:,} bytes of memory are "
             f"worked on at once; {self.at_work} pictures are, {self.reserved_bytes:,} bytes are "
