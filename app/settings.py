@@ -34,7 +34,7 @@ class Settings(BaseSettings):
         MAX_OUTPUT_PIXELS, ge=1, description="Most pixels of a picture made."
     )
     max_requests: int = Field(
-        16, ge=1, description="Pictures being worked on at once; one more is answered 503."
+        12, ge=1, description="Pictures being worked on at once; one more is answered 503."
     )
     max_memory_bytes: int = Field(
         4 * 2**30,

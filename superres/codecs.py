@@ -479,7 +479,7 @@ def _encode_png(picture: Picture) -> bytes:
     import imagecodecs
 
     # As fast as Pillow, and without its copy of 4 bytes a pixel.
-    png = bytes(imagecodecs.png_encode(_channels(picture, picture.grey), level=3))
+    png: bytes | bytearray = imagecodecs.png_encode(_channels(picture, picture.grey), level=3)
     chunks = []
     if picture.icc_profile is not None:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))
@@ -490,8 +490,11 @@ def _encode_png(picture: Picture) -> bytes:
         chunks.append((b"eXIf", picture.exif.removeprefix(b"Exif\0\0")))
     if picture.xmp is not None:
         chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.xmp))
-    after_header = 8 + 25
-    return png[:after_header] + b"".join(_png_chunk(*one) for one in chunks) + png[after_header:]
+    if not chunks:
+        return bytes(png)
+    view, after_header = memoryview(png), 8 + 25
+    inserted = [_png_chunk(*one) for one in chunks]
+    return b"".join([view[:after_header], *inserted, view[after_header:]])
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:

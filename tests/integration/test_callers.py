@@ -207,18 +207,18 @@ def test_a_connection_closed_mid_answer_leaves_nothing_behind(serve, srcnn_card,
 
 
 def test_an_answer_that_is_not_taken_is_given_up(serve, srcnn_card, noise):
-    with serve({srcnn_card.name: Slow(srcnn_card, 0)}, transfer_timeout_s=2) as client:
-        with connected(client) as connection:
-            connection.sendall(head(len(noise)).replace(b"/enhance", b"/enhance?scale=4") + noise)
-            connection.recv(1000)
-            wait_until_idle(client)
+    engines = {srcnn_card.name: Slow(srcnn_card, 0)}
+    with serve(engines, transfer_timeout_s=2) as client, connected(client) as connection:
+        connection.sendall(head(len(noise)).replace(b"/enhance", b"/enhance?scale=4") + noise)
+        connection.recv(1000)
+        wait_until_idle(client)
 
 
 def test_a_body_shorter_than_its_content_length_is_not_waited_for(serve, srcnn_card):
-    with serve({srcnn_card.name: Slow(srcnn_card, 0)}, transfer_timeout_s=1) as client:
-        with connected(client) as connection:
-            connection.sendall(head(len(plain()) + 10) + plain())
-            assert answer_of(connection)[0] == 408
+    engines = {srcnn_card.name: Slow(srcnn_card, 0)}
+    with serve(engines, transfer_timeout_s=1) as client, connected(client) as connection:
+        connection.sendall(head(len(plain()) + 10) + plain())
+        assert answer_of(connection)[0] == 408
 
 
 def test_a_body_longer_than_its_content_length_costs_its_own_connection_alone(service):
