@@ -75,7 +75,7 @@ def main() -> None:
         peaks = []
         for megapixels in MEGAPIXELS:
             # A fresh process each: memory that an earlier one left would hide this one's.
-            with serve_process(device="cpu") as (client, pid):
+            with serve_process(device="cpu", deadline_s=600) as (client, pid):
                 picture = photograph(megapixels, bits, channels)
                 measure(client, pid, photograph(0.3, bits, channels), output_format)
                 peak, rule, forecast = measure(client, pid, picture, output_format)

@@ -52,7 +52,7 @@ def forecast(
 
     >>> geometry = Geometry(domain="hr", upscale=1, halo=7, largest_tile=512)
     >>> forecast(Header("jpeg", (3000, 4000), 8), 5_000_000, 2, geometry)
-    Forecast(output_size=(6000, 8000), tiles=221, pixels=60000000, peak_bytes=554649600)
+    Forecast(output_size=(6000, 8000), tiles=300, pixels=60000000, peak_bytes=527453504)
     """
     size = output_size(header.size, scale, max_pixels=max_pixels)
     cut = plan(header.size, size, geometry)

@@ -98,7 +98,7 @@ def serve_process(**settings: object) -> Iterator[tuple[httpx.Client, int]]:
     try:
         limits = httpx.Limits(max_connections=None)
         with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", timeout=120, limits=limits
+            base_url=f"http://127.0.0.1:{port}", timeout=600, limits=limits
         ) as client:
             wait_until_ready(client)
             yield client, process.pid

@@ -29,7 +29,7 @@ def test_every_answer_to_what_the_openapi_allows_is_one_that_it_declares(
             [
                 Path(sys.executable).with_name("schemathesis"),
                 "run",
-                client.base_url.join("/openapi.json"),
+                str(client.base_url.join("/openapi.json")),
                 "--checks=not_a_server_error,status_code_conformance,content_type_conformance,"
                 "response_headers_conformance,response_schema_conformance,unsupported_method",
                 "--phases=examples,coverage,fuzzing",
