@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(EXTRA)
 TOOLS := .venv/installed-tools
 
-.PHONY: install serve test test-all check bench format lock clean
+.PHONY: install serve test test-all check fuzz bench bench-memory format lock clean
 
 install: $(TOOLS)
 
@@ -37,6 +37,13 @@ check: $(TOOLS)
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@# There is no wheel of hadolint for other machines.
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
+
+INPUTS ?= 1000000
+fuzz: $(TOOLS)
+	SUPERRES_FUZZ_INPUTS=$(INPUTS) $(BIN)/pytest -q -m slow tests/integration/test_hostile.py -k damaged
+
+bench-memory: $(TOOLS)
+	PYTHONPATH=. $(BIN)/python benchmarks/memory.py --plot docs/memory.png
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/core.py

@@ -1,20 +1,21 @@
 """What the routes ask for: the service, the uploaded picture, the wanted media type."""
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import Depends, Request
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.types import Message
+from fastapi import Header as HttpHeader
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from app.service import Service
 from app.telemetry import Stages, Telemetry
+from app.transfer import Call
 from superres import errors
-from superres.codecs import Picture, decode
-from superres.errors import BodyTooLarge, MalformedRequest, NotAcceptable, UnsupportedFormat
+from superres.codecs import Header, read_header
+from superres.errors import NotAcceptable
 
 
 def get_service(request: Request) -> Service:
@@ -39,27 +40,53 @@ TelemetryDependency = Annotated[Telemetry, Depends(get_telemetry)]
 StagesDependency = Annotated[Stages, Depends(get_stages)]
 
 
-async def read_picture(
-    request: Request, service: ServiceDependency, stages: StagesDependency
-) -> Picture:
-    """Read the body, never more of it than allowed, and decode it in a thread.
+async def get_call(
+    request: Request,
+    service: ServiceDependency,
+    deadline_ms: Annotated[
+        int | None,
+        HttpHeader(
+            alias="X-Deadline-Ms",
+            ge=1,
+            description="Milliseconds, from now, after which the answer is of no more use to "
+            "the caller; the server has a maximum of its own.",
+        ),
+    ] = None,
+) -> AsyncIterator[Call]:
+    """This request's time and memory, held until its answer is sent."""
+    with service.admission.reservation() as reservation:
+        seconds = None if deadline_ms is None else deadline_ms / 1000
+        yield Call(request, service.settings, reservation, seconds)
+
+
+CallDependency = Annotated[Call, Depends(get_call)]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An encoded picture, and what its first bytes tell."""
+
+    data: bytes
+    header: Header
+
+
+async def read_upload(service: ServiceDependency, call: CallDependency) -> Upload:
+    """Read the body, never more of it than allowed, and the picture's header.
 
     Raises:
-        MalformedRequest: not one file in the field ``file``.
-        BodyTooLarge: more bytes than allowed.
-        UnsupportedFormat: neither multipart nor an image's media type, or no picture.
-        BadImage: as :func:`superres.codecs.decode`.
         NotReady: before the body is read, if the answer could not be made anyway.
+        SuperresError: as :meth:`app.transfer.Call.read_body` and
+            :func:`superres.codecs.read_header`.
     """
     service.check_ready()
-    data = await _read_body(request, service.settings.max_body_bytes)
-    with stages.time("decode"):
-        return await anyio.to_thread.run_sync(
-            lambda: decode(data, max_pixels=service.settings.max_input_pixels)
-        )
+    data = await call.read_body()
+    header = await anyio.to_thread.run_sync(
+        lambda: read_header(data, max_pixels=service.settings.max_input_pixels)
+    )
+    return Upload(data, header)
 
 
-PictureDependency = Annotated[Picture, Depends(read_picture)]
+UploadDependency = Annotated[Upload, Depends(read_upload)]
 
 UPLOAD: dict[str, Any] = {
     "requestBody": {
@@ -77,17 +104,18 @@ UPLOAD: dict[str, Any] = {
         },
     }
 }
-"""The OpenAPI of a body that :func:`read_picture` reads."""
+"""The OpenAPI of a body that :func:`read_upload` reads."""
 
 UPLOAD_ERRORS = (
     errors.MalformedRequest,
     errors.BodyTooLarge,
+    errors.BodyTooSlow,
     errors.UnsupportedFormat,
     errors.BadImage,
     errors.AnimatedImage,
     errors.ImageTooLarge,
 )
-"""What :func:`read_picture` raises, besides :class:`superres.errors.NotReady`."""
+"""What :func:`read_upload` raises, besides :class:`superres.errors.NotReady`."""
 
 ENHANCING_ERRORS = (
     errors.NotAcceptable,
@@ -97,6 +125,7 @@ ENHANCING_ERRORS = (
     errors.NotReady,
     errors.Busy,
     errors.DeadlineExceeded,
+    errors.CallerGone,
 )
 """What choosing a model and a form of answer, and the work itself, raise."""
 
@@ -112,53 +141,3 @@ def negotiate(request: Request, offered: list[str]) -> str:
     if best is None:
         raise NotAcceptable(f"the answer can be {', '.join(offered)}; Accept is {accept!r}")
     return best
-
-
-async def _read_body(request: Request, max_bytes: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise _too_large(max_bytes, f"{int(declared):,}")
-    bounded = _bounded(request, max_bytes)
-    media_type = request.headers.get("content-type", "application/octet-stream")
-    media_type = media_type.partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
-        return await _read_file_field(bounded)
-    if media_type == "application/octet-stream" or media_type.startswith("image/"):
-        return await bounded.body()
-    raise UnsupportedFormat(
-        "the body is multipart/form-data with the field 'file', or the picture itself as "
-        f"image/* or application/octet-stream; Content-Type is {media_type!r}"
-    )
-
-
-async def _read_file_field(request: Request) -> bytes:
-    try:
-        async with request.form(max_files=1, max_fields=8) as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                fields = ", ".join(form) or "none"
-                raise MalformedRequest(
-                    f"the picture is sent as a file in the field 'file'; fields sent: {fields}"
-                )
-            return await file.read()
-    except HTTPException as error:
-        raise MalformedRequest(f"the multipart body cannot be parsed: {error.detail}") from error
-
-
-def _bounded(request: Request, max_bytes: int) -> Request:
-    """The same request, whose body ends in an error once it is too long."""
-    received = 0
-
-    async def receive() -> Message:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > max_bytes:
-            raise _too_large(max_bytes, f"over {max_bytes:,}")
-        return message
-
-    return Request(request.scope, receive)
-
-
-def _too_large(max_bytes: int, value: str) -> BodyTooLarge:
-    return BodyTooLarge(f"a body has at most {max_bytes:,} bytes; this one has {value}")

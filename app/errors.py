@@ -20,6 +20,7 @@ TYPE_PREFIX = "urn:superres:problem:"
 STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
     errors.MalformedRequest: (400, "malformed-request"),
     errors.NotAcceptable: (406, "not-acceptable"),
+    errors.BodyTooSlow: (408, "body-too-slow"),
     errors.BodyTooLarge: (413, "body-too-large"),
     errors.UnsupportedFormat: (415, "unsupported-format"),
     errors.AnimatedImage: (422, "animated-image"),
@@ -27,6 +28,7 @@ STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
     errors.BadImage: (422, "unreadable-image"),
     errors.BadRequest: (422, "bad-parameter"),
     errors.ModelMissing: (422, "unknown-model"),
+    errors.CallerGone: (499, "caller-gone"),
     errors.EngineError: (500, "engine-failed"),
     errors.ModelError: (500, "internal-error"),
     errors.NotReady: (503, "not-ready"),
@@ -40,6 +42,7 @@ _TITLES = {
     "not-found": "No such resource",
     "method-not-allowed": "Not a method of this resource",
     "not-acceptable": "No answer in a form that you accept",
+    "body-too-slow": "The body did not arrive in time",
     "body-too-large": "The body has too many bytes",
     "unsupported-format": "Not a format that is read here",
     "animated-image": "Animated and multi-page pictures are not enhanced",
@@ -47,6 +50,7 @@ _TITLES = {
     "unreadable-image": "The picture cannot be read",
     "bad-parameter": "A parameter is not what is allowed",
     "unknown-model": "No such model",
+    "caller-gone": "The caller hung up",
     "engine-failed": "The device failed",
     "internal-error": "Something went wrong here",
     "not-ready": "The service is not ready",
@@ -106,6 +110,8 @@ def install(app: FastAPI) -> None:
         response = _problem(request, status, slug, str(error))
         if isinstance(error, errors.NotReady | errors.Busy):
             response.headers["Retry-After"] = str(error.retry_after)
+        if isinstance(error, errors.BodyTooSlow):
+            response.headers["Connection"] = "close"  # the rest of it is not waited for
         return response
 
     @app.exception_handler(RequestValidationError)

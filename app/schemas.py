@@ -138,6 +138,24 @@ class ComparisonReport(BaseModel):
         )
 
 
+class DryRun(BaseModel):
+    """What a request would take, computed from the picture's header, and whether it may now."""
+
+    model: str
+    source_format: str
+    bits: int = Field(description="A sample: 8 or 16.")
+    input_width: int
+    input_height: int
+    output_width: int
+    output_height: int
+    tiles: int
+    peak_bytes: int = Field(description="Memory at most, encoded bodies included.")
+    seconds_alone: float = Field(description="Work, by what was measured of late.")
+    seconds_expected: float = Field(description="The same, beside the requests at work now.")
+    accepted: bool = Field(description="Whether it would be let in now.")
+    retry_after: int = Field(description="If not, seconds after which it should be; else 0.")
+
+
 class Health(BaseModel):
     """The event loop is alive."""
 

@@ -7,13 +7,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
+from app.admission import Admission
+from app.schemas import DryRun
 from app.settings import Settings
+from app.transfer import Call
 from app.worker import Turn, Worker
 from superres.card import ModelCard, check_files
+from superres.codecs import Header, Picture
 from superres.engine import Engine, SavedModelEngine
 from superres.enhancer import Enhancer
 from superres.errors import NotReady, SuperresError
+from superres.forecast import Forecast, forecast
 from superres.registry import choose, read_cards
+
+TRIAL = (256, 256)
+"""Size of the picture that is timed at start-up; it is enlarged by 3."""
 
 logger = logging.getLogger("superres")
 
@@ -28,7 +38,7 @@ class LoadedModel:
 
 
 class Service:
-    """Loads the models in the background, and hands out enhancers once they are checked.
+    """Loads the models in the background, and lets requests work once they are checked.
 
     Construction reads the cards and hashes the files, so that a models folder that is
     not what it says stops the service before it listens.
@@ -50,6 +60,9 @@ class Service:
         for card in self.cards:
             check_files(settings.models / card.name, card)
         self._given_engines = engines
+        self.admission = Admission(
+            max_requests=settings.max_requests, max_bytes=settings.max_memory_bytes
+        )
         self._worker: Worker | None = None
         self._failure: str | None = None
         self.loaded: tuple[LoadedModel, ...] = ()
@@ -83,18 +96,67 @@ class Service:
         """
         return choose(self.cards, model, scale)
 
+    def forecast(self, header: Header, nbytes: int, card: ModelCard, scale: float) -> Forecast:
+        """What enlarging a picture takes, within the limits on pixels and memory.
+
+        Raises:
+            ImageTooLarge: over one of them.
+        """
+        found = forecast(
+            header, nbytes, scale, card.geometry, max_pixels=self.settings.max_output_pixels
+        )
+        self.admission.check_fits(found.peak_bytes)
+        return found
+
     @contextmanager
-    def enhancer(self, card: ModelCard) -> Iterator[tuple[Enhancer, Turn]]:
-        """An enhancer whose tiles wait their turn at the device, under the deadline.
+    def at_work(self, call: Call, card: ModelCard, bits: int, taken: Forecast) -> Iterator[Turn]:
+        """Let a request work, if there is room; its tiles wait their turn at the device.
+
+        Args:
+            call: the request.
+            card: the model.
+            bits: of the picture's samples.
+            taken: what the work takes.
 
         Raises:
             NotReady: as :meth:`check_ready`.
-            Busy: as many pictures as allowed are being worked on.
+            Busy, ImageTooLarge: as :meth:`app.admission.Admission.work`.
+            DeadlineExceeded: the request's time is up already.
         """
         self.check_ready()
         assert self._worker is not None  # noqa: S101 - check_ready said so
-        with self._worker.turn(card.name, seconds=self.settings.deadline_s) as turn:
-            yield Enhancer(turn, card.geometry), turn
+        turn = Turn(self._worker, card.name, call.seconds, call.began)
+        turn.check()
+        kind = (card.name, bits)
+        with (
+            self.admission.work(
+                call.reservation, kind, taken.pixels, taken.peak_bytes, call.seconds_left()
+            ),
+            call.hung_up(turn.cancel),
+        ):
+            yield turn
+
+    def report(self, call: Call, card: ModelCard, header: Header, taken: Forecast) -> DryRun:
+        """What a request would take, and whether there is room for it now."""
+        kind = (card.name, header.bits)
+        alone = self.admission.seconds_alone(kind, taken.pixels)
+        more = taken.peak_bytes - call.reservation.bytes
+        wait = self.admission.retry_after(more, alone, call.seconds_left())
+        return DryRun(
+            model=card.name,
+            source_format=header.source_format,
+            bits=header.bits,
+            input_width=header.size[1],
+            input_height=header.size[0],
+            output_width=taken.output_size[1],
+            output_height=taken.output_size[0],
+            tiles=taken.tiles,
+            peak_bytes=taken.peak_bytes,
+            seconds_alone=round(alone, 3),
+            seconds_expected=round(self.admission.expected_seconds(kind, taken.pixels), 3),
+            accepted=wait == 0,
+            retry_after=wait,
+        )
 
     @property
     def queued_tiles(self) -> int:
@@ -104,7 +166,15 @@ class Service:
     @property
     def requests(self) -> int:
         """Pictures being worked on."""
-        return 0 if self._worker is None else self._worker.requests
+        return self.admission.at_work
+
+    def _time(self, engine: Engine, card: ModelCard) -> None:
+        """Give the first requests a pace to be judged by."""
+        for bits, dtype in ((8, np.uint8), (16, np.uint16)):
+            started = time.monotonic()
+            Enhancer(engine, card.geometry).enhance(Picture(np.zeros((*TRIAL, 3), dtype)), 3)
+            pixels = 10 * TRIAL[0] * TRIAL[1]
+            self.admission.measured((card.name, bits), pixels, time.monotonic() - started)
 
     def _load(self) -> None:
         started = time.monotonic()
@@ -123,6 +193,7 @@ class Service:
                         device=self.settings.device,
                     )
                     engines[card.name] = engine
+                    self._time(engine, card)
                     precision, device = engine.precision, engine.device.strip("/").lower()
                 loaded.append(LoadedModel(card, precision, device))
         except SuperresError as error:
@@ -133,5 +204,5 @@ class Service:
             logger.exception("the models cannot be served")
         else:
             self.loaded = tuple(loaded)
-            self._worker = Worker(engines, max_requests=self.settings.max_requests)
+            self._worker = Worker(engines)
             logger.info("ready after %.1f s", time.monotonic() - started)

@@ -34,9 +34,19 @@ class Settings(BaseSettings):
         MAX_OUTPUT_PIXELS, ge=1, description="Most pixels of a picture made."
     )
     max_requests: int = Field(
-        16, ge=1, description="Pictures being worked on at once; one more is answered 503."
+        12, ge=1, description="Pictures being worked on at once; one more is answered 503."
+    )
+    max_memory_bytes: int = Field(
+        4 * 2**30,
+        ge=1,
+        description="Memory that all requests together may take; one more is answered 503.",
     )
     deadline_s: float = Field(
-        120, gt=0, description="Seconds after which a request for a picture is answered 504."
+        120,
+        gt=0,
+        description="Seconds after which a request is answered 504; X-Deadline-Ms asks for less.",
+    )
+    transfer_timeout_s: float = Field(
+        60, gt=0, description="Seconds for a body to arrive, and for an answer to be taken."
     )
     commit: str = Field("unknown", description="Commit that the image was built from.")

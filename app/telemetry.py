@@ -91,6 +91,11 @@ class _ServiceCollector(Collector):
         yield GaugeMetricFamily(
             "superres_pictures_in_progress", "Pictures being worked on.", value=service.requests
         )
+        yield GaugeMetricFamily(
+            "superres_reserved_bytes",
+            "Memory that requests hold, by what they may peak at.",
+            value=service.admission.reserved_bytes,
+        )
         engines = GaugeMetricFamily(
             "superres_engine_info",
             "1 for each model that is served: its hash, precision and device.",

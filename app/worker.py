@@ -7,24 +7,19 @@ batch on the real engine.
 """
 
 import logging
-import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from superres.arrays import TileBatch
 from superres.engine import BATCH, Engine
-from superres.errors import Busy, DeadlineExceeded, EngineError, NotReady, SuperresError
+from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady, SuperresError
 
 logger = logging.getLogger("superres")
-
-_FIRST_GUESS = 0.1
-"""Seconds a tile, before any has been timed."""
 
 
 @dataclass(eq=False)
@@ -48,16 +43,12 @@ class Worker:
 
     Args:
         engines: the real engines, by the model's name.
-        max_requests: turns given out at once.
     """
 
-    def __init__(self, engines: Mapping[str, Engine], *, max_requests: int) -> None:
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
         self._engines = dict(engines)
-        self._max_requests = max_requests
         self._queue: deque[_Ticket] = deque()
         self._changed = threading.Condition()
-        self._requests = 0
-        self._seconds_per_tile = _FIRST_GUESS
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
@@ -67,36 +58,6 @@ class Worker:
         """Tiles that wait for the device."""
         with self._changed:
             return sum(len(ticket.tiles) - ticket.taken for ticket in self._queue)
-
-    @property
-    def requests(self) -> int:
-        """Turns given out."""
-        return self._requests
-
-    @contextmanager
-    def turn(self, model: str, *, seconds: float) -> Iterator["Turn"]:
-        """Give a request its engine for as long as it works on its picture.
-
-        Args:
-            model: a model's name.
-            seconds: from now, after which the work is given up.
-
-        Raises:
-            Busy: all turns are taken.
-        """
-        with self._changed:
-            if self._requests >= self._max_requests:
-                raise Busy(
-                    f"at most {self._max_requests} pictures are worked on at once; "
-                    "all of them are taken",
-                    retry_after=self._retry_after(),
-                )
-            self._requests += 1
-        try:
-            yield Turn(self, model, seconds)
-        finally:
-            with self._changed:
-                self._requests -= 1
 
     def close(self) -> None:
         """Stop the thread; what still waits is told so."""
@@ -109,36 +70,40 @@ class Worker:
             self._changed.notify_all()
         self._thread.join()
 
-    def _retry_after(self) -> int:
-        """Whole seconds in which the tiles in the queue should be done."""
-        tiles = sum(len(ticket.tiles) - ticket.taken for ticket in self._queue)
-        return max(1, math.ceil(tiles * self._seconds_per_tile))
-
     def answer(self, ticket: _Ticket, *, timeout: float) -> bool:
         """Queue a ticket and wait until it is answered; false if that took too long.
 
         Raises:
+            CallerGone: it was withdrawn.
             EngineError: the device failed.
             NotReady: the service is stopping.
         """
         with self._changed:
             if self._closed:
                 raise NotReady("the service is stopping")
+            if ticket.error is not None:
+                raise ticket.error
             self._queue.append(ticket)
             self._changed.notify()
         if not ticket.done.wait(timeout):
-            with self._changed:
-                if ticket in self._queue:
-                    self._queue.remove(ticket)
+            self.withdraw(ticket)
             return False
         if ticket.error is not None:
             raise ticket.error
         return True
 
+    def withdraw(self, ticket: _Ticket, error: SuperresError | None = None) -> None:
+        """Take what is left of a ticket out of the queue; an error wakes who waits for it."""
+        with self._changed:
+            if ticket in self._queue:
+                self._queue.remove(ticket)
+            if error is not None:
+                ticket.error = error
+                ticket.done.set()
+
     def _run(self) -> None:
         while batch := self._next_batch():
             tickets = [ticket for ticket, _ in batch]
-            started = time.monotonic()
             try:
                 answers = self._engines[tickets[0].key[0]].predict(
                     np.stack([ticket.tiles[index] for ticket, index in batch])
@@ -151,9 +116,6 @@ class Worker:
                     tickets, EngineError("the device failed in an unforeseen way; the log says how")
                 )
             else:
-                self._seconds_per_tile += 0.1 * (
-                    (time.monotonic() - started) / len(batch) - self._seconds_per_tile
-                )
                 for ticket, answer in zip(tickets, answers, strict=True):
                     # In order: a ticket's tiles are taken first to last.
                     ticket.answers.append(answer)
@@ -186,42 +148,72 @@ class Worker:
         return None
 
     def _fail(self, tickets: list[_Ticket], error: SuperresError) -> None:
-        with self._changed:
-            for ticket in tickets:
-                if ticket in self._queue:
-                    self._queue.remove(ticket)
-                ticket.error = error
-                ticket.done.set()
+        for ticket in tickets:
+            self.withdraw(ticket, error)
 
 
 class Turn:
-    """One request's engine: its tiles go through the queue.
+    """One request's engine: its tiles go through the queue, until its time is up.
 
     ``queue_seconds`` and ``infer_seconds`` add up what its tiles waited and took.
+
+    Args:
+        worker: the device's owner.
+        model: a model's name.
+        seconds: after which the work is given up.
+        since: when they began, by :func:`time.monotonic`; now unless given.
     """
 
-    def __init__(self, worker: Worker, model: str, seconds: float) -> None:
+    def __init__(
+        self, worker: Worker, model: str, seconds: float, since: float | None = None
+    ) -> None:
         self._worker = worker
         self._model = model
         self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
+        self._deadline = seconds + (time.monotonic() if since is None else since)
+        self._ticket: _Ticket | None = None
+        self._gone = False
         self.queue_seconds = 0.0
         self.infer_seconds = 0.0
+
+    def cancel(self) -> None:
+        """Give the work up, from any thread: nobody waits for it."""
+        self._gone = True
+        if ticket := self._ticket:
+            self._worker.withdraw(ticket, CallerGone("the caller hung up"))
+
+    def check(self) -> None:
+        """Return if the work is still wanted.
+
+        Raises:
+            CallerGone: it was cancelled.
+            DeadlineExceeded: the request's time is up.
+        """
+        if self._gone:
+            raise CallerGone("the caller hung up")
+        if time.monotonic() >= self._deadline:
+            raise self._late()
 
     def predict(self, tiles: TileBatch) -> TileBatch:
         """Queue the tiles and wait for the answers; see :meth:`superres.engine.Engine.predict`.
 
         Raises:
+            CallerGone: the work was cancelled.
             DeadlineExceeded: the request's time is up.
             EngineError: the device failed.
             NotReady: the service is stopping.
         """
         started = time.monotonic()
         ticket = _Ticket((self._model, tiles.shape[1:], tiles.dtype.name), tiles, started)
+        self._ticket = ticket
+        self.check()  # after the ticket can be seen, so that no cancelling is missed
         if not self._worker.answer(ticket, timeout=self._deadline - started):
-            raise DeadlineExceeded(
-                f"a request has at most {self._seconds:g} s for its tiles; they were not done"
-            )
+            raise self._late()
         self.queue_seconds += ticket.waited
         self.infer_seconds += time.monotonic() - started - ticket.waited
         return np.stack(ticket.answers)
+
+    def _late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"the request had {self._seconds:g} s; its picture was not done by then"
+        )

@@ -15,6 +15,10 @@ Size: TypeAlias = tuple[int, int]
 
 RgbU8: TypeAlias = UInt8[np.ndarray, "_height _width 3"]
 RgbU16: TypeAlias = UInt16[np.ndarray, "_height _width 3"]
+RgbaU8: TypeAlias = UInt8[np.ndarray, "_height _width 4"]
+RgbaU16: TypeAlias = UInt16[np.ndarray, "_height _width 4"]
+AnySamples: TypeAlias = RgbU8 | RgbU16 | RgbaU8 | RgbaU16
+"""A picture's samples: RGB, with alpha or without."""
 RgbF32: TypeAlias = Float32[np.ndarray, "_height _width 3"]
 """RGB in [0, 1]."""
 Rgb: TypeAlias = RgbU8 | RgbF32

@@ -17,7 +17,8 @@ Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 
 BATCH = 4
-"""Most tiles in one call of the network."""
+"""Most tiles in one call of the network, on a GPU. On a CPU one after another is as fast, and
+oneDNN keeps 0.4 MB for every number and shape of tiles that it has seen."""
 TRIAL_CALLS = 3
 FLOAT32_TOLERANCE = 1.0
 """Levels of 255 by which warm-up may differ from the card in float32."""
@@ -133,11 +134,12 @@ class SavedModelEngine:
         self.precision = self._choose_precision(precision)
 
     def predict(self, tiles: TileBatch) -> TileBatch:
-        """Run the network, :data:`BATCH` tiles at a time; see :meth:`Engine.predict`."""
+        """Run the network, a batch of tiles at a time; see :meth:`Engine.predict`."""
         signature = "f32" if tiles.dtype == np.float32 else f"u8_{self.precision}"
+        batch = 1 if self._on_cpu else BATCH
         answers = [
-            self._call(signature, tiles[first : first + BATCH])
-            for first in range(0, len(tiles), BATCH)
+            self._call(signature, tiles[first : first + batch])
+            for first in range(0, len(tiles), batch)
         ]
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
 

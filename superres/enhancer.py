@@ -1,4 +1,4 @@
-"""Picture -> Picture: upsample, cut, run the engine, stitch; one row of tiles at a time."""
+"""Picture -> Picture: upsample, cut, run the engine, stitch; a few tiles at a time."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,12 +9,15 @@ from superres import tiling
 from superres.arrays import AnyRgb, Raster, Rgb, Size, to_float, to_integer
 from superres.card import Geometry
 from superres.codecs import MAX_OUTPUT_PIXELS, Picture
-from superres.engine import Engine
+from superres.colour import bleed
+from superres.engine import BATCH, Engine
 from superres.errors import BadRequest, ImageTooLarge
-from superres.resample import degrade, scaled_size, upsample, upsample_bands
+from superres.resample import resize_bands, scaled_size
 
 SMALLEST_SCALE = 1.0
 LARGEST_SCALE = 4.0
+COLUMNS = 2 * BATCH
+"""Tiles that are cut, and with the engine, at a time."""
 
 Progress = Callable[[int, int], None]
 """Called with the tiles done and the tiles in all."""
@@ -53,13 +56,16 @@ class Enhancer:
         max_pixels: int = MAX_OUTPUT_PIXELS,
         progress: Progress | None = None,
     ) -> Picture:
-        """Enlarge a picture; its alpha is enlarged by bicubic.
+        """Enlarge a picture.
+
+        Alpha is enlarged by bicubic, and what is wholly transparent takes the colour of what
+        is visible beside it first: see :func:`superres.colour.bleed`.
 
         Args:
             picture: 8 or 16 bits a sample; the result has as many.
             scale: 1 to 4, fractions too.
             max_pixels: most output pixels that are made.
-            progress: told after each row of tiles.
+            progress: told the tiles done and the tiles in all, as they are done.
 
         Raises:
             BadRequest: the scale is out of range.
@@ -67,37 +73,45 @@ class Enhancer:
             EngineError: the device failed.
         """
         size = output_size(picture.size, scale, max_pixels=max_pixels)
-        alpha = picture.alpha
-        if alpha is not None:
-            alpha = _like(upsample(_for_engine(alpha), size), alpha)
-        return replace(
-            picture, rgb=self.enhance_rgb(picture.rgb, size, progress=progress), alpha=alpha
-        )
+        samples = np.empty((*size, picture.samples.shape[2]), picture.samples.dtype)
+        self._enlarge(picture.samples, samples[..., :3], progress)
+        if picture.alpha is not None:
+            _resize_into(picture.alpha, samples[..., 3])
+        return replace(picture, samples=samples)
 
     def enhance_rgb(self, lr: AnyRgb, size: Size, *, progress: Progress | None = None) -> AnyRgb:
         """Enlarge RGB of uint8, uint16 or float32 in [0, 1] to ``size``, in its type.
 
-        In the ``lr`` domain the network's own upscale is made and then shrunk to size; a
-        size beyond it is reached by bicubic.
+        In the ``lr`` domain the network's own upscale is made and then resized to size.
         """
-        geometry = self.geometry
-        plane_size = size if geometry.domain == "hr" else (lr.shape[0], lr.shape[1])
-        cut = tiling.plan(plane_size, largest_tile=geometry.largest_tile, halo=geometry.halo)
-        samples = _for_engine(lr)
-        bands = upsample_bands(samples, size) if geometry.domain == "hr" else iter([samples])
-        made = (plane_size[0] * geometry.upscale, plane_size[1] * geometry.upscale)
-        sr = np.empty((*made, 3), lr.dtype)
-        rows = _Rows(bands)
-        for row in range(len(cut.tops)):
-            strip = rows.take(cut.tile_rows(row))
-            answers = self.engine.predict(tiling.extract(strip, cut))
-            tiling.stitch(_like(answers, lr), cut, row, sr)
-            if progress is not None:
-                progress((row + 1) * len(cut.lefts), cut.tiles)
-        if made == size:
-            return sr
-        resize = degrade if made[0] * made[1] > size[0] * size[1] else upsample
-        return _like(resize(_for_engine(sr), size), lr)
+        sr = np.empty((*size, 3), lr.dtype)
+        self._enlarge(lr, sr, progress)
+        return sr
+
+    def _enlarge(self, lr: np.ndarray, sr: AnyRgb, progress: Progress | None) -> None:
+        """Enlarge RGB, or the RGB of RGBA, into ``sr``."""
+        size = (sr.shape[0], sr.shape[1])
+        cut = plan((lr.shape[0], lr.shape[1]), size, self.geometry)
+        upscale = self.geometry.upscale
+        made = (cut.plane[0] * upscale, cut.plane[1] * upscale)
+        answers = sr if made == size else np.empty((*made, 3), lr.dtype)
+        done = 0
+        for columns in cut.panels(COLUMNS):
+            rows = _Rows(resize_bands(lr, cut.plane, cut.span(columns), prepare=_for_engine))
+            for row in range(len(cut.tops)):
+                tiles = tiling.extract(rows.take(cut.tile_rows(row)), cut, columns)
+                tiling.stitch(_like(self.engine.predict(tiles), lr), cut, row, answers, columns)
+                done += len(columns)
+                if progress is not None:
+                    progress(done, cut.tiles)
+        if made != size:
+            _resize_into(answers, sr)
+
+
+def plan(lr_size: Size, size: Size, geometry: Geometry) -> tiling.Plan:
+    """How the plane that a network works on is cut, when it enlarges ``lr_size`` to ``size``."""
+    plane = size if geometry.domain == "hr" else lr_size
+    return tiling.plan(plane, largest_tile=geometry.largest_tile, halo=geometry.halo)
 
 
 class _Rows:
@@ -118,8 +132,18 @@ class _Rows:
         return self._window[indices - self._first]
 
 
+def _resize_into(samples: np.ndarray, out: np.ndarray) -> None:
+    """Bicubic, in bands, in the type of ``out``."""
+    top = 0
+    for band in resize_bands(samples, (out.shape[0], out.shape[1]), prepare=_for_engine):
+        out[top : top + len(band)] = _like(band, out)
+        top += len(band)
+
+
 def _for_engine(samples: np.ndarray) -> np.ndarray:
-    """16-bit samples as float32 in [0, 1]; the engines take the others as they are."""
+    """RGB or a plane as the engines take it: 16 bits as float32 in [0, 1], without alpha."""
+    if samples.ndim == 3 and samples.shape[2] == 4:
+        samples = bleed(samples)
     return to_float(samples) if samples.dtype == np.uint16 else samples
 
 

@@ -10,14 +10,16 @@
     +-- BadRequest            an argument outside what is allowed
     |   +-- MalformedRequest    a request that cannot be parsed
     |   +-- BodyTooLarge        over the limit on bytes
+    |   +-- BodyTooSlow         not there in time
     |   +-- NotAcceptable       no answer in a form that the caller accepts
     +-- ModelError
     |   +-- ModelMissing        no such model or family in the models folder
     |   +-- ModelMismatch       a model that is not what its card says
     +-- EngineError           the device failed at work that it should manage
+    +-- CallerGone            nobody waits for the answer any more
     +-- Unavailable           right, but not now: try again later
         +-- NotReady            the models are still being loaded
-        +-- Busy                the queue is full
+        +-- Busy                no room beside those at work
         +-- DeadlineExceeded    the caller's time is up
 
 A message states the limit and the value received. The core knows no status codes:
@@ -57,6 +59,10 @@ class BodyTooLarge(BadRequest):
     """Over the limit on bytes."""
 
 
+class BodyTooSlow(BadRequest):
+    """A body that was not there in time."""
+
+
 class NotAcceptable(BadRequest):
     """No answer in a form that the caller accepts."""
 
@@ -77,6 +83,10 @@ class EngineError(SuperresError):
     """The device failed at work that it should manage."""
 
 
+class CallerGone(SuperresError):
+    """Nobody waits for the answer any more."""
+
+
 class Unavailable(SuperresError):
     """The request is right, but cannot be served now.
 
@@ -93,7 +103,7 @@ class NotReady(Unavailable):
 
 
 class Busy(Unavailable):
-    """The queue is full."""
+    """No room beside the requests that are being worked on."""
 
 
 class DeadlineExceeded(Unavailable):

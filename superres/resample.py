@@ -5,7 +5,7 @@ uint8 and float32 paths are used as they are; nothing here computes a weight.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -13,8 +13,11 @@ from PIL import Image
 from superres.arrays import Raster, Size
 
 BAND = 480
-"""Output rows of one vertical pass. The grid is fixed so that a picture made band by
-band equals the one made at once: Pillow's weights depend on the rows asked for."""
+"""Side of the blocks that are made in one call of Pillow, px. Their grid is fixed so that a
+picture made in pieces equals the one made at once: Pillow's weights depend on the box."""
+MARGIN = 16
+"""Source pixels that are read around a block. The filter sees 2 of them when enlarging, and
+8 when shrinking to a quarter; the rest is for what prepares them."""
 
 
 def scaled_size(size: Size, scale: float) -> Size:
@@ -46,23 +49,61 @@ def upsample(lr: Raster, size: Size) -> Raster:
         lr: [h, w, 3] or [h, w], uint8, or float32 in [0, 1].
         size: (height, width) of the result.
     """
-    return np.concatenate(list(upsample_bands(lr, size)))
+    return np.concatenate(list(resize_bands(lr, size)))
 
 
-def upsample_bands(lr: Raster, size: Size) -> Iterator[Raster]:
-    """Yield the rows of :func:`upsample` in bands of :data:`BAND`, top to bottom.
+def resize_bands(
+    picture: np.ndarray,
+    size: Size,
+    columns: tuple[int, int] | None = None,
+    *,
+    prepare: Callable[[np.ndarray], Raster] = lambda block: block,
+) -> Iterator[Raster]:
+    """Yield the rows of a resized picture in bands of :data:`BAND`, top to bottom.
 
-    The horizontal pass is made at once, on ``lr``'s rows; the vertical one a band at
-    a time, so that the enlarged plane never has to exist as a whole.
+    Nothing larger than a band is made on the way.
+
+    Args:
+        picture: [h, w, 3] or [h, w], uint8, or float32 in [0, 1]; or what ``prepare`` takes.
+        size: (height, width) of the result, at least a quarter of the picture's.
+        columns: first column that is wanted, and the one behind the last; all unless given.
+        prepare: makes such samples of each block that is read, :data:`MARGIN` px larger a
+            side than needed, where the picture goes on.
     """
     height, width = size
-    wide = _resize(lr, (lr.shape[0], width))
-    rows_per_row = lr.shape[0] / height
+    left, right = columns or (0, width)
+    first = left - left % BAND
     for top in range(0, height, BAND):
-        bottom = min(top + BAND, height)
-        yield _resize(
-            wide, (bottom - top, width), box=(0, top * rows_per_row, width, bottom * rows_per_row)
-        )
+        blocks = [_block(picture, size, (top, x), prepare) for x in range(first, right, BAND)]
+        yield np.concatenate(blocks, axis=1)[:, left - first : right - first]
+
+
+def _block(
+    picture: np.ndarray,
+    size: Size,
+    corner: tuple[int, int],
+    prepare: Callable[[np.ndarray], Raster],
+) -> Raster:
+    """The block of the grid that begins at ``corner``."""
+    (rows, top, bottom, height), (columns, left, right, width) = (
+        _source(start, made, length)
+        for start, made, length in zip(corner, size, picture.shape, strict=False)
+    )
+    box = (left, top, right, bottom)
+    return _resize(prepare(picture[rows, columns]), (height, width), box)
+
+
+def _source(start: int, made: int, length: int) -> tuple[slice, float, float, int]:
+    """Along one axis: a block's source, where it begins and ends in that, and its length."""
+    end = min(start + BAND, made)
+    first = max(0, math.floor(start * length / made) - MARGIN)
+    last = min(length, math.ceil(end * length / made) + MARGIN)
+    return (
+        slice(first, last),
+        start * (length / made) - first,
+        end * (length / made) - first,
+        end - start,
+    )
 
 
 def _resize(

@@ -4,9 +4,19 @@ import io
 import struct
 import zlib
 
-from PIL import Image
+import imagecodecs
+from PIL import Image, ImageCms
 
 from superres.arrays import RgbU8
+
+SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+WIDE_PROFILE = imagecodecs.cms_profile(
+    "rgb",
+    whitepoint=[0.3127, 0.3290, 1],
+    primaries=[0.68, 0.32, 1, 0.265, 0.69, 1, 0.15, 0.06, 1],
+    gamma=2.2,
+)
+"""The primaries of Display P3, wider than sRGB's."""
 
 
 def encoded(rgb: RgbU8, image_format: str = "PNG", **options) -> bytes:

@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import sys
+from collections.abc import Callable
 from functools import partial
 from string import Template
 from typing import Annotated
@@ -15,19 +17,22 @@ from app.dependencies import (
     ENHANCING_ERRORS,
     UPLOAD,
     UPLOAD_ERRORS,
-    PictureDependency,
+    CallDependency,
     ServiceDependency,
+    UploadDependency,
     negotiate,
 )
 from app.errors import declare
 from app.samples import Sample, read_sample
 from app.schemas import ComparisonReport
 from app.service import Service
+from app.transfer import Answer, Call
 from app.web import COMPARE_PAGE
 from superres.arrays import RgbU8, to_integer
 from superres.card import ModelCard
-from superres.codecs import Picture, encode
-from superres.enhancer import LARGEST_SCALE
+from superres.codecs import Header, Picture, decode, encode
+from superres.enhancer import LARGEST_SCALE, Enhancer
+from superres.forecast import forecast_comparison
 from superres.proof import Comparison, compare
 from superres.registry import DEFAULT_MODEL
 from superres.strip import draw_strip
@@ -74,10 +79,15 @@ class SampleQuery(CompareQuery):
     summary="Bicubic against the model on a shipped sample",
 )
 async def compare_sample(
-    request: Request, query: Annotated[SampleQuery, Query()], service: ServiceDependency
+    request: Request,
+    query: Annotated[SampleQuery, Query()],
+    call: CallDependency,
+    service: ServiceDependency,
 ) -> Response:
     """The sample is the truth: it is shrunk, and both methods bring it back."""
-    return await _compare(request, service, read_sample(query.sample), query)
+    truth = read_sample(query.sample)
+    header = Header("png", (truth.shape[0], truth.shape[1]), 8)
+    return await _compare(request, service, call, header, lambda: truth, query)
 
 
 @router.post(
@@ -90,28 +100,42 @@ async def compare_sample(
 async def compare_upload(
     request: Request,
     query: Annotated[CompareQuery, Query()],
-    picture: PictureDependency,
+    call: CallDependency,
+    upload: UploadDependency,
     service: ServiceDependency,
 ) -> Response:
     """Your picture is the truth: it is shrunk, and both methods bring it back."""
-    return await _compare(request, service, to_integer(picture.rgb, np.uint8), query)
+
+    def truth() -> RgbU8:
+        return to_integer(decode(upload.data, max_pixels=sys.maxsize).rgb, np.uint8)
+
+    return await _compare(request, service, call, upload.header, truth, query)
 
 
 async def _compare(
-    request: Request, service: Service, truth: RgbU8, query: CompareQuery
+    request: Request,
+    service: Service,
+    call: Call,
+    header: Header,
+    read: Callable[[], RgbU8],
+    query: CompareQuery,
 ) -> Response:
     card = service.choose(query.model, query.scale)
     media_type = negotiate(request, OFFERED)
-    etag = _etag(truth, query.scale, card, media_type)
-    headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
-    if request.method == "GET" and etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    with service.enhancer(card) as (enhancer, _):
+    taken = forecast_comparison(header, call.reservation.bytes, card.geometry)
+    with service.at_work(call, card, header.bits, taken) as turn:
+        truth = await anyio.to_thread.run_sync(read)
+        etag = await anyio.to_thread.run_sync(_etag, truth, query.scale, card, media_type)
+        headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
+        if request.method == "GET" and etag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
         comparison = await anyio.to_thread.run_sync(
-            partial(compare, enhancer, truth, query.scale), limiter=request.state.enhancing
+            partial(compare, Enhancer(turn, card.geometry), truth, query.scale),
+            limiter=request.state.enhancing,
         )
-    body = await anyio.to_thread.run_sync(_render, comparison, card.name, media_type)
-    return Response(body, media_type=media_type, headers=headers)
+        turn.check()
+        body = await anyio.to_thread.run_sync(_render, comparison, card.name, media_type)
+    return Answer(body, service.settings.transfer_timeout_s, media_type=media_type, headers=headers)
 
 
 def _render(comparison: Comparison, model: str, media_type: str) -> bytes:

@@ -2,9 +2,10 @@
 
 import base64
 import hashlib
-from typing import Annotated
+import sys
+from functools import partial
+from typing import Annotated, Literal
 
-import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,25 +14,33 @@ from app.dependencies import (
     ENHANCING_ERRORS,
     UPLOAD,
     UPLOAD_ERRORS,
-    PictureDependency,
+    CallDependency,
     ServiceDependency,
     StagesDependency,
     TelemetryDependency,
+    UploadDependency,
     negotiate,
 )
 from app.errors import declare
+from app.schemas import DryRun
+from app.transfer import Answer
 from superres.arrays import Size
 from superres.codecs import (
     DEFAULT_QUALITY,
     MEDIA_TYPES,
     OUTPUT_FORMATS,
+    Header,
     OutputFormat,
     Picture,
+    account,
+    check_output,
+    decode,
     default_output_format,
     encode,
-    what_is_lost,
+    to_srgb,
+    without_metadata,
 )
-from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE, output_size
+from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE, Enhancer
 from superres.registry import DEFAULT_MODEL
 
 router = APIRouter()
@@ -51,6 +60,15 @@ class EnhanceQuery(BaseModel):
         description="Default: what `Accept` asks for, else the upload's own format, else png.",
     )
     quality: int = Field(DEFAULT_QUALITY, ge=1, le=100, description="For jpeg and webp.")
+    icc: Literal["keep", "srgb"] = Field(
+        "keep", description="The colour profile goes along, or the colours become sRGB's."
+    )
+    metadata: Literal["keep", "strip"] = Field(
+        "keep", description="EXIF and XMP; orientation is applied and DPI kept either way."
+    )
+    dry_run: bool = Field(
+        False, description="Only compute what it would take, and say whether there is room now."
+    )
 
 
 def _header(description: str) -> dict[str, object]:
@@ -58,7 +76,7 @@ def _header(description: str) -> dict[str, object]:
 
 
 ENHANCED = {
-    "description": "The enhanced picture.",
+    "description": "The enhanced picture; with `dry_run`, JSON and none of these headers.",
     "content": {
         media_type: {"schema": {"type": "string", "format": "binary"}}
         for media_type in MEDIA_TYPES.values()
@@ -68,7 +86,10 @@ ENHANCED = {
         "X-Model": _header("The model's name and short hash: `srcnn-x3@0123456789ab`."),
         "X-Input-Size": _header("Width x height of the upload, upright: `170x120`."),
         "X-Output-Size": _header("Width x height of the answer: `510x360`."),
-        "X-Notes": _header("What the format could not hold; only where there is something."),
+        "X-Notes": _header(
+            "What was kept, converted and dropped of the file; only where there is something: "
+            "`kept: ICC profile, DPI; converted: alpha flattened on white; dropped: comment`."
+        ),
         "Server-Timing": _header("decode, queue, infer, encode, in milliseconds."),
         "Content-Digest": _header("SHA-256 of the body (RFC 9530)."),
         "Vary": _header("Accept."),
@@ -78,7 +99,7 @@ ENHANCED = {
 
 @router.post(
     "/enhance",
-    response_class=Response,
+    response_model=DryRun,
     responses={
         200: ENHANCED,
         **declare(*UPLOAD_ERRORS, *ENHANCING_ERRORS),
@@ -89,7 +110,8 @@ ENHANCED = {
 async def enhance(
     request: Request,
     query: Annotated[EnhanceQuery, Query()],
-    picture: PictureDependency,
+    call: CallDependency,
+    upload: UploadDependency,
     service: ServiceDependency,
     telemetry: TelemetryDependency,
     stages: StagesDependency,
@@ -99,41 +121,67 @@ async def enhance(
     PNG, JPEG, WebP, TIFF, BMP and still GIFs are read; the bytes decide, not the header.
     """
     card = service.choose(query.model, query.scale)
-    output_format = query.format or _accepted_format(request, picture)
-    max_pixels = service.settings.max_output_pixels
-    output_size(picture.size, query.scale, max_pixels=max_pixels)
+    header = upload.header
+    output_format = query.format or _accepted_format(request, header)
+    taken = service.forecast(header, len(upload.data), card, query.scale)
+    check_output(taken.output_size, output_format)
+    if query.dry_run:
+        report = service.report(call, card, header, taken)
+        return Response(report.model_dump_json(), media_type="application/json")
 
-    with service.enhancer(card) as (enhancer, turn):
+    with service.at_work(call, card, header.bits, taken) as turn:
+        with stages.time("decode"):
+            picture = await anyio.to_thread.run_sync(_decode, upload.data, query)
+        turn.check()
         enhanced = await anyio.to_thread.run_sync(
-            lambda: enhancer.enhance(picture, query.scale, max_pixels=max_pixels),
+            partial(
+                Enhancer(turn, card.geometry).enhance,
+                picture,
+                query.scale,
+                max_pixels=service.settings.max_output_pixels,
+            ),
             limiter=request.state.enhancing,
         )
         stages.add("queue", turn.queue_seconds)
         stages.add("infer", turn.infer_seconds)
-    with stages.time("encode"):
-        body, digest = await anyio.to_thread.run_sync(
-            _encode_and_digest, enhanced, output_format, query.quality
-        )
+        turn.check()
+        with stages.time("encode"):
+            body, digest = await anyio.to_thread.run_sync(
+                _encode_and_digest, enhanced, output_format, query.quality
+            )
+    call.reservation.hold(len(upload.data) + len(body))
     telemetry.pixels.labels("input").inc(picture.size[0] * picture.size[1])
     telemetry.pixels.labels("output").inc(enhanced.size[0] * enhanced.size[1])
     headers = {
         "X-Model": f"{card.name}@{card.short_hash}",
         "X-Input-Size": _width_by_height(picture.size),
         "X-Output-Size": _width_by_height(enhanced.size),
+        "X-Notes": account(picture, output_format),
         "Server-Timing": stages.header(),
         "Content-Digest": f"sha-256=:{digest}:",
         "Vary": "Accept",
     }
-    if lost := what_is_lost(picture, output_format):
-        headers["X-Notes"] = "; ".join(lost)
-    return Response(body, media_type=MEDIA_TYPES[output_format], headers=headers)
+    return Answer(
+        body,
+        service.settings.transfer_timeout_s,
+        media_type=MEDIA_TYPES[output_format],
+        headers={name: value for name, value in headers.items() if value},
+    )
 
 
-def _accepted_format(request: Request, picture: Picture) -> OutputFormat:
-    own = default_output_format(picture)
+def _accepted_format(request: Request, header: Header) -> OutputFormat:
+    own = default_output_format(header)
     formats = [own, *(name for name in OUTPUT_FORMATS if name != own)]
     best = negotiate(request, [MEDIA_TYPES[name] for name in formats])
     return next(name for name in formats if MEDIA_TYPES[name] == best)
+
+
+def _decode(data: bytes, query: EnhanceQuery) -> Picture:
+    # Its pixels were counted on the header.
+    picture = decode(data, max_pixels=sys.maxsize)
+    if query.metadata == "strip":
+        picture = without_metadata(picture)
+    return to_srgb(picture) if query.icc == "srgb" else picture
 
 
 def _encode_and_digest(

@@ -95,10 +95,10 @@ def test_quality_is_for_the_encoder(service, cat):
 def test_jpeg_from_alpha_is_flattened_on_white_and_that_is_said(service):
     clear = encoded(np.zeros((20, 20, 4), np.uint8))
     jpeg = service.post("/enhance", content=clear, params={"format": "jpeg"})
-    assert jpeg.headers["x-notes"] == "alpha flattened on white"
+    assert jpeg.headers["x-notes"] == "converted: alpha flattened on white"
     assert decode(jpeg.content).rgb.min() == 255
     png = service.post("/enhance", content=clear)
-    assert "x-notes" not in png.headers
+    assert png.headers["x-notes"] == "kept: alpha"
     assert decode(png.content).alpha.max() == 0
 
 

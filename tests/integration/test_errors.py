@@ -147,7 +147,7 @@ def test_a_full_service_says_when_to_come_back_and_serves_the_rest(serve, srcnn_
         while client.get("/metrics").text.find("superres_pictures_in_progress 2.0") < 0:
             time.sleep(0.02)
         answer = client.post("/enhance", content=plain())
-        assert_problem(answer, 503, "busy", "at most 2 pictures are worked on at once")
+        assert_problem(answer, 503, "busy", "at most 2 pictures and")
         assert int(answer.headers["retry-after"]) >= 1
         engine.go.set()
         assert [one.result().status_code for one in waiting] == [200, 200]

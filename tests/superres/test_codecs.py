@@ -1,15 +1,29 @@
 """Every kind of picture becomes a right one, or a clear error that names limit and value."""
 
 import io
+from dataclasses import replace
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms
+from PIL.ExifTags import GPS, IFD, Base
+from PIL.PngImagePlugin import PngInfo
 
-from superres.arrays import RgbU8
-from superres.codecs import OUTPUT_FORMATS, Picture, decode, default_output_format, encode
+from superres.arrays import RgbU8, to_float, to_integer
+from superres.codecs import (
+    OUTPUT_FORMATS,
+    Header,
+    Picture,
+    account,
+    decode,
+    default_output_format,
+    encode,
+    read_header,
+    to_srgb,
+    without_metadata,
+)
 from superres.errors import (
     AnimatedImage,
     BadImage,
@@ -17,9 +31,9 @@ from superres.errors import (
     ImageTooLarge,
     UnsupportedFormat,
 )
-from tests.pictures import animated, bomb, chunk, saved
+from tests.pictures import SRGB_PROFILE, WIDE_PROFILE, animated, bomb, chunk, saved
 
-SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY_PROFILE = imagecodecs.cms_profile("gray", gamma=1.8)
 
 
 @pytest.fixture
@@ -134,7 +148,7 @@ def test_sixteen_bits_are_kept_to_the_last(image_format, channels):
 
 def test_sixteen_bit_grey_with_alpha_is_written_to_tiff_as_rgb_which_all_programs_read():
     plane = np.random.default_rng(0).integers(0, 65536, (5, 7), np.uint16)
-    picture = Picture(np.dstack([plane] * 3), plane, grey=True)
+    picture = Picture(np.dstack([plane] * 4), grey=True)
     again = decode(encode(picture, "tiff"))
     assert np.array_equal(again.rgb, picture.rgb)
     assert np.array_equal(again.alpha, plane)
@@ -184,6 +198,157 @@ def test_all_eight_exif_orientations_come_out_upright(orientation, image_format)
 def test_the_colour_profile_is_kept(output_format, dtype):
     picture = Picture(np.zeros((4, 4, 3), dtype), icc_profile=SRGB_PROFILE)
     assert decode(encode(picture, output_format)).icc_profile == SRGB_PROFILE
+
+
+@pytest.fixture
+def described(small) -> tuple[Image.Image, dict]:
+    """A turned photograph with all that a camera and an editor write, and how to save it."""
+    exif = Image.Exif()
+    exif[Base.Orientation] = 6
+    exif[Base.Make] = "Maker"
+    exif[Base.ImageWidth] = 999
+    exif.get_ifd(IFD.Exif)[Base.ExposureTime] = 0.01
+    exif.get_ifd(IFD.Exif)[Base.ExifImageWidth] = 999
+    exif.get_ifd(IFD.GPSInfo)[GPS.GPSLatitude] = (1.0, 2.0, 3.0)
+    xmp = b'<x:xmpmeta tiff:Orientation="6" exif:PixelXDimension="9" dc:title="A cup"/>'
+    return small, {"exif": exif, "xmp": xmp, "dpi": (300, 200), "icc_profile": SRGB_PROFILE}
+
+
+def camera_file(described, image_format: str) -> bytes:
+    image, options = described
+    if image_format == "PNG":
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", options["xmp"].decode())
+        return saved(image, "PNG", **options, pnginfo=text)
+    if image_format == "TIFF":
+        del options["exif"][Base.ImageWidth]
+        tags = Image.Exif()
+        tags.load(options["exif"].tobytes())
+        tags[Base.XMLPacket] = options["xmp"]
+        options = options | {"exif": tags}
+    return saved(image, image_format, **options)
+
+
+@pytest.mark.parametrize("output_format", OUTPUT_FORMATS)
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_metadata_is_kept_where_it_is_still_true(described, image_format, output_format):
+    picture = decode(camera_file(described, image_format))
+    encoded = encode(picture, output_format)
+    with Image.open(io.BytesIO(encoded)) as again:
+        again.load()
+        exif, xmp, dpi = again.getexif(), again.info["xmp"], again.info.get("dpi")
+        assert exif[Base.Make] == "Maker"
+        assert exif.get_ifd(IFD.Exif)[Base.ExposureTime] == 0.01
+        assert exif.get_ifd(IFD.GPSInfo)[GPS.GPSLatitude] == (1.0, 2.0, 3.0)
+        assert exif.get(Base.Orientation, 1) == 1
+        assert Base.ExifImageWidth not in exif.get_ifd(IFD.Exif)
+        assert exif.get(Base.ImageWidth, again.width) == again.width
+        assert again.info["icc_profile"] == SRGB_PROFILE
+    assert b"A cup" in xmp
+    assert b"Orientation" not in xmp
+    assert b"PixelXDimension" not in xmp
+    holds_dpi = "WEBP" not in (image_format, output_format.upper())
+    if holds_dpi:
+        assert dpi == pytest.approx((200, 300), abs=0.1)  # turned with the picture
+    kept = ["ICC profile", "EXIF", "XMP"] + ["DPI"] * holds_dpi
+    notes = f"kept: {', '.join(kept)}; converted: orientation 6 to upright"
+    assert account(picture, output_format).startswith(notes)
+    assert decode(encoded).size == picture.size
+
+
+def test_metadata_that_is_not_wanted_is_gone(described):
+    picture = without_metadata(decode(camera_file(described, "JPEG")))
+    encoded = encode(picture, "jpeg")
+    with Image.open(io.BytesIO(encoded)) as again:
+        assert not again.getexif()
+        assert "xmp" not in again.info
+        assert again.info["dpi"] == (200, 300)
+    assert b"Maker" not in encoded
+    assert account(picture, "jpeg").endswith("dropped: EXIF, XMP")
+
+
+@pytest.mark.parametrize("output_format", ["png", "tiff"])
+def test_sixteen_bit_files_keep_their_metadata_too(described, output_format):
+    picture = decode(camera_file(described, "JPEG"))
+    picture = replace(picture, samples=to_integer(to_float(picture.samples), np.uint16))
+    again = decode(encode(picture, output_format))
+    assert (again.xmp, again.icc_profile) == (picture.xmp, picture.icc_profile)
+    assert again.dpi == pytest.approx(picture.dpi, abs=0.1)
+    assert account(again, output_format).startswith("kept: ICC profile, EXIF, XMP, DPI, 16 bits")
+
+
+def test_exif_longer_than_jpeg_holds_is_dropped_by_name(small):
+    picture = Picture(np.asarray(small), exif=bytes(70_000), xmp=b"x")
+    assert account(picture, "jpeg") == "kept: XMP; dropped: EXIF"
+    assert decode(encode(picture, "jpeg")).xmp == b"x"
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_damaged_exif_block_does_not_cost_the_picture(small):
+    data = saved(small, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    picture = decode(data)
+    assert picture.size == (20, 30)
+    assert picture.exif is None
+
+
+def test_comments_and_text_are_dropped_by_name(small):
+    text = PngInfo()
+    text.add_text("Author", "me")
+    assert account(decode(saved(small, "PNG", pnginfo=text)), "png") == "dropped: text"
+    assert account(decode(saved(small, "JPEG", comment=b"hi")), "png") == "dropped: comment"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_profile_is_converted_to_srgb_when_asked(small, dtype):
+    rgb = to_integer(to_float(np.asarray(small)), dtype)
+    wide = to_srgb(Picture(rgb, icc_profile=WIDE_PROFILE))
+    assert wide.icc_profile is None
+    assert wide.rgb.dtype == dtype
+    expected = ImageCms.profileToProfile(small, io.BytesIO(WIDE_PROFILE), io.BytesIO(SRGB_PROFILE))
+    difference = to_integer(wide.rgb, np.uint8).astype(int) - np.asarray(expected)
+    assert np.abs(difference).mean() < 0.5
+    assert np.abs(np.asarray(small) - np.asarray(expected).astype(int)).max() > 10
+    assert account(wide, "png").startswith("converted: ICC profile to sRGB") or dtype != np.uint8
+
+
+def test_grey_is_converted_by_its_own_profile_and_stays_grey():
+    grey = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 4, axis=2)
+    picture = to_srgb(Picture(grey, grey=True, icc_profile=GREY_PROFILE))
+    assert np.array_equal(picture.rgb[..., 0], picture.rgb[..., 2])
+    assert picture.rgb[0, [0, 255], 0].tolist() == [0, 255]
+    assert picture.rgb[0, 128, 0] > 135  # gamma 1.8 is brighter
+    assert np.array_equal(picture.alpha, grey[..., 3])
+
+
+def test_a_profile_that_cannot_be_used_is_dropped_by_name(small):
+    for profile, grey in [(b"nothing", False), (WIDE_PROFILE, True)]:
+        picture = to_srgb(Picture(np.asarray(small), grey=grey, icc_profile=profile))
+        assert np.array_equal(picture.samples, np.asarray(small))
+        assert "dropped: damaged ICC profile" in account(picture, "png")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
+def test_the_header_tells_what_decoding_will_show(small, image_format, bits):
+    if bits == 16:
+        if image_format not in ("PNG", "TIFF"):
+            pytest.skip("8 bits only")
+        data = encode(Picture(np.zeros((20, 30, 3), np.uint16)), image_format.lower())
+    else:
+        data = saved(small, image_format)
+    header = read_header(data)
+    assert header == Header(image_format.lower(), decode(data).size, bits)
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_the_header_of_a_turned_picture_tells_its_upright_size(described, image_format):
+    data = camera_file(described, image_format)
+    assert read_header(data).size == decode(data).size == (30, 20)
+
+
+def test_the_header_decodes_no_pixel(coffee):
+    data = saved(Image.fromarray(coffee), "PNG")
+    assert read_header(data[:200]).size == (400, 600)
 
 
 def test_the_format_asked_for_by_default_is_the_pictures_own_or_png(small):

@@ -147,6 +147,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved(srcnn_card: ModelCard, monkey
         return real(tiles=tiles)
 
     monkeypatch.setattr(engine, "_signatures", {"u8_float32": short_of_memory})
+    monkeypatch.setattr(SavedModelEngine, "_on_cpu", False)  # there, tiles go one by one
     engine_fits = 1
     assert np.array_equal(engine.predict(tiles), expected)
     assert sizes == [4, 2, 1, 1, 2, 1, 1]

@@ -1,5 +1,7 @@
 """Tiled equals whole, bands equal the whole, alpha and depth come through."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,16 +79,60 @@ def test_a_network_that_enlarges_too_far_is_shrunk_to_size():
 
 def test_alpha_is_enlarged_by_bicubic_and_a_picture_keeps_its_character(srcnn: Enhancer):
     alpha = noise(20, 30)[..., 0]
-    picture = Picture(noise(20, 30), alpha, grey=True, icc_profile=b"x", source_format="webp")
+    picture = Picture(
+        np.dstack([noise(20, 30), alpha]), grey=True, icc_profile=b"x", source_format="webp"
+    )
     enhanced = srcnn.enhance(picture, 2)
     assert np.array_equal(enhanced.alpha, upsample(alpha, (40, 60)))
     assert (enhanced.grey, enhanced.icc_profile, enhanced.source_format) == (True, b"x", "webp")
 
 
+@pytest.mark.parametrize("hidden", [0, 255])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_is_transparent_does_not_colour_the_edge_of_what_is_not(
+    srcnn: Enhancer, hidden: int, dtype
+):
+    """A red disc on nothing, whatever colour the file has where nothing is."""
+    y, x = np.mgrid[:60, :60]
+    disc = np.hypot(y - 29.5, x - 29.5) < 20
+    samples = np.where(disc[..., None], [200, 30, 30, 255], [hidden, hidden, hidden, 0])
+    picture = Picture(to_integer(to_float(samples.astype(np.uint8)), dtype))
+    enhanced = to_integer(srcnn.enhance(picture, 3).samples, np.uint8)
+    alpha = enhanced[..., 3]
+    assert ((alpha > 0) & (alpha < 255)).any()
+    # Its own reconstruction of a flat red is what the network may do to it.
+    flat = np.full((60, 60, 3), (200, 30, 30), np.uint8)
+    expected = srcnn.enhance(Picture(flat), 3).rgb[90, 90]
+    seen = enhanced[alpha > 0][:, :3].astype(int)
+    assert np.abs(seen - expected).max() <= 3
+
+
+def test_a_picture_one_pixel_high_and_very_long_takes_little_memory():
+    geometry = Geometry(domain="hr", upscale=1, halo=7, largest_tile=512)
+    enhancer = Enhancer(BlurEngine(geometry), geometry)
+    picture = Picture(noise(1, 1_000_000))
+    tracemalloc.start()
+    enhancer.enhance(picture, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # 3 MB of it are the result
+
+
+def test_sixteen_bits_never_become_a_whole_plane_of_floats():
+    geometry = Geometry(domain="hr", upscale=1, halo=2, largest_tile=64)
+    enhancer = Enhancer(BlurEngine(geometry), geometry)
+    picture = Picture(np.zeros((2500, 2500, 4), np.uint16))
+    tracemalloc.start()
+    enhancer.enhance(picture, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < picture.samples.nbytes + 40e6  # floats would be 75 MB more
+
+
 def test_sixteen_bits_come_back_as_sixteen_and_agree_with_eight(srcnn: Enhancer, chelsea: RgbU8):
     eight = chelsea[:60, :60]
     sixteen = to_integer(to_float(eight), np.uint16)
-    enhanced = srcnn.enhance(Picture(sixteen, sixteen[..., 0]), 3)
+    enhanced = srcnn.enhance(Picture(sixteen[..., [0, 1, 2, 0]]), 3)
     assert enhanced.rgb.dtype == enhanced.alpha.dtype == np.uint16
     assert len(np.unique(enhanced.rgb)) > 256
     difference = (

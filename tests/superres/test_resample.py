@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from superres.arrays import RgbU8, to_float
-from superres.resample import BAND, degrade, scaled_size, upsample, upsample_bands
+from superres.resample import BAND, degrade, resize_bands, scaled_size, upsample
 
 
 def test_sizes_round_half_up():
@@ -27,9 +27,23 @@ def test_fractional_scales_are_pillows_bicubic_to_one_level(chelsea: RgbU8):
 
 def test_bands_are_the_whole_in_pieces(chelsea: RgbU8):
     size = scaled_size(chelsea.shape[:2], 3.3)
-    bands = list(upsample_bands(chelsea, size))
+    bands = list(resize_bands(chelsea, size))
     assert [len(band) for band in bands] == [BAND, BAND, size[0] - 2 * BAND]
     assert np.array_equal(np.concatenate(bands), upsample(chelsea, size))
+
+
+def test_columns_are_the_whole_in_pieces(chelsea: RgbU8):
+    size = scaled_size(chelsea.shape[:2], 3.3)
+    whole = upsample(chelsea, size)
+    for columns in [(0, 1), (470, 1000), (size[1] - 7, size[1])]:
+        piece = np.concatenate(list(resize_bands(chelsea, size, columns)))
+        assert np.array_equal(piece, whole[:, slice(*columns)])
+
+
+def test_bands_also_shrink(chelsea: RgbU8):
+    size = (100, 130)
+    shrunk = np.concatenate(list(resize_bands(chelsea, size))).astype(int)
+    assert np.abs(shrunk - degrade(chelsea, size)).max() <= 1
 
 
 def test_shrinking_is_antialiased():

@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,22 +23,28 @@ def test_cores_cover_the_plane_once_and_tiles_keep_the_rules(height, width, larg
         assert cores.max() <= side - 2 * halo
 
 
-@given(height=st.integers(1, 300), width=st.integers(1, 300), upscale=st.integers(1, 3))
-def test_extracting_and_stitching_gives_the_plane_back(height, width, upscale):
+@given(
+    height=st.integers(1, 300),
+    width=st.integers(1, 600),
+    upscale=st.integers(1, 3),
+    columns=st.integers(1, 4),
+)
+def test_extracting_and_stitching_gives_the_plane_back(height, width, upscale, columns):
     plane = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     cut = plan((height, width), largest_tile=96, halo=9)
     out = np.empty((height * upscale, width * upscale, 3), np.uint8)
-    for row in range(len(cut.tops)):
-        tiles = extract(plane[cut.tile_rows(row)], cut)
-        assert tiles.shape == (len(cut.lefts), *cut.tile, 3)
-        stitch(tiles.repeat(upscale, 1).repeat(upscale, 2), cut, row, out)
+    for panel, row in product(cut.panels(columns), range(len(cut.tops))):
+        strip = plane[cut.tile_rows(row), slice(*cut.span(panel))]
+        tiles = extract(strip, cut, panel)
+        assert tiles.shape == (len(panel), *cut.tile, 3)
+        stitch(tiles.repeat(upscale, 1).repeat(upscale, 2), cut, row, out, panel)
     assert np.array_equal(out, plane.repeat(upscale, 0).repeat(upscale, 1))
 
 
 def test_beyond_the_plane_the_edge_is_repeated():
     plane = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
     cut = plan((4, 4), largest_tile=32, halo=2)
-    tile = extract(plane[cut.tile_rows(0)], cut)[0]
+    tile = extract(plane[cut.tile_rows(0)], cut, range(1))[0]
     assert np.array_equal(tile[:8, :8], np.pad(plane, ((2, 2), (2, 2), (0, 0)), mode="edge"))
 
 

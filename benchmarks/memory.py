@@ -1,0 +1,102 @@
+"""How much memory one request takes, beside the rule: `make bench-memory`.
+
+The rule: above idle, no more than 1.3 x 4 bytes for each input and output pixel, twice that
+at 16 bits, plus the encoded bodies, plus 400 MB. Linux only.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import httpx
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from skimage import data, transform
+
+from superres.arrays import to_integer
+from superres.codecs import OutputFormat, Picture, encode
+from tests.serving import reset_peak, resident_bytes, serve_process
+
+SCALE = 3
+MEGAPIXELS = (1, 4, 16, 64, 100)
+KINDS: tuple[tuple[OutputFormat, int, int], ...] = (
+    ("png", 8, 3),
+    ("png", 8, 4),
+    ("jpeg", 8, 3),
+    ("webp", 8, 3),
+    ("tiff", 8, 3),
+    ("png", 16, 3),
+    ("tiff", 16, 4),
+)
+"""Format, bits, channels."""
+
+
+def photograph(megapixels: float, bits: int, channels: int) -> Picture:
+    """A noisy photograph that has about so many output pixels: noise compresses badly."""
+    side = math.sqrt(megapixels * 1e6) / SCALE
+    rgb = transform.resize(data.coffee(), (round(side), round(side), 3)).astype(np.float32)
+    rgb += np.random.default_rng(0).normal(0, 0.02, rgb.shape).astype(np.float32)
+    samples = np.dstack([rgb, np.tile(np.linspace(0, 1, rgb.shape[1]), (rgb.shape[0], 1))])
+    dtype = np.uint8 if bits == 8 else np.uint16
+    return Picture(to_integer(samples[..., :channels].astype(np.float32), dtype))
+
+
+def measure(
+    client: httpx.Client, pid: int, picture: Picture, output_format: OutputFormat
+) -> tuple[int, int, int]:
+    """Bytes that one request peaks at above idle, what the rule allows, and the forecast."""
+    upload = encode(picture, "tiff" if output_format == "tiff" else "png")
+    params: dict[str, str | int] = {"scale": SCALE, "format": output_format}
+    report = client.post("/enhance", content=upload, params=params | {"dry_run": 1}).json()
+    idle = resident_bytes(pid)
+    reset_peak(pid)
+    answer = client.post("/enhance", content=upload, params=params)
+    answer.raise_for_status()
+    peak = resident_bytes(pid, peak=True) - idle
+    pixels = (1 + SCALE**2) * picture.size[0] * picture.size[1]
+    sixteen = picture.samples.dtype == np.uint16
+    rule = 1.3 * 4 * pixels * (2 if sixteen else 1) + len(upload) + len(answer.content) + 400e6
+    return peak, int(rule), report["peak_bytes"]
+
+
+def main() -> None:
+    """Measure, print, and plot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plot", type=Path, help="where to put the chart")
+    plot = parser.parse_args().plot
+    table = Table(title=f"one request at x{SCALE}: memory above idle, MB")
+    for column in ("kind", "output, MP", "peak", "rule", "peak / rule", "forecast"):
+        table.add_column(column, justify="left" if column == "kind" else "right")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for output_format, bits, channels in KINDS:
+        peaks = []
+        for megapixels in MEGAPIXELS:
+            # A fresh process each: memory that an earlier one left would hide this one's.
+            with serve_process(device="cpu", deadline_s=600) as (client, pid):
+                picture = photograph(megapixels, bits, channels)
+                measure(client, pid, photograph(0.3, bits, channels), output_format)
+                peak, rule, forecast = measure(client, pid, picture, output_format)
+            peaks.append(peak / 1e6)
+            kind = f"{output_format}, {bits} bits, {'RGBA' if channels == 4 else 'RGB'}"
+            cells = (peak / 1e6, rule / 1e6, peak / rule, forecast / 1e6)
+            shown = [f"{cells[0]:.0f}", f"{cells[1]:.0f}", f"{cells[2]:.2f}", f"{cells[3]:.0f}"]
+            table.add_row(kind, f"{megapixels}", *shown)
+            print(kind, megapixels, *shown, flush=True)
+        axes.plot(MEGAPIXELS, peaks, marker="o", label=kind)
+    for factor, bits in ((1, 8), (2, 16)):
+        per_output_pixel = 1.3 * 4 * (1 + 1 / SCALE**2) * factor
+        rules = [per_output_pixel * megapixels + 400 for megapixels in MEGAPIXELS]
+        label = f"rule at {bits} bits, without bodies"
+        axes.plot(MEGAPIXELS, rules, "k--" if bits == 8 else "k:", label=label)
+    axes.set(xlabel="output, megapixels", ylabel="peak above idle, MB")
+    axes.legend(fontsize="small")
+    if plot is not None:
+        figure.savefig(plot, dpi=120)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

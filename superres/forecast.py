@@ -1,0 +1,79 @@
+"""What enhancing a picture will take, from its header alone: tiles and memory."""
+
+from dataclasses import dataclass
+
+from superres.arrays import Size
+from superres.card import Geometry
+from superres.codecs import MAX_OUTPUT_PIXELS, Header
+from superres.enhancer import COLUMNS, output_size, plan
+
+BYTES_PER_PIXEL = 1.3 * 4
+"""Of input and output together, at 8 bits a sample: each exists once, and a third again for
+what decoders and encoders keep. Twice as many at 16 bits."""
+BYTES_PER_TILE_SAMPLE = 16
+"""Of the tiles in flight, at 8 bits: the bands that they are cut from, their copies in the
+queue, and the answers. Four times as many at 16 bits, which are float32 there."""
+
+BYTES_PER_COMPARED_PIXEL = 200
+"""Four pictures, and the float64 planes that PSNR and SSIM are computed on."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one picture takes. ``peak_bytes`` counts the encoded bodies in, at their largest."""
+
+    output_size: Size
+    tiles: int
+    pixels: int
+    """Of input and output."""
+    peak_bytes: int
+
+
+def forecast(
+    header: Header,
+    encoded_bytes: int,
+    scale: float,
+    geometry: Geometry,
+    *,
+    max_pixels: int = MAX_OUTPUT_PIXELS,
+) -> Forecast:
+    """Compute what enhancing takes, before any pixel is decoded.
+
+    Args:
+        header: of the picture.
+        encoded_bytes: length of its file.
+        scale: 1 to 4.
+        geometry: of the model.
+        max_pixels: most output pixels that are made.
+
+    Raises:
+        BadRequest: the scale is out of range.
+        ImageTooLarge: more than ``max_pixels`` output pixels.
+
+    >>> geometry = Geometry(domain="hr", upscale=1, halo=7, largest_tile=512)
+    >>> forecast(Header("jpeg", (3000, 4000), 8), 5_000_000, 2, geometry)
+    Forecast(output_size=(6000, 8000), tiles=300, pixels=60000000, peak_bytes=527453504)
+    """
+    size = output_size(header.size, scale, max_pixels=max_pixels)
+    cut = plan(header.size, size, geometry)
+    out = size[0] * size[1]
+    pixels = header.size[0] * header.size[1] + out
+    in_flight = min(cut.tiles, COLUMNS) * cut.tile[0] * cut.tile[1] * 3
+    sixteen = header.bits == 16
+    peak = (
+        pixels * BYTES_PER_PIXEL * (2 if sixteen else 1)
+        + in_flight * BYTES_PER_TILE_SAMPLE * (4 if sixteen else 1)
+        # An answer that does not compress at all has three samples a pixel.
+        + encoded_bytes
+        + out * 3 * (2 if sixteen else 1)
+    )
+    return Forecast(size, cut.tiles, pixels, int(peak))
+
+
+def forecast_comparison(header: Header, encoded_bytes: int, geometry: Geometry) -> Forecast:
+    """Compute what :func:`superres.proof.compare` takes with this picture as the truth."""
+    pixels = header.size[0] * header.size[1]
+    tiles = plan(header.size, header.size, geometry).tiles
+    return Forecast(
+        header.size, tiles, 2 * pixels, pixels * BYTES_PER_COMPARED_PIXEL + encoded_bytes
+    )

@@ -1,0 +1,85 @@
+"""What a file says of its picture besides the pixels: EXIF, XMP, resolution.
+
+Read so that it is still true of an upright and larger picture: what says how the file
+stored its pixels (orientation, sizes, strips, thumbnails) is left behind.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+
+from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
+
+DESCRIPTIVE = {
+    Base.ImageDescription,
+    Base.Make,
+    Base.Model,
+    Base.XResolution,
+    Base.YResolution,
+    Base.ResolutionUnit,
+    Base.Software,
+    Base.DateTime,
+    Base.Artist,
+    Base.Copyright,
+    Base.Rating,
+    Base.XPTitle,
+    Base.XPComment,
+    Base.XPAuthor,
+    Base.XPKeywords,
+    Base.XPSubject,
+}
+"""Tags of EXIF's first directory that are about the photograph, not about its storage."""
+_STORAGE = {Base.ExifImageWidth, Base.ExifImageHeight, Base.ExifInteroperabilityOffset}
+_XMP_STORAGE = re.compile(
+    rb'\s(tiff:Orientation|(tiff:Image|exif:Pixel[XY])[A-Za-z]+)="[^"]{0,20}"'
+    rb"|<(tiff:Orientation|(tiff:Image|exif:Pixel[XY])[A-Za-z]+)>[^<]{0,20}</[A-Za-z:]+>"
+)
+
+
+def read_exif(image: Image.Image) -> bytes | None:
+    """The EXIF block of an opened picture, in the form that JPEG holds; None if none.
+
+    Only tags about the photograph are taken over: the :data:`DESCRIPTIVE` ones, how it was
+    taken, and where. The thumbnail is not.
+    """
+    source = image.getexif()
+    exif = Image.Exif()
+    for tag in DESCRIPTIVE & source.keys():
+        exif[tag] = source[tag]
+    for ifd in (IFD.Exif, IFD.GPSInfo):
+        tags: Mapping[int, object] = source.get_ifd(ifd)
+        exif.get_ifd(ifd).update({tag: tags[tag] for tag in tags if tag not in _STORAGE})
+    described = set(exif) - {Base.XResolution, Base.YResolution, Base.ResolutionUnit}
+    # An empty block of GPS says no more than its version.
+    told = set(exif.get_ifd(IFD.Exif)) | set(exif.get_ifd(IFD.GPSInfo)) - {GPS.GPSVersionID}
+    return exif.tobytes() if described or told else None
+
+
+def read_xmp(image: Image.Image) -> bytes | None:
+    """The XMP packet of an opened picture, less its orientation and sizes; None if none."""
+    xmp = image.info.get("xmp")
+    if not xmp:
+        return None
+    packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    return _XMP_STORAGE.sub(b"", packet)
+
+
+def read_dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Pixels per inch, (horizontal, vertical), of an opened picture; None if unsaid."""
+    try:
+        horizontal, vertical = (float(value) for value in image.info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    sane = all(math.isfinite(value) and 1 <= value <= 65_535 for value in (horizontal, vertical))
+    return (horizontal, vertical) if sane else None
+
+
+def other_metadata(image: Image.Image) -> tuple[str, ...]:
+    """What an opened picture carries that is not taken over, by name."""
+    found = {
+        "comment": "comment" in image.info,
+        "IPTC": "photoshop" in image.info,
+        "text": bool(getattr(image, "text", {}).keys() - {"XML:com.adobe.xmp"}),
+    }
+    return tuple(name for name, there in found.items() if there)

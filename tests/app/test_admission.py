@@ -1,0 +1,155 @@
+"""What is let in, what is not, and when that should come back. No clock but the test's."""
+
+import math
+from contextlib import ExitStack
+
+import pytest
+
+from app.admission import FIXED_PIXELS, LONGEST_RETRY, Admission
+from superres.errors import Busy, EngineError, ImageTooLarge
+
+KIND = ("srcnn-x3", 8)
+PIXELS = 1_000_000 - FIXED_PIXELS
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def admission(clock) -> Admission:
+    """It has seen that a megapixel takes a second."""
+    admission = Admission(max_requests=3, max_bytes=1000, clock=clock)
+    admission.measured(KIND, 100_000_000, 100.1)
+    return admission
+
+
+def work(admission, stack: ExitStack, *, nbytes=100, pixels=PIXELS, deadline=math.inf):
+    reservation = stack.enter_context(admission.reservation())
+    stack.enter_context(admission.work(reservation, KIND, pixels, nbytes, deadline))
+    return reservation
+
+
+def test_as_many_as_allowed_and_then_no_more(admission):
+    with ExitStack() as stack:
+        for _ in range(3):
+            work(admission, stack)
+        with pytest.raises(Busy, match=r"at most 3 pictures .* 3 pictures are, 300 bytes"):
+            work(admission, stack)
+    assert (admission.at_work, admission.reserved_bytes) == (0, 0)
+
+
+def test_memory_is_a_limit_of_its_own(admission):
+    with ExitStack() as stack:
+        work(admission, stack, nbytes=700)
+        with pytest.raises(Busy, match="700 bytes are taken, and this one needs 301"):
+            work(admission, stack, nbytes=301)
+        work(admission, stack, nbytes=300)
+
+
+def test_what_would_never_fit_is_not_told_to_come_back(admission):
+    with ExitStack() as stack, pytest.raises(ImageTooLarge, match=r"at most 1,000 bytes .* 1,001"):
+        work(admission, stack, nbytes=1001)
+
+
+def test_bodies_count_as_they_arrive(admission):
+    with ExitStack() as stack:
+        body = stack.enter_context(admission.reservation())
+        body.grow(600)
+        other = stack.enter_context(admission.reservation())
+        with pytest.raises(Busy, match="600 are taken"):
+            other.grow(401)
+        other.grow(400)
+    assert admission.reserved_bytes == 0
+
+
+def test_the_time_that_is_expected_grows_by_those_beside(admission):
+    assert admission.expected_seconds(KIND, PIXELS) == pytest.approx(1)
+    with ExitStack() as stack:
+        work(admission, stack, pixels=50_000_000)
+        # It takes turns with the large one, and does not wait for it.
+        assert admission.expected_seconds(KIND, PIXELS) == pytest.approx(2)
+        assert admission.expected_seconds(KIND, 60_000_000) > 100
+
+
+def test_the_pace_is_measured_as_a_share_of_the_machine(admission, clock):
+    """Two at once, a second each by the estimate, take six seconds: three each, alone."""
+    for _ in range(60):
+        with ExitStack() as stack:
+            work(admission, stack)
+            work(admission, stack)
+            clock.now += 6
+    assert admission.seconds_alone(KIND, PIXELS) == pytest.approx(3, rel=0.05)
+
+
+def test_retry_after_is_when_there_is_room(admission, clock):
+    """Three seconds of work for three at once: the first is done after three."""
+    with ExitStack() as others:
+        with ExitStack() as first:
+            work(admission, first)
+            for _ in range(2):
+                work(admission, others, pixels=10 * PIXELS)
+            with pytest.raises(Busy) as refused:
+                work(admission, others)
+            assert refused.value.retry_after == 3
+            clock.now += 3
+        work(admission, others)
+
+
+def test_retry_after_waits_for_as_much_memory_as_is_needed(admission):
+    with ExitStack() as stack:
+        work(admission, stack, nbytes=100)
+        work(admission, stack, nbytes=800, pixels=10_000_000 - FIXED_PIXELS)
+        with pytest.raises(Busy) as refused:
+            work(admission, stack, nbytes=500)
+        assert refused.value.retry_after == 11  # 1 + 10: both have to be done
+
+
+def test_those_refused_together_are_not_told_to_come_back_together(admission):
+    with ExitStack() as stack:
+        for _ in range(3):
+            work(admission, stack)
+        waits = []
+        for _ in range(100):
+            with pytest.raises(Busy) as refused:
+                work(admission, stack)
+            waits.append(refused.value.retry_after)
+    assert waits[:4] == [3, 4, 5, 6]
+    assert max(waits) == LONGEST_RETRY
+
+
+def test_one_that_would_be_late_beside_the_others_is_refused_but_never_alone(admission):
+    with ExitStack() as stack:
+        work(admission, stack, pixels=5 * PIXELS, deadline=0.5)
+        with pytest.raises(Busy) as refused:
+            work(admission, stack, deadline=1.5)
+        assert refused.value.retry_after >= 3
+        work(admission, stack, deadline=2.5)
+
+
+def test_work_that_fails_teaches_nothing(admission, clock):
+    before = admission.seconds_alone(KIND, PIXELS)
+    stack = ExitStack()
+    work(admission, stack)
+    clock.now += 1000
+    error = EngineError("no memory")
+    stack.__exit__(EngineError, error, None)
+    assert admission.seconds_alone(KIND, PIXELS) == before
+    assert admission.at_work == 0
+
+
+def test_thumbnails_do_not_make_large_pictures_look_slow(admission, clock):
+    """Each takes 0.1 s, which is nearly all fixed cost."""
+    for _ in range(1000):
+        with ExitStack() as stack:
+            work(admission, stack, pixels=2000)
+            clock.now += 0.1
+    assert admission.seconds_alone(KIND, 50_000_000) < 60

@@ -1,0 +1,104 @@
+"""Picture files that were damaged on purpose, numbered: the same number, the same bytes."""
+
+import io
+import random
+import struct
+import zlib
+from functools import cache
+
+import imagecodecs
+import numpy as np
+import tifffile
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from superres.codecs import Picture, encode
+from tests.pictures import WIDE_PROFILE, saved
+
+_EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+
+
+@cache
+def seeds() -> tuple[bytes, ...]:
+    """Whole files: of every format that is read, and of every kind that it has."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 31, 4), np.uint8)
+    rgba = Image.fromarray(noise)
+    rgb, grey, cmyk = rgba.convert("RGB"), rgba.convert("L"), rgba.convert("CMYK")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    exif.get_ifd(0x8769)[0x829A] = 0.01
+    about = {"exif": exif, "icc_profile": WIDE_PROFILE, "dpi": (300, 300)}
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="3"/>')
+    sixteen = noise.astype(np.uint16) * 257
+    files = [
+        *(saved(image, "PNG") for image in (rgba, rgb, grey, rgb.quantize(16), grey.convert("1"))),
+        saved(rgb, "PNG", **about, pnginfo=text),
+        *(imagecodecs.png_encode(np.ascontiguousarray(sixteen[..., :n])) for n in (2, 3, 4)),
+        encode(Picture(sixteen, icc_profile=WIDE_PROFILE, xmp=b"<x/>"), "png"),
+        *(saved(image, "JPEG") for image in (rgb, grey, cmyk)),
+        saved(rgb, "JPEG", **about, xmp=b"<x/>", comment=b"hi"),
+        saved(rgb, "JPEG", progressive=True),
+        *(saved(image, "WEBP") for image in (rgb, rgba)),
+        saved(rgba, "WEBP", lossless=True, **about),
+        *(saved(rgb, "TIFF", compression=kind) for kind in (None, "tiff_lzw", "jpeg", "packbits")),
+        *(saved(image, "TIFF", **about) for image in (rgba, cmyk)),
+        *(encode(Picture(samples), "tiff") for samples in (noise[..., :3], sixteen, noise)),
+        *(saved(image, "BMP") for image in (rgb, rgba, grey, rgb.quantize(4))),
+        *(saved(image, "GIF") for image in (rgb, grey)),
+    ]
+    for options in ({"planarconfig": "separate"}, {"tile": (16, 16)}, {"byteorder": ">"}):
+        out = io.BytesIO()
+        planar = options.get("planarconfig") == "separate"
+        samples = np.moveaxis(sixteen[..., :3], -1, 0) if planar else sixteen[..., :3]
+        tifffile.imwrite(out, samples, photometric="rgb", compression="lzw", **options)
+        files.append(out.getvalue())
+    return tuple(bytes(file) for file in files)
+
+
+def mutated(number: int) -> bytes:
+    """One to eight changes to one of the :func:`seeds`, or to two that are spliced."""
+    choose = random.Random(number)
+    data = bytearray(choose.choice(seeds()))
+    for _ in range(choose.randint(1, 8)):
+        at = choose.randrange(len(data) + 1)
+        # Headers are short, and where most harm is done.
+        at = min(at, choose.randrange(200)) if choose.random() < 0.5 else at
+        _change(choose, data, at)
+        if not data:
+            return b""
+    if data.startswith(b"\x89PNG") and choose.random() < 0.8:
+        data = bytearray(_with_checksums(bytes(data)))
+    return bytes(data)
+
+
+def _change(choose: random.Random, data: bytearray, at: int) -> None:
+    kind = choose.randrange(7)
+    if kind == 0 and at < len(data):
+        data[at] ^= 1 << choose.randrange(8)
+    elif kind == 1 and at < len(data):
+        data[at] = choose.randrange(256)
+    elif kind == 2:
+        number = struct.pack(choose.choice("<>") + "I", choose.choice(_EXTREMES))
+        data[at : at + 4] = number[: choose.choice((1, 2, 4))]
+    elif kind == 3:
+        del data[at : at + choose.randrange(1, 40)]
+    elif kind == 4:
+        data[at:at] = choose.randbytes(choose.randrange(1, 40))
+    elif kind == 5 and choose.random() < 0.3:
+        del data[at:]
+    elif kind == 6 and choose.random() < 0.3:
+        data[at:] = choose.choice(seeds())[at:]
+
+
+def _with_checksums(png: bytes) -> bytes:
+    """Right checksums again, without which a decoder sees no further than the change."""
+    out, at = [png[:8]], 8
+    while at + 12 <= len(png):
+        (length,) = struct.unpack_from(">I", png, at)
+        body = png[at + 4 : at + 8 + length]
+        if at + 12 + length > len(png):
+            break
+        out.append(png[at : at + 4] + body + struct.pack(">I", zlib.crc32(body)))
+        at += 12 + length
+    return b"".join(out) + png[at:]

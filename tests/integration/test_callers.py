@@ -1,0 +1,268 @@
+"""Slow callers, broken callers, callers who leave: none of them is waited for by the others."""
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import httpx
+import numpy as np
+import pytest
+
+from superres.card import ModelCard
+from superres.engine import BlurEngine
+from tests.pictures import encoded, plain
+
+
+class Slow(BlurEngine):
+    """A device that takes a moment for every call, and counts them."""
+
+    def __init__(self, card: ModelCard, seconds: float) -> None:
+        super().__init__(card.geometry)
+        self.seconds = seconds
+        self.calls = 0
+
+    def predict(self, tiles):
+        self.calls += 1
+        time.sleep(self.seconds)
+        return super().predict(tiles)
+
+
+@pytest.fixture
+def large() -> bytes:
+    """A picture of many tiles at x4, that takes few bytes."""
+    return encoded(np.zeros((1200, 1200, 3), np.uint8))
+
+
+@pytest.fixture
+def noise() -> bytes:
+    """A picture whose answer is longer than what the kernel takes off a sender's hands."""
+    return encoded(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8))
+
+
+@contextmanager
+def connected(client: httpx.Client):
+    with closing(socket.create_connection(("127.0.0.1", client.base_url.port), 10)) as connection:
+        yield connection
+
+
+def head(length: int | None, *more: str) -> bytes:
+    lines = ["POST /enhance HTTP/1.1", "Host: test", "Content-Type: image/png", *more]
+    lines.append("Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def gauge(client: httpx.Client, name: str) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def wait_until_idle(client: httpx.Client, seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    names = ("superres_pictures_in_progress", "superres_queue_tiles", "superres_reserved_bytes")
+    while any(gauge(client, name) for name in names):
+        assert time.monotonic() < until, client.get("/metrics").text
+        time.sleep(0.02)
+
+
+def answer_of(connection: socket.socket) -> tuple[int, dict[str, object]]:
+    """Status and JSON of what a connection answers before it is closed."""
+    data = b""
+    while part := connection.recv(65_536):
+        data += part
+        heading, _, body = data.partition(b"\r\n\r\n")
+        length = next(
+            int(line.split(b":")[1])
+            for line in heading.lower().split(b"\r\n")
+            if line.startswith(b"content-length")
+        )
+        if len(body) >= length:
+            return int(heading.split()[1]), json.loads(body)
+    raise ConnectionError(f"closed after {data!r}")
+
+
+def test_a_caller_who_hangs_up_stops_the_work_between_tiles(serve, srcnn_card, large):
+    engine = Slow(srcnn_card, 0.1)
+    with serve({srcnn_card.name: engine}) as client:
+        with connected(client) as connection:
+            connection.sendall(head(len(large)).replace(b"/enhance", b"/enhance?scale=4") + large)
+            while engine.calls < 2:
+                time.sleep(0.01)
+        wait_until_idle(client, 5)
+        assert engine.calls < 8  # of more than 25
+        text = client.get("/metrics").text
+        assert 'superres_requests_total{method="POST",route="/enhance",status="499"} 1.0' in text
+
+
+def test_past_the_callers_own_deadline_the_work_stops_too(serve, srcnn_card, large):
+    engine = Slow(srcnn_card, 0.1)
+    with serve({srcnn_card.name: engine}) as client:
+        answer = client.post(
+            "/enhance", content=large, params={"scale": 4}, headers={"X-Deadline-Ms": "1000"}
+        )
+        assert answer.status_code == 504
+        assert "had 1 s" in answer.json()["detail"]
+        wait_until_idle(client, 2)
+        assert engine.calls < 15
+
+
+def test_the_servers_deadline_is_the_longest(serve, srcnn_card, large):
+    with serve({srcnn_card.name: Slow(srcnn_card, 0.1)}, deadline_s=0.5) as client:
+        answer = client.post("/enhance", content=large, headers={"X-Deadline-Ms": "3600000"})
+        assert answer.status_code == 504
+        assert "had 0.5 s" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "soon"])
+def test_a_deadline_that_is_none_is_refused(service, value):
+    answer = service.post("/enhance", content=plain(), headers={"X-Deadline-Ms": value})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("X-Deadline-Ms: ")
+
+
+def test_a_dry_run_tells_what_it_would_take_and_takes_nothing(serve, srcnn_card, large):
+    engine = Slow(srcnn_card, 0.0)
+    with serve({srcnn_card.name: engine}, max_memory_bytes=200_000_000) as client:
+        report = client.post("/enhance", content=large, params={"dry_run": True, "scale": 2}).json()
+        assert (report["input_width"], report["output_height"]) == (1200, 2400)
+        assert (report["bits"], report["source_format"], report["tiles"]) == (8, "png", 36)
+        assert report["accepted"] is True
+        assert engine.calls == 0
+        # And what is never possible is refused as it would be.
+        answer = client.post("/enhance", content=large, params={"dry_run": True, "scale": 4})
+        assert answer.json()["type"] == "urn:superres:problem:image-too-large"
+        assert "at most 200,000,000 bytes of memory" in answer.json()["detail"]
+
+
+def test_memory_bounds_what_runs_at_once(serve, srcnn_card, large):
+    engine = Slow(srcnn_card, 0.05)
+    with (
+        serve({srcnn_card.name: engine}, max_memory_bytes=300_000_000) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        call = {"content": large, "params": {"scale": 3}}
+        first = pool.submit(client.post, "/enhance", **call)
+        while engine.calls < 1:
+            time.sleep(0.01)
+        busy = client.post("/enhance", **call)
+        assert busy.status_code == 503
+        assert "bytes are taken, and this one needs" in busy.json()["detail"]
+        dry = client.post("/enhance", content=large, params={"scale": 3, "dry_run": True}).json()
+        assert dry["accepted"] is False
+        assert dry["retry_after"] >= 1
+        assert client.post("/enhance", content=plain()).status_code == 200  # fits beside it
+        assert first.result().status_code == 200
+        wait_until_idle(client)
+
+
+def test_a_body_of_one_byte_a_second_is_given_up_and_nobody_waits(serve, srcnn_card):
+    with serve({srcnn_card.name: Slow(srcnn_card, 0)}, transfer_timeout_s=2.5) as client:
+        with connected(client) as slow:
+            slow.sendall(head(len(plain())))
+            sent = threading.Event()
+
+            def trickle() -> None:
+                for byte in plain():
+                    slow.sendall(bytes([byte]))
+                    if sent.wait(1):
+                        return
+
+            sender = threading.Thread(target=trickle)
+            sender.start()
+            started = time.monotonic()
+            for _ in range(5):
+                assert client.post("/enhance", content=plain()).status_code == 200
+            assert time.monotonic() - started < 2
+            status, problem = answer_of(slow)
+            sent.set()
+            sender.join()
+        assert (status, problem["type"]) == (408, "urn:superres:problem:body-too-slow")
+        wait_until_idle(client)
+
+
+def test_a_connection_closed_mid_upload_leaves_nothing_behind(serve, srcnn_card):
+    with serve({srcnn_card.name: Slow(srcnn_card, 0)}) as client:
+        for kind in ("image/png", "multipart/form-data; boundary=x"):
+            with connected(client) as connection:
+                connection.sendall(
+                    head(5_000_000).replace(b"image/png", kind.encode())
+                    + b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+                    + bytes(2_000_000)
+                )
+                time.sleep(0.1)
+        wait_until_idle(client)
+        assert client.post("/enhance", content=plain()).status_code == 200
+
+
+def test_a_connection_closed_mid_answer_leaves_nothing_behind(serve, srcnn_card, noise):
+    with serve({srcnn_card.name: Slow(srcnn_card, 0)}) as client:
+        with connected(client) as connection:
+            connection.sendall(head(len(noise)).replace(b"/enhance", b"/enhance?scale=4") + noise)
+            connection.recv(1000)
+            assert gauge(client, "superres_pictures_in_progress") == 0
+            assert gauge(client, "superres_reserved_bytes") > 5e6  # until it is taken
+        wait_until_idle(client)
+
+
+def test_an_answer_that_is_not_taken_is_given_up(serve, srcnn_card, noise):
+    engines = {srcnn_card.name: Slow(srcnn_card, 0)}
+    with serve(engines, transfer_timeout_s=2) as client, connected(client) as connection:
+        connection.sendall(head(len(noise)).replace(b"/enhance", b"/enhance?scale=4") + noise)
+        connection.recv(1000)
+        wait_until_idle(client)
+
+
+def test_a_body_shorter_than_its_content_length_is_not_waited_for(serve, srcnn_card):
+    engines = {srcnn_card.name: Slow(srcnn_card, 0)}
+    with serve(engines, transfer_timeout_s=1) as client, connected(client) as connection:
+        connection.sendall(head(len(plain()) + 10) + plain())
+        assert answer_of(connection)[0] == 408
+
+
+def test_a_body_longer_than_its_content_length_costs_its_own_connection_alone(service):
+    with connected(service) as connection:
+        connection.sendall(head(len(plain()) - 10) + plain() + b"\0" * 100)
+        data = b""
+        while part := connection.recv(65_536):
+            data += part
+    assert data.split()[1] in (b"400", b"422")
+    assert service.post("/enhance", content=plain()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"5\r\nhello\r\n0\r\n\r\n", 415), (b"zz\r\nhello\r\n", None), (b"-1\r\n\r\n", None)],
+)
+def test_chunks_that_are_none_are_answered_or_closed(service, body, status):
+    with connected(service) as connection:
+        connection.sendall(head(None) + body)
+        if status is not None:
+            assert answer_of(connection)[0] == status
+        else:
+            assert connection.recv(1000).split()[1:2] in ([b"400"], [])
+    assert service.post("/enhance", content=plain()).status_code == 200
+
+
+def test_chunked_bodies_without_end_are_answered_at_the_limit(serve, srcnn_card):
+    with serve({srcnn_card.name: Slow(srcnn_card, 0)}, max_body_bytes=100_000) as client:
+        with connected(client) as connection:
+            connection.sendall(head(None))
+            for _ in range(20):
+                connection.sendall(b"2000\r\n" + bytes(0x2000) + b"\r\n")
+            status, problem = answer_of(connection)
+            assert (status, problem["type"]) == (413, "urn:superres:problem:body-too-large")
+        wait_until_idle(client)
+
+
+def test_bodies_that_arrive_together_share_the_memory_that_there_is(serve, srcnn_card):
+    with serve({srcnn_card.name: Slow(srcnn_card, 0)}, max_memory_bytes=1_000_000) as client:
+        with connected(client) as first, connected(client) as second:
+            first.sendall(head(900_000) + bytes(600_000))
+            while gauge(client, "superres_reserved_bytes") < 600_000:
+                time.sleep(0.01)
+            second.sendall(head(900_000) + bytes(600_000))
+            status, problem = answer_of(second)
+            assert (status, problem["type"]) == (503, "urn:superres:problem:busy")
+        wait_until_idle(client)
