@@ -472,7 +472,9 @@ def _channels(picture: Picture, grey: bool) -> np.ndarray:
     samples = picture.samples
     if grey:
         samples = samples[..., 0] if picture.alpha is None else samples[..., [0, 3]]
-    return np.ascontiguousarray(samples)
+    # A view of one pixel passes for contiguous with strides that encoders do not take.
+    whole = samples.flags.owndata and samples.flags.c_contiguous
+    return samples if whole else samples.copy()
 
 
 def _encode_png(picture: Picture) -> bytes:
