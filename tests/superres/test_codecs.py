@@ -381,6 +381,17 @@ def test_a_truncated_file_is_damaged_wherever_it_is_cut(coffee, image_format):
         assert not isinstance(raised.value, UnsupportedFormat)
 
 
+def test_a_length_that_no_memory_holds_is_damage(small, monkeypatch):
+    """As the fuzzer found, in files that one version of a decoder writes."""
+
+    def read(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("superres.codecs._read", read)
+    with pytest.raises(BadImage, match="more memory than its pixels need"):
+        decode(saved(small, "TIFF"))
+
+
 def test_an_empty_file_is_said_to_be_empty():
     with pytest.raises(BadImage, match="empty: 0 bytes"):
         decode(b"")
