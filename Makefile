@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(EXTRA)
 TOOLS := .venv/installed-tools
 
-.PHONY: install serve test test-all check fuzz bench bench-memory format lock clean
+.PHONY: install serve test test-all check fuzz bench bench-colours bench-load bench-memory format lock clean
 
 install: $(TOOLS)
 
@@ -41,6 +41,12 @@ check: $(TOOLS)
 INPUTS ?= 1000000
 fuzz: $(TOOLS)
 	SUPERRES_FUZZ_INPUTS=$(INPUTS) $(BIN)/pytest -q -m slow tests/integration/test_hostile.py -k damaged
+
+bench-colours: $(TOOLS)
+	PYTHONPATH=. $(BIN)/python benchmarks/colours.py docs/colours.jpg
+
+bench-load: $(TOOLS)
+	PYTHONPATH=. $(BIN)/python benchmarks/load.py
 
 bench-memory: $(TOOLS)
 	PYTHONPATH=. $(BIN)/python benchmarks/memory.py --plot docs/memory.png

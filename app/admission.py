@@ -26,8 +26,8 @@ MEMORY_OF_PACE = 20e6
 LONGEST_RETRY = 60
 """Seconds; what was promised to callers who never came back should not grow for ever."""
 
-Kind = tuple[str, int]
-"""Model and bits a sample: what goes at one pace."""
+Kind = tuple[str, str, int]
+"""Route, model and bits a sample: what goes at one pace."""
 
 
 class _Pace:

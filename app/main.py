@@ -1,7 +1,8 @@
 """The app: ``uvicorn --factory app.main:create_app``, or ``superres serve``."""
 
+import ctypes
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import TypedDict
 
@@ -45,6 +46,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        _share_heaps()
         service.start()
         # Decoding and encoding have the default threads: enhancing must not take them all.
         yield State(
@@ -72,3 +74,14 @@ def create_app(
         return RedirectResponse("docs")
 
     return app
+
+
+def _share_heaps() -> None:
+    """Let all threads share two heaps, so that what one frees another can use.
+
+    glibc would give each thread its own, up to 8 a core: memory grew by a tenth over 2,000
+    requests. Elsewhere there is nothing to do.
+    """
+    m_arena_max = -8
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(m_arena_max, 2)

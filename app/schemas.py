@@ -1,5 +1,6 @@
 """The shapes of the service's JSON."""
 
+import math
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -121,7 +122,10 @@ class ComparisonReport(BaseModel):
     height: int
     bicubic: Quality
     sr: Quality
-    gain_db: float = Field(description="Luma PSNR of the model over bicubic's.")
+    gain_db: float | str = Field(
+        description="Luma PSNR of the model over bicubic's; `infinity` or `-infinity` where one "
+        "of them is perfect."
+    )
 
     @classmethod
     def of(cls, comparison: Comparison, model: str) -> "ComparisonReport":
@@ -134,7 +138,7 @@ class ComparisonReport(BaseModel):
             height=height,
             bicubic=Quality.of(comparison.bicubic_scores),
             sr=Quality.of(comparison.sr_scores),
-            gain_db=round(comparison.gain_db, 6),
+            gain_db=_number(round(comparison.gain_db, 6)),
         )
 
 
@@ -154,6 +158,12 @@ class DryRun(BaseModel):
     seconds_expected: float = Field(description="The same, beside the requests at work now.")
     accepted: bool = Field(description="Whether it would be let in now.")
     retry_after: int = Field(description="If not, seconds after which it should be; else 0.")
+
+
+def _number(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "infinity" if value > 0 else "-infinity"
 
 
 class Health(BaseModel):

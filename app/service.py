@@ -127,7 +127,7 @@ class Service:
         assert self._worker is not None  # noqa: S101 - check_ready said so
         turn = Turn(self._worker, card.name, call.seconds, call.began)
         turn.check()
-        kind = (card.name, bits)
+        kind = (call.route, card.name, bits)
         with (
             self.admission.work(
                 call.reservation, kind, taken.pixels, taken.peak_bytes, call.seconds_left()
@@ -138,7 +138,7 @@ class Service:
 
     def report(self, call: Call, card: ModelCard, header: Header, taken: Forecast) -> DryRun:
         """What a request would take, and whether there is room for it now."""
-        kind = (card.name, header.bits)
+        kind = (call.route, card.name, header.bits)
         alone = self.admission.seconds_alone(kind, taken.pixels)
         more = taken.peak_bytes - call.reservation.bytes
         wait = self.admission.retry_after(more, alone, call.seconds_left())
@@ -174,7 +174,8 @@ class Service:
             started = time.monotonic()
             Enhancer(engine, card.geometry).enhance(Picture(np.zeros((*TRIAL, 3), dtype)), 3)
             pixels = 10 * TRIAL[0] * TRIAL[1]
-            self.admission.measured((card.name, bits), pixels, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            self.admission.measured(("/enhance", card.name, bits), pixels, seconds)
 
     def _load(self) -> None:
         started = time.monotonic()

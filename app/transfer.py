@@ -44,6 +44,7 @@ class Call:
         deadline_s: float | None = None,
     ) -> None:
         self.reservation = reservation
+        self.route = request.url.path
         self._request = request
         self._settings = settings
         self.began = time.monotonic()

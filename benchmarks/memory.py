@@ -26,7 +26,6 @@ KINDS: tuple[tuple[OutputFormat, int, int], ...] = (
     ("png", 8, 4),
     ("jpeg", 8, 3),
     ("webp", 8, 3),
-    ("tiff", 8, 3),
     ("png", 16, 3),
     ("tiff", 16, 4),
 )

@@ -294,8 +294,11 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(data), formats=INPUT_FORMATS) as image:
             _refuse_what_cannot_be_read(image, max_pixels)
             yield image
-    except (BadImage, MemoryError):
+    except BadImage:
         raise
+    except MemoryError as error:
+        # What its pixels need was counted on the header: it is a length that is a lie.
+        raise BadImage("the picture asks for more memory than its pixels need") from error
     except UnidentifiedImageError as error:
         if data.startswith(_MAGIC):
             raise BadImage(f"the picture's header is damaged ({len(data)} bytes)") from error
@@ -472,7 +475,9 @@ def _channels(picture: Picture, grey: bool) -> np.ndarray:
     samples = picture.samples
     if grey:
         samples = samples[..., 0] if picture.alpha is None else samples[..., [0, 3]]
-    return np.ascontiguousarray(samples)
+    # A view of one pixel passes for contiguous with strides that encoders do not take.
+    whole = samples.flags.owndata and samples.flags.c_contiguous
+    return samples if whole else samples.copy()
 
 
 def _encode_png(picture: Picture) -> bytes:

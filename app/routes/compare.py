@@ -153,7 +153,7 @@ def _page(comparison: Comparison, report: ComparisonReport) -> str:
         scale=f"{report.scale:g}",
         width=report.width,
         height=report.height,
-        gain=f"{report.gain_db:+.2f}",
+        gain=f"{comparison.gain_db:+.2f}",
         bicubic_figures=_figures(report.bicubic.psnr_y, report.bicubic.ssim_y),
         sr_figures=_figures(report.sr.psnr_y, report.sr.ssim_y),
         bicubic=_data_uri(comparison.bicubic),

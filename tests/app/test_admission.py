@@ -8,7 +8,7 @@ import pytest
 from app.admission import FIXED_PIXELS, LONGEST_RETRY, Admission
 from superres.errors import Busy, EngineError, ImageTooLarge
 
-KIND = ("srcnn-x3", 8)
+KIND = ("/enhance", "srcnn-x3", 8)
 PIXELS = 1_000_000 - FIXED_PIXELS
 
 

@@ -44,7 +44,7 @@ def noise() -> bytes:
 
 @contextmanager
 def connected(client: httpx.Client):
-    with closing(socket.create_connection(("127.0.0.1", client.base_url.port), 10)) as connection:
+    with closing(socket.create_connection(("127.0.0.1", client.base_url.port), 60)) as connection:
         yield connection
 
 

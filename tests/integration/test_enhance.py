@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.codecs import decode
 from superres.metrics import psnr, to_y
 from superres.registry import DEFAULT_MODELS
-from tests.pictures import encoded
+from tests.pictures import WIDE_PROFILE, encoded, saved
 from training.evaluate import evaluate
 
 
@@ -100,6 +102,25 @@ def test_jpeg_from_alpha_is_flattened_on_white_and_that_is_said(service):
     png = service.post("/enhance", content=clear)
     assert png.headers["x-notes"] == "kept: alpha"
     assert decode(png.content).alpha.max() == 0
+
+
+def test_profile_and_metadata_are_kept_or_not_as_asked(service, cat):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6
+    with Image.open(io.BytesIO(cat)) as image:
+        upload = saved(image, "JPEG", exif=exif, icc_profile=WIDE_PROFILE, dpi=(300, 300))
+    kept = service.post("/enhance", content=upload)
+    notes = "kept: ICC profile, EXIF, DPI; converted: orientation 6 to upright"
+    assert kept.headers["x-notes"] == notes
+    assert kept.headers["x-output-size"] == "270x360"
+    with Image.open(io.BytesIO(kept.content)) as image:
+        assert (image.getexif()[0x010F], image.info["dpi"]) == ("Maker", (300, 300))
+    bare = service.post("/enhance", content=upload, params={"icc": "srgb", "metadata": "strip"})
+    assert bare.headers["x-notes"] == (
+        "kept: DPI; converted: orientation 6 to upright, ICC profile to sRGB; dropped: EXIF"
+    )
+    assert b"Maker" not in bare.content
+    assert decode(bare.content).icc_profile is None
 
 
 def test_models_are_asked_for_by_family_or_name(service, cat):

@@ -73,6 +73,13 @@ def test_a_flat_picture_is_perfect_and_json_can_say_so(service):
     assert report["bicubic"]["psnr_y"] == "infinity"
 
 
+def test_a_method_that_is_perfect_where_the_other_is_not_gains_infinity(service):
+    """At a scale that changes no pixel, bicubic gives the picture back."""
+    report = service.get("/compare", params={"scale": 1.0001, "sample": "chelsea"}).json()
+    assert report["bicubic"]["psnr_y"] == "infinity"
+    assert report["gain_db"] == "-infinity"
+
+
 def test_metrics_count_requests_stages_and_pixels(service, coffee):
     before = samples_of(service.get("/metrics").text)
     picture = encoded(coffee[:20, :30])
