@@ -31,7 +31,7 @@ Changes = dict[str, Any]
 SRCNN: Changes = {"ema_momentum": 0.99, "patience": 1000}
 SRCNN_LEVERS: dict[str, Changes] = {
     "Adam at 1e-3 in place of SOAP": {"optimizer": "adam", "learning_rate": 1e-3},
-    "first biases from zero, not centred": {"centred": False},
+    "pixels from 0 to 1, not centred": {"centred": False},
     "L1 in place of MSE": {"loss": LossConfig(l1=1)},
     "no global skip": {"skip": False},
     "zeros beyond the border": {"borders": "zero"},
@@ -122,7 +122,11 @@ def train(
 def count_dead_filters(config: TrainingConfig, weights: Path, pictures: Path) -> str:
     """Filters that are on at under a thousandth of the pixels of ten pictures, by layer."""
     network = networks.build(
-        config.network, scale=config.scale, skip=config.skip, precision="float32"
+        config.network,
+        scale=config.scale,
+        skip=config.skip,
+        centred=config.centred,
+        precision="float32",
     )
     network.load_weights(weights)
     hidden = [network.get_layer(name).output for name in ("patches", "mapping")]

@@ -54,7 +54,11 @@ def main(
     ]
     config = TrainingConfig.model_validate_json((run / CONFIG).read_text())
     upstream = networks.build(
-        config.network, scale=config.scale, skip=config.skip, precision="float32"
+        config.network,
+        scale=config.scale,
+        skip=config.skip,
+        centred=config.centred,
+        precision="float32",
     )
     upstream.load_weights(run / BEST_WEIGHTS)
     served = load_model("srcnn-x3", precision="float32").engine

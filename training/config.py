@@ -63,7 +63,9 @@ class TrainingConfig(BaseModel):
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the learning rate rises from zero, before the cosine."""
     centred: bool = True
-    """Whether the first layer's biases begin where mid-grey comes out as zero, or at zero."""
+    """Whether the first layer sees mid-grey as zero, or pixels from 0 to 1."""
+    weight_decay: float = Field(0, ge=0)
+    """Decoupled, times the learning rate: small weights lose less when bfloat16 rounds them."""
     ema_momentum: float = Field(ge=0, lt=1)
     """Of the weights that are validated and exported: the average over steps."""
     batch_size: int = Field(ge=1)

@@ -52,7 +52,11 @@ def export(run: Path, models: Path) -> ModelCard:
     by_precision = {}
     for precision in ("float32", "bfloat16"):
         network = networks.build(
-            config.network, scale=config.scale, skip=config.skip, precision=precision
+            config.network,
+            scale=config.scale,
+            skip=config.skip,
+            centred=config.centred,
+            precision=precision,
         )
         network.load_weights(run / BEST_WEIGHTS)
         by_precision[precision] = network

@@ -102,7 +102,10 @@ def fit(
     halo = networks.receptive_field(network) // 2 if config.borders == "replicate" else 0
     loss = build_loss(config.loss, vgg19_weights=vgg19_weights, precision=config.precision)
     optimizer = OPTIMIZERS[config.optimizer](
-        _learning_rate(config), use_ema=True, ema_momentum=config.ema_momentum
+        _learning_rate(config),
+        weight_decay=config.weight_decay or None,
+        use_ema=True,
+        ema_momentum=config.ema_momentum,
     )
     optimizer.build(network.trainable_variables)
     network.compile(
@@ -111,8 +114,6 @@ def fit(
         # XLA made a step slower on TensorFlow's CPU; JAX has nothing else.
         jit_compile=keras.backend.backend() == "jax",
     )
-    if config.centred:
-        networks.centre(network)
     if start_from is not None:
         # The file knows layers by their place, and croppings are layers too.
         first = _build(config, precision="float32")
@@ -208,6 +209,7 @@ def _build(config: TrainingConfig, *, precision: str, trained: bool = False) -> 
         config.network,
         scale=config.scale,
         skip=config.skip,
+        centred=config.centred,
         precision=precision,
         padding="valid" if trained and config.borders == "replicate" else "same",
     )

@@ -18,7 +18,12 @@ Padding = Literal["same", "valid"]
 
 
 def srcnn_935(
-    *, scale: int = 3, skip: bool, precision: str = "float32", padding: Padding = "same"
+    *,
+    scale: int = 3,
+    skip: bool,
+    centred: bool = True,
+    precision: str = "float32",
+    padding: Padding = "same",
 ) -> keras.Model:
     """SRCNN 9-3-5 with 64 and 32 filters, on RGB; 36,483 parameters.
 
@@ -30,6 +35,7 @@ def srcnn_935(
         scale: of no consequence here: the plane has its size already.
         skip: add the network's input to its output, so that the layers learn only the
             difference. The paper's network has none.
+        centred: whether the first layer sees :func:`_centred` pixels, or those from 0 to 1.
         precision: ``float32``, or ``bfloat16`` for the convolutions; weights stay
             float32, and so does what makes the last digits: the skip's sum, or
             without a skip the last convolution.
@@ -43,7 +49,9 @@ def srcnn_935(
     policy = _policy(precision)
     convolution = partial(layers.Conv2D, padding=padding)
     bicubic = keras.Input((None, None, 3), name="bicubic")
-    x = convolution(64, 9, activation="relu", dtype=policy, name="patches")(bicubic)
+    x = convolution(64, 9, activation="relu", dtype=policy, name="patches")(
+        _centred(bicubic) if centred else bicubic
+    )
     x = convolution(32, 3, activation="relu", dtype=policy, name="mapping")(x)
     x = convolution(3, 5, dtype=policy if skip else "float32", name="reconstruction")(x)
     if skip:
@@ -58,6 +66,7 @@ def edsr(
     filters: int,
     scale: int,
     skip: bool = True,
+    centred: bool = True,
     precision: str = "float32",
     padding: Padding = "same",
 ) -> keras.Model:
@@ -72,6 +81,7 @@ def edsr(
         filters: of each convolution.
         scale: 2 to 4.
         skip: add bicubic to the output.
+        centred: as :func:`srcnn_935`.
         precision: ``float32``, or ``bfloat16`` for the convolutions; weights, bicubic and the
             last sum stay float32.
         padding: of the convolutions.
@@ -90,7 +100,7 @@ def edsr(
     def inner(x: keras.KerasTensor, margin: int) -> keras.KerasTensor:
         return layers.Cropping2D(margin, dtype=policy)(x) if padding == "valid" else x
 
-    x = convolution(filters, "head", activation="relu")(small)
+    x = convolution(filters, "head", activation="relu")(_centred(small) if centred else small)
     for block in range(1, blocks + 1):
         branch = convolution(filters, f"block{block}_1", activation="relu")(x)
         # A small gain: each block begins near the identity, and so does the whole.
@@ -156,6 +166,16 @@ def _bicubic_taps(scale: int) -> np.ndarray:
     return np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
 
 
+def _centred(pixels: keras.KerasTensor) -> keras.KerasTensor:
+    """Pixels of 0 to 255 as -128 to 127, over 128.
+
+    Mid-grey is zero, so that a filter is on for about half of all patches whatever its sum; of
+    filters that saw only positive pixels, many were never on again after a first large step.
+    And bfloat16 holds these numbers exactly, which it does not hold pixels over 255.
+    """
+    return layers.Rescaling(255 / 128, offset=-1, dtype="float32")(pixels)
+
+
 def _policy(precision: str) -> str:
     return "mixed_bfloat16" if precision == "bfloat16" else "float32"
 
@@ -164,7 +184,7 @@ class Build(Protocol):
     """What makes a network."""
 
     def __call__(
-        self, *, scale: int, skip: bool, precision: str, padding: Padding = "same"
+        self, *, scale: int, skip: bool, centred: bool, precision: str, padding: Padding
     ) -> keras.Model:
         """Build it, with fresh weights."""
         ...
@@ -192,26 +212,22 @@ NETWORKS = {
 
 
 def build(
-    network: str, *, scale: int, skip: bool, precision: str, padding: Padding = "same"
+    network: str,
+    *,
+    scale: int,
+    skip: bool,
+    centred: bool = True,
+    precision: str,
+    padding: Padding = "same",
 ) -> keras.Model:
     """Build a network by its name in :data:`NETWORKS`, with fresh weights.
 
     Raises:
         KeyError: no such network.
     """
-    return NETWORKS[network].build(scale=scale, skip=skip, precision=precision, padding=padding)
-
-
-def centre(network: keras.Model) -> None:
-    """Set the first layer's biases so that mid-grey comes out as zero.
-
-    Pictures are all positive, so with biases of zero a filter's sum decides its sign on every
-    patch, and those that a first step pushes below zero never come back: after 40,000 steps of
-    Adam at 1e-3, 30 of SRCNN's 64 filters were dead, and 15 of 32 in its second layer.
-    """
-    first = _chain(network)[0]
-    kernel, _ = first.get_weights()
-    first.set_weights([kernel, -0.5 * kernel.sum(axis=(0, 1, 2))])
+    return NETWORKS[network].build(
+        scale=scale, skip=skip, centred=centred, precision=precision, padding=padding
+    )
 
 
 def receptive_field(model: keras.Model) -> int:

@@ -7,7 +7,6 @@ from superres.resample import upsample
 from training.networks import (
     NETWORKS,
     build,
-    centre,
     multiply_adds_per_pixel,
     receptive_field,
     srcnn_935,
@@ -33,18 +32,26 @@ def test_with_the_skip_layers_of_zeros_give_bicubic_back():
 def test_centred_filters_begin_alive():
     """On about half of the time: one that is never on can learn nothing."""
     network = srcnn_935(skip=True)
-    centre(network)
     patches = keras.Model(network.input, network.get_layer("patches").output)
     noise = np.random.default_rng(0).random((1, 64, 64, 3), np.float32)
     active = (np.asarray(patches(noise)) > 0).mean(axis=(0, 1, 2))
     assert 0.3 < active.min() < active.max() < 0.7
 
 
+def test_bfloat16_holds_centred_pixels_exactly():
+    network = srcnn_935(skip=True)
+    centred = keras.Model(network.input, network.layers[1].output)
+    pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    seen = keras.ops.cast(centred(to_float(pixels)), "bfloat16")
+    exact = (pixels.astype(np.float32) - 128) / 128
+    assert np.array_equal(np.asarray(keras.ops.cast(seen, "float32")), exact)
+
+
 @pytest.mark.parametrize("skip", [True, False])
 def test_bfloat16_keeps_weights_and_the_last_digits_in_float32(skip):
     network = build("srcnn_935", scale=3, skip=skip, precision="bfloat16")
     assert {weight.dtype for weight in network.weights} == {"float32"}
-    assert network.layers[1].compute_dtype == "bfloat16"
+    assert network.get_layer("patches").compute_dtype == "bfloat16"
     assert network.output.dtype == "float32"
     answers = np.asarray(network(np.random.default_rng(0).random((1, 32, 32, 3), np.float32)))
     assert np.abs(answers - answers.astype(keras.backend.standardize_dtype("bfloat16"))).max() > 0
