@@ -2,10 +2,11 @@
 
 import base64
 import hashlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import anyio
 import anyio.to_thread
+import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +21,7 @@ from app.dependencies import (
     negotiate,
 )
 from app.errors import declare
-from superres.arrays import Size
+from superres.arrays import Size, to_integer
 from superres.codecs import (
     DEFAULT_QUALITY,
     MEDIA_TYPES,
@@ -31,7 +32,9 @@ from superres.codecs import (
     encode,
     what_is_lost,
 )
-from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE, output_size
+from superres.enhancer import BICUBIC, LARGEST_SCALE, SMALLEST_SCALE, Enhancer, output_size
+from superres.errors import BadRequest
+from superres.proof import Estimate, check_estimable, estimate
 from superres.registry import DEFAULT_MODEL
 
 router = APIRouter()
@@ -51,6 +54,16 @@ class EnhanceQuery(BaseModel):
         description="Default: what `Accept` asks for, else the upload's own format, else png.",
     )
     quality: int = Field(DEFAULT_QUALITY, ge=1, le=100, description="For jpeg and webp.")
+    proof: bool = Field(
+        False,
+        description="Estimate the gain on this picture: it is shrunk by `scale` (1.5 and above), "
+        "brought back by bicubic and by the model, and both are scored against it.",
+    )
+    fallback: Literal["none", "auto", "always"] = Field(
+        "none",
+        description="`auto`: with a proof, and bicubic's answer where it favours bicubic. "
+        "`always`: bicubic's answer, to look at beside.",
+    )
 
 
 def _header(description: str) -> dict[str, object]:
@@ -65,11 +78,18 @@ ENHANCED = {
     },
     "headers": {
         "X-Request-ID": _header("The caller's own, or a fresh one."),
-        "X-Model": _header("The model's name and short hash: `srcnn-x3@0123456789ab`."),
+        "X-Model": _header(
+            "What made it: the model's name and short hash, `srcnn-x3@0123456789ab`, or `bicubic`."
+        ),
         "X-Input-Size": _header("Width x height of the upload, upright: `170x120`."),
         "X-Output-Size": _header("Width x height of the answer: `510x360`."),
-        "X-Notes": _header("What the format could not hold; only where there is something."),
-        "Server-Timing": _header("decode, queue, infer, encode, in milliseconds."),
+        "X-Notes": _header(
+            "What the format could not hold, or why bicubic answered; where there is something."
+        ),
+        "X-Proof-Gain-dB": _header("With a proof: the model's estimated gain over bicubic, dB."),
+        "X-Proof-Bicubic-dB": _header("With a proof: bicubic's PSNR of luma, dB."),
+        "X-Proof-Model-dB": _header("With a proof: the model's PSNR of luma, dB."),
+        "Server-Timing": _header("decode, proof, queue, infer, encode, in milliseconds."),
         "Content-Digest": _header("SHA-256 of the body (RFC 9530)."),
         "Vary": _header("Accept."),
     },
@@ -102,8 +122,27 @@ async def enhance(
     output_format = query.format or _accepted_format(request, picture)
     max_pixels = service.settings.max_output_pixels
     output_size(picture.size, query.scale, max_pixels=max_pixels)
+    proving = query.proof or query.fallback == "auto"
+    if proving:
+        check_estimable(query.scale)
+    notes = what_is_lost(picture, output_format)
+    proof: Estimate | None = None
+    made_by = f"{card.name}@{card.short_hash}"
 
     with service.enhancer(card) as (enhancer, turn):
+        if proving:
+            try:
+                with stages.time("proof"):
+                    proof = await anyio.to_thread.run_sync(
+                        _estimate, enhancer, picture, query.scale, limiter=request.state.enhancing
+                    )
+                telemetry.proof_gain.labels(card.name).observe(proof.gain_db)
+            except BadRequest as error:  # too small to be scored is still worth enlarging
+                notes.append(f"no proof: {error}")
+        bicubic_wins = proof is not None and proof.gain_db < 0
+        if query.fallback == "always" or (query.fallback == "auto" and bicubic_wins):
+            enhancer, made_by = BICUBIC, "bicubic"
+            notes.append(f"bicubic, as fallback={query.fallback} asks")
         enhanced = await anyio.to_thread.run_sync(
             lambda: enhancer.enhance(picture, query.scale, max_pixels=max_pixels),
             limiter=request.state.enhancing,
@@ -117,16 +156,24 @@ async def enhance(
     telemetry.pixels.labels("input").inc(picture.size[0] * picture.size[1])
     telemetry.pixels.labels("output").inc(enhanced.size[0] * enhanced.size[1])
     headers = {
-        "X-Model": f"{card.name}@{card.short_hash}",
+        "X-Model": made_by,
         "X-Input-Size": _width_by_height(picture.size),
         "X-Output-Size": _width_by_height(enhanced.size),
         "Server-Timing": stages.header(),
         "Content-Digest": f"sha-256=:{digest}:",
         "Vary": "Accept",
     }
-    if lost := what_is_lost(picture, output_format):
-        headers["X-Notes"] = "; ".join(lost)
+    if notes:
+        headers["X-Notes"] = "; ".join(notes)
+    if proof is not None:
+        headers["X-Proof-Gain-dB"] = _decibels(proof.gain_db)
+        headers["X-Proof-Bicubic-dB"] = _decibels(proof.bicubic_psnr_y)
+        headers["X-Proof-Model-dB"] = _decibels(proof.sr_psnr_y)
     return Response(body, media_type=MEDIA_TYPES[output_format], headers=headers)
+
+
+def _estimate(enhancer: Enhancer, picture: Picture, scale: float) -> Estimate:
+    return estimate(enhancer, to_integer(picture.rgb, np.uint8), scale)
 
 
 def _accepted_format(request: Request, picture: Picture) -> OutputFormat:
@@ -145,3 +192,8 @@ def _encode_and_digest(
 
 def _width_by_height(size: Size) -> str:
     return f"{size[1]}x{size[0]}"
+
+
+def _decibels(value: float) -> str:
+    """Two decimals; infinity spelled out, as in the JSON."""
+    return f"{value:.2f}".replace("inf", "infinity")
