@@ -47,11 +47,14 @@ def test_the_readmes_curl_examples_work(service: httpx.Client, folder: Path, cur
         assert TYPE_PREFIX not in run.stdout
 
 
-def test_the_readmes_python_example_works(folder: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+def test_the_readmes_python_examples_work(
+    service: httpx.Client, folder: Path, monkeypatch: pytest.MonkeyPatch, example: str
+):
     monkeypatch.chdir(folder)
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    exec(example, {})
-    with Image.open("larger.png") as image:
+    exec(example.replace("127.0.0.1:8000", f"127.0.0.1:{service.base_url.port}"), {})
+    (made,) = folder.glob("larger.*")
+    with Image.open(made) as image:
         assert image.size == (480, 360)
 
 
