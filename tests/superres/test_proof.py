@@ -12,7 +12,7 @@ from superres.engine import BlurEngine
 from superres.errors import BadRequest
 from superres.proof import check_estimable, compare, estimate
 from superres.resample import degrade, scaled_size
-from superres.strip import PANEL, draw_strip
+from superres.strip import AMPLIFIED, PANEL, draw_difference, draw_strip
 
 
 def test_the_model_comes_nearer_to_a_photograph_than_bicubic(srcnn: Enhancer, coffee: RgbU8):
@@ -53,6 +53,15 @@ def test_a_strip_shows_three_panels_of_a_bounded_size(srcnn: Enhancer, coffee: R
     original = strip[-399:, -PANEL:]
     assert strip.shape[1] <= 3 * PANEL + 20
     assert any(np.array_equal(original, coffee[:399, left:][:, :PANEL]) for left in (0, 120))
+
+
+def test_a_difference_map_is_black_where_luma_is_equal_and_bright_where_it_is_not():
+    truth = np.full((4, 6, 3), 100, np.uint8)
+    restored = truth.copy()
+    restored[:, 3:] += 10
+    drawn = draw_difference(truth, restored)
+    assert drawn[:, :3].max() == 0
+    assert np.unique(drawn[:, 3:]).tolist() == [round(10 * 219 / 255 * AMPLIFIED)]
 
 
 @pytest.mark.parametrize("scale", [1.5, 2.5, 3])
