@@ -1,13 +1,16 @@
 """What the documents say is so."""
 
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
+from typer.main import get_command
 
 from app.cli import cli
 from app.errors import STATUS_AND_TYPE, TYPE_PREFIX
@@ -80,12 +83,49 @@ def test_the_readmes_first_comparison_is_what_the_command_prints(srcnn: Enhancer
     assert float(claimed[2]) == pytest.approx(comparison.sr_scores.psnr_y, abs=0.02)
 
 
+def test_the_readmes_commands_work(folder: Path):
+    """All but training's, which the smoke test runs."""
+    (folder / "photos" / "sub").mkdir(parents=True)
+    shutil.copy(folder / "photo.jpg", folder / "photos" / "sub" / "photo.jpg")
+    environment = Path(sys.executable).parent
+    commands = re.findall(r"^\.venv/bin/((?:superres|python -c) .*)$", README, flags=re.MULTILINE)
+    assert len(commands) == 6
+    said = ""
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        run = subprocess.run(
+            [environment / program, *arguments], cwd=folder, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        said += run.stdout + run.stderr
+    assert "gain over bicubic: +" in said
+    for verdict in ("to be made", "made", "done already"):
+        assert re.search(rf"│ {verdict} +│ +1 │", said)
+    for made, size in {"larger.png": (480, 360), "larger/sub/photo.jpg": (320, 240)}.items():
+        with Image.open(folder / made) as image:
+            assert image.size == size
+
+
+def test_every_option_of_the_command_is_documented_or_says_what_it_does():
+    for command in get_command(cli).commands.values():
+        assert all(getattr(parameter, "help", None) for parameter in command.params)
+
+
 def test_every_setting_is_documented_with_its_default():
     for name, field in Settings.model_fields.items():
         row = re.search(rf"\| `SUPERRES_{name.upper()}` \| (.*?) \|", README)
         assert row, f"SUPERRES_{name.upper()} is not in the README"
         if name != "models":
             assert row.group(1).strip("`") == str(field.default)
+
+
+def test_every_metric_is_documented(service: httpx.Client):
+    families = set(re.findall(r"^# TYPE (\w+)", service.get("/metrics").text, flags=re.MULTILINE))
+    assert len(families) > 8
+    for family in families:
+        # Each counter and histogram has a gauge beside it that tells when it was made.
+        if not family.endswith("_created"):
+            assert f"| `{family}` |" in README
 
 
 def test_every_error_type_is_documented_with_its_status():
