@@ -15,6 +15,7 @@ from app.telemetry import Stages, Telemetry
 from superres import errors
 from superres.codecs import Picture, decode
 from superres.errors import BodyTooLarge, MalformedRequest, NotAcceptable, UnsupportedFormat
+from superres.jpeg import jpeg_settings
 
 
 def get_service(request: Request) -> Service:
@@ -54,9 +55,12 @@ async def read_picture(
     service.check_ready()
     data = await _read_body(request, service.settings.max_body_bytes)
     with stages.time("decode"):
-        return await anyio.to_thread.run_sync(
+        picture = await anyio.to_thread.run_sync(
             lambda: decode(data, max_pixels=service.settings.max_input_pixels)
         )
+    # Only a proof asks how the picture was compressed; the bytes are not kept for it.
+    request.state.jpeg = jpeg_settings(data)
+    return picture
 
 
 PictureDependency = Annotated[Picture, Depends(read_picture)]

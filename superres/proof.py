@@ -12,6 +12,7 @@ import numpy as np
 from superres.arrays import RgbU8
 from superres.enhancer import LARGEST_SCALE, Enhancer
 from superres.errors import BadRequest
+from superres.jpeg import JpegSettings
 from superres.metrics import SSIM_WINDOW, Scores, score, shave, to_y
 from superres.resample import BAND, degrade, scaled_size, upsample
 
@@ -81,7 +82,9 @@ def check_estimable(scale: float) -> None:
         )
 
 
-def estimate(enhancer: Enhancer, picture: RgbU8, scale: float) -> Estimate:
+def estimate(
+    enhancer: Enhancer, picture: RgbU8, scale: float, *, jpeg: JpegSettings | None = None
+) -> Estimate:
     """Estimate what the model will gain on a picture that is to be enlarged by ``scale``.
 
     The picture stands in for the larger one that nobody has: it is shrunk by ``scale``,
@@ -93,6 +96,9 @@ def estimate(enhancer: Enhancer, picture: RgbU8, scale: float) -> Estimate:
         picture: what is to be enlarged, uint8; for a whole scale it is first cropped to a
             multiple of it.
         scale: 1.5 to 4.
+        jpeg: how the picture was compressed, if it was. Shrinking takes the artefacts away that
+            the model will meet when it enlarges the picture; so the shrunken copy is
+            compressed the same way.
 
     Raises:
         BadRequest: the scale is out of range, or the picture too small to be scored.
@@ -100,6 +106,8 @@ def estimate(enhancer: Enhancer, picture: RgbU8, scale: float) -> Estimate:
     check_estimable(scale)
     hr = _scorable(picture, scale)
     lr = _shrunken(hr, scale)
+    if jpeg is not None:
+        lr = jpeg.apply(lr)
     size = (hr.shape[0], hr.shape[1])
     border = math.ceil(scale)
     return Estimate(

@@ -34,6 +34,7 @@ from superres.codecs import (
 )
 from superres.enhancer import BICUBIC, LARGEST_SCALE, SMALLEST_SCALE, Enhancer, output_size
 from superres.errors import BadRequest
+from superres.jpeg import JpegSettings
 from superres.proof import Estimate, check_estimable, estimate
 from superres.registry import DEFAULT_MODEL
 
@@ -134,7 +135,12 @@ async def enhance(
             try:
                 with stages.time("proof"):
                     proof = await anyio.to_thread.run_sync(
-                        _estimate, enhancer, picture, query.scale, limiter=request.state.enhancing
+                        _estimate,
+                        enhancer,
+                        picture,
+                        query.scale,
+                        request.state.jpeg,
+                        limiter=request.state.enhancing,
                     )
                 telemetry.proof_gain.labels(card.name).observe(proof.gain_db)
             except BadRequest as error:  # too small to be scored is still worth enlarging
@@ -172,8 +178,10 @@ async def enhance(
     return Response(body, media_type=MEDIA_TYPES[output_format], headers=headers)
 
 
-def _estimate(enhancer: Enhancer, picture: Picture, scale: float) -> Estimate:
-    return estimate(enhancer, to_integer(picture.rgb, np.uint8), scale)
+def _estimate(
+    enhancer: Enhancer, picture: Picture, scale: float, jpeg: JpegSettings | None
+) -> Estimate:
+    return estimate(enhancer, to_integer(picture.rgb, np.uint8), scale, jpeg=jpeg)
 
 
 def _accepted_format(request: Request, picture: Picture) -> OutputFormat:

@@ -7,6 +7,7 @@ from superres import Enhancer
 from superres.card import ModelCard
 from superres.codecs import decode
 from superres.engine import BlurEngine
+from superres.jpeg import jpeg_settings
 from superres.proof import estimate
 from superres.resample import upsample
 from tests.integration.test_status import samples_of
@@ -31,6 +32,13 @@ def test_a_proof_tells_the_gain_on_the_callers_own_picture(service, srcnn: Enhan
     without = service.post("/enhance?scale=2.5", content=encoded(chelsea))
     assert without.content == answer.content
     assert "x-proof-gain-db" not in without.headers
+
+
+def test_of_a_jpeg_the_proof_is_of_a_jpeg(service, srcnn: Enhancer, chelsea):
+    upload = encoded(chelsea, "JPEG", quality=60)
+    answer = service.post("/enhance?proof=true", content=upload)
+    expected = estimate(srcnn, decode(upload).rgb, 3, jpeg=jpeg_settings(upload))
+    assert float(answer.headers["x-proof-gain-db"]) == pytest.approx(expected.gain_db, abs=0.02)
 
 
 def test_fallback_answers_with_bicubic_where_the_proof_favours_it(blurring, chelsea):

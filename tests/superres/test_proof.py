@@ -7,12 +7,14 @@ from PIL import Image, ImageFilter
 from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.card import Geometry
-from superres.codecs import decode
+from superres.codecs import Picture, decode, encode
 from superres.engine import BlurEngine
 from superres.errors import BadRequest
-from superres.proof import check_estimable, compare, estimate
+from superres.jpeg import jpeg_settings
+from superres.proof import check_estimable, compare, compare_pair, estimate
 from superres.resample import degrade, scaled_size
 from superres.strip import AMPLIFIED, PANEL, draw_difference, draw_strip
+from tests.pictures import encoded
 
 
 def test_the_model_comes_nearer_to_a_photograph_than_bicubic(srcnn: Enhancer, coffee: RgbU8):
@@ -75,6 +77,30 @@ def test_a_picture_already_enlarged_and_blurred_is_not_praised(srcnn: Enhancer, 
     """The estimate can be negative: where there is no detail, sharpening only errs."""
     blurred = np.asarray(Image.fromarray(coffee).filter(ImageFilter.GaussianBlur(6)))
     assert estimate(srcnn, blurred, 3).gain_db < 0
+
+
+def test_the_estimate_knows_what_jpeg_did_to_the_picture(srcnn: Enhancer, coffee: RgbU8):
+    """What the model truly gains on a JPEG is less than on the picture it was made of."""
+    hr = coffee[:399]
+    upload = encode(Picture(degrade(hr, (133, 200))), "jpeg", 60)
+    lr = decode(upload).rgb
+    true = compare_pair(srcnn, hr, lr, 3).gain_db
+    blind, seeing = (
+        estimate(srcnn, lr, 3, jpeg=jpeg).gain_db for jpeg in (None, jpeg_settings(upload))
+    )
+    assert abs(seeing - true) < abs(blind - true) / 2
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_jpegs_settings_do_the_same_to_another_picture(chelsea, coffee, subsampling):
+    options = {"quality": 70, "subsampling": subsampling}
+    settings = jpeg_settings(encoded(chelsea, "JPEG", **options))
+    assert settings is not None
+    assert np.array_equal(settings.apply(coffee), decode(encoded(coffee, "JPEG", **options)).rgb)
+    grey = jpeg_settings(encoded(chelsea[..., 0], "JPEG", quality=70))
+    assert grey is not None
+    assert grey.apply(coffee).shape == coffee.shape
+    assert jpeg_settings(encoded(chelsea)) is None
 
 
 def test_below_one_and_a_half_nothing_is_estimated():
