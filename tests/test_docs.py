@@ -1,5 +1,6 @@
 """What the documents say is so."""
 
+import os
 import re
 import shlex
 import shutil
@@ -104,6 +105,26 @@ def test_the_readmes_commands_work(folder: Path):
     for made, size in {"larger.png": (480, 360), "larger/sub/photo.jpg": (320, 240)}.items():
         with Image.open(folder / made) as image:
             assert image.size == size
+
+
+@pytest.mark.slow
+def test_the_readmes_benchmark_of_the_proof_works(tmp_path: Path, coffee: RgbU8):
+    for i in range(3):
+        hr = tmp_path / "Set14" / "x3" / f"{i}_hr.webp"
+        hr.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(coffee[100 * i : 100 * i + 180, :240]).save(hr, lossless=True)
+    (command,) = re.findall(r"^\.venv/bin/python (benchmarks/proof.py .*)$", README, re.MULTILINE)
+    program, *arguments = shlex.split(command.replace("BSD100/x3 ", "").replace("docs/", ""))
+    run = subprocess.run(
+        [sys.executable, REPOSITORY / program, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MPLBACKEND": "agg"},
+    )
+    assert run.returncode == 0, run.stderr
+    assert len(re.findall(r"│ Set14(?:-jpeg75)? x[\d.]+ +│ +3 │", run.stdout)) == 6
+    assert (tmp_path / "proof.png").exists()
 
 
 def test_every_option_of_the_command_is_documented_or_says_what_it_does():

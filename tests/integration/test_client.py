@@ -33,7 +33,7 @@ def test_importing_it_brings_in_nothing_heavy():
 
 def test_a_picture_is_enhanced_from_bytes_or_from_a_file(client: Client, chelsea, tmp_path: Path):
     file = tmp_path / "cat.jpg"
-    file.write_bytes(encoded(chelsea, "JPEG"))
+    file.write_bytes(encoded(chelsea, "JPEG", quality=95))
     answer = client.enhance(file, 2, output_format="webp", quality=80, proof=True)
     assert answer.media_type == "image/webp"
     assert answer.size == decode(answer.content).size == (600, 902)
