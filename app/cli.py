@@ -1,33 +1,30 @@
 """The ``superres`` command: serve, enhance, compare, models, health."""
 
 import logging
-import os
-from collections.abc import Callable
-from functools import partial
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.folders import Batch, Ledger, Outcome, Recipe, Verdict, is_file, plan, write_whole
 from superres import load_model
 from superres.arrays import to_integer
 from superres.codecs import (
     DEFAULT_QUALITY,
-    INPUT_SUFFIXES,
     SUFFIXES,
     OutputFormat,
     Picture,
     decode,
-    default_output_format,
     encode,
 )
 from superres.engine import PrecisionChoice
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadRequest, NotReady, SuperresError, Unavailable
-from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, read_cards
+from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, choose, read_cards
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Scale = Annotated[float, typer.Option(help="1 to 4; fractions too.")]
@@ -53,43 +50,63 @@ def enhance_command(
         typer.Option("--format", help="Default: as OUTPUT ends, else as the input is, else png."),
     ] = None,
     quality: Annotated[int, typer.Option(help="1 to 100, for JPEG and WebP.")] = DEFAULT_QUALITY,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Folders in folders, too.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out what was made of the same, the same way.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Decode and check everything; make nothing.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
     """Enlarge pictures. A bad one does not stop the rest, and is listed at the end."""
-    stderr = Console(stderr=True)
-    if output_format is None and output.suffix.lower() in INPUT_SUFFIXES and not output.is_dir():
+    if output_format is None and is_file(inputs, output):
         output_format = _format_of(output)
-    files = _files(inputs)
-    targets = _Targets(files, inputs, output, force)
+    jobs = plan(inputs, output, output_format, recursive=recursive)
     output_size((1, 1), scale)  # a wrong scale is one error, not one a file
-    enhancer = _load(model, scale, models, precision, device)
-    failed: list[tuple[Path, str]] = []
+    card = choose(read_cards(models), model, scale)
+    enhancer = None if dry_run else _load(card.name, scale, models, precision, device)
+    batch = Batch(
+        enhancer,
+        Recipe(f"{card.name}@{card.short_hash}", scale, quality),
+        None if is_file(inputs, output) else Ledger(output),
+        resume=resume,
+        force=force,
+    )
+    stderr = Console(stderr=True)
+    outcomes = []
+    started = time.monotonic()
     with _progress(stderr) as progress:
-        total = progress.add_task("pictures", total=len(files))
-        for file in files:
-            task = progress.add_task(file.name, total=None)
-            try:
-                target = _enhance_file(
-                    enhancer,
-                    file,
-                    targets,
-                    scale,
-                    output_format,
-                    quality,
-                    partial(_show, progress, task),
+        task = progress.add_task("", total=sum(job.pixels for job in jobs))
+        progress.update(task, description=f"0 of {len(jobs)}")
+        for outcome in batch.run(jobs, lambda job, part: progress.advance(task, part * job.pixels)):
+            outcomes.append(outcome)
+            progress.update(task, description=f"{len(outcomes)} of {len(jobs)}")
+            if outcome.verdict in ("made", "to be made"):
+                height, width = outcome.size
+                progress.console.print(
+                    f"{outcome.job.source} -> {outcome.job.target} ({width}x{height})",
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
                 )
-                progress.console.print(f"{file} -> {target}", highlight=False, markup=False)
-            except (SuperresError, OSError) as error:
-                failed.append((file, str(error)))
-            progress.remove_task(task)
-            progress.advance(total)
+    if dry_run or not is_file(inputs, output):
+        stderr.print(_summary(outcomes, time.monotonic() - started))
+    failed = [outcome for outcome in outcomes if outcome.verdict == "failed"]
     if failed:
-        stderr.print(f"{len(failed)} of {len(files)} failed:", style="red", highlight=False)
-        for file, reason in failed:
-            stderr.print(f"  {file}: {reason}", markup=False, highlight=False)
+        stderr.print(f"{len(failed)} of {len(jobs)} failed:", style="red", highlight=False)
+        for outcome in sorted(failed, key=lambda outcome: outcome.job.source):
+            stderr.print(
+                f"  {outcome.job.source}: {outcome.reason}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         raise typer.Exit(1)
 
 
@@ -129,7 +146,7 @@ def compare_command(
     console.print(f"gain over bicubic: {comparison.gain_db:+.2f} dB", highlight=False)
     if output is not None and output_format is not None:
         strip = Picture(draw_strip(comparison, model))
-        _write_whole(output, encode(strip, output_format))
+        write_whole(output, encode(strip, output_format))
         console.print(f"strip: {output}", highlight=False, markup=False)
 
 
@@ -200,76 +217,6 @@ def _load(
         return load_model(model, scale=scale, models=models, precision=precision, device=device)
 
 
-def _files(inputs: list[Path]) -> list[Path]:
-    """The pictures that the arguments name, folders opened, in order."""
-    files = []
-    for given in inputs:
-        if not given.is_dir():
-            files.append(given)
-            continue
-        found = sorted(p for p in given.iterdir() if p.suffix.lower() in INPUT_SUFFIXES)
-        if not found:
-            raise FileNotFoundError(f"no pictures in {given}")
-        files += found
-    return files
-
-
-class _Targets:
-    """Where each result goes; no two to the same place, none over a file without leave."""
-
-    def __init__(self, files: list[Path], inputs: list[Path], output: Path, force: bool) -> None:
-        self._is_file = (
-            files == inputs
-            and len(files) == 1
-            and not output.is_dir()
-            and output.suffix.lower() in INPUT_SUFFIXES
-        )
-        self._output = output
-        self._force = force
-        self._taken: dict[Path, Path] = {}
-
-    def of(self, file: Path, output_format: OutputFormat) -> Path:
-        if self._is_file:
-            target = self._output
-        else:
-            target = self._output / f"{file.stem}{SUFFIXES[output_format]}"
-        if target in self._taken:
-            raise BadRequest(f"{target} is already the result of {self._taken[target]}")
-        self._taken[target] = file
-        if target.exists() and (not self._force or target.samefile(file)):
-            advice = "an input is never overwritten" if target.samefile(file) else "use --force"
-            raise BadRequest(f"{target} is there already: {advice}")
-        return target
-
-
-def _enhance_file(
-    enhancer: Enhancer,
-    file: Path,
-    targets: _Targets,
-    scale: float,
-    output_format: OutputFormat | None,
-    quality: int,
-    progress: Callable[[int, int], None],
-) -> Path:
-    picture = decode(file.read_bytes())
-    chosen = output_format or default_output_format(picture)
-    target = targets.of(file, chosen)
-    enhanced = enhancer.enhance(picture, scale, progress=progress)
-    _write_whole(target, encode(enhanced, chosen, quality))
-    return target
-
-
-def _write_whole(target: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _format_of(output: Path) -> OutputFormat:
     suffix = output.suffix.lower()
     formats: dict[str, OutputFormat] = {suffix: name for name, suffix in SUFFIXES.items()}
@@ -277,10 +224,6 @@ def _format_of(output: Path) -> OutputFormat:
     if suffix not in formats:
         raise BadRequest(f"a result ends in {', '.join(sorted(formats))}, not in {suffix!r}")
     return formats[suffix]
-
-
-def _show(progress: Progress, task: TaskID, done: int, tiles: int) -> None:
-    progress.update(task, completed=done, total=tiles)
 
 
 def _progress(console: Console) -> Progress:
@@ -292,3 +235,18 @@ def _progress(console: Console) -> Progress:
         console=console,
         transient=True,
     )
+
+
+def _summary(outcomes: list[Outcome], seconds: float) -> Table:
+    """How many pictures, and how many pixels, came to what end."""
+    table = Table()
+    for column in ("", "pictures", "megapixels"):
+        table.add_column(column, justify="right" if column else "left")
+    for verdict in get_args(Verdict):
+        these = [outcome for outcome in outcomes if outcome.verdict == verdict]
+        if these:
+            pixels = sum(outcome.size[0] * outcome.size[1] for outcome in these)
+            table.add_row(verdict, str(len(these)), f"{pixels / 1e6:.1f}" if pixels else "")
+    table.add_section()
+    table.add_row("in all", str(len(outcomes)), f"in {seconds:.1f} s")
+    return table

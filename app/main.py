@@ -8,14 +8,15 @@ from typing import TypedDict
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from app import errors
-from app.routes import compare, enhance, status
+from app.routes import compare, enhance, page, status
 from app.service import Service
 from app.settings import Settings
 from app.telemetry import Telemetry, TelemetryMiddleware
+from app.web import STATIC
 from superres.engine import Engine
 
 
@@ -66,13 +67,10 @@ def create_app(
     )
     app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
     errors.install(app)
-    for routes in (enhance, compare, status):
+    for routes in (page, enhance, compare, status):
         app.include_router(routes.router)
 
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("docs")
-
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
 
 

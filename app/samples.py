@@ -6,9 +6,13 @@ from typing import Literal, get_args
 import numpy as np
 
 from superres.arrays import RgbU8
+from superres.codecs import Picture, encode
+from superres.resample import degrade
 
 Sample = Literal["coffee", "astronaut", "chelsea", "rocket"]
 SAMPLES: tuple[Sample, ...] = get_args(Sample)
+THUMBNAIL_HEIGHT = 208
+"""px: twice what the page shows, for dense screens."""
 
 
 @cache
@@ -20,3 +24,13 @@ def read_sample(name: Sample) -> RgbU8:
     picture = np.asarray(getattr(data, name)())
     picture.setflags(write=False)
     return picture
+
+
+@cache
+def encode_sample(name: Sample, thumbnail: bool) -> bytes:
+    """The sample as PNG; as a thumbnail, :data:`THUMBNAIL_HEIGHT` high."""
+    picture = read_sample(name)
+    if thumbnail:
+        height, width = picture.shape[:2]
+        picture = degrade(picture, (THUMBNAIL_HEIGHT, round(width * THUMBNAIL_HEIGHT / height)))
+    return encode(Picture(picture), "png")

@@ -17,6 +17,7 @@ from superres.metrics import Scores
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_DECIBELS = (-2, -1, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)
 
 
 class Telemetry:
@@ -39,7 +40,7 @@ class Telemetry:
         )
         self.stage_seconds = Histogram(
             "superres_stage_seconds",
-            "Time of each stage of POST /enhance: decode, queue, infer, encode.",
+            "Time of each stage of POST /enhance: decode, proof, queue, infer, encode.",
             ["stage"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -48,6 +49,13 @@ class Telemetry:
             "superres_pixels",
             "Pixels of the pictures that POST /enhance took (input) and made (output).",
             ["direction"],
+            registry=self.registry,
+        )
+        self.proof_gain = Histogram(
+            "superres_proof_gain_db",
+            "Estimated gain over bicubic on the callers' pictures, dB; see proof=true.",
+            ["model"],
+            buckets=_DECIBELS,
             registry=self.registry,
         )
         self.registry.register(_ServiceCollector(service))

@@ -1,4 +1,8 @@
-"""Scores a model against bicubic on a picture that is taken as the truth."""
+"""Scores a model against bicubic on a picture that is taken as the truth.
+
+:func:`compare` is for looking: it keeps the pictures and takes every score.
+:func:`estimate` is for asking, before a picture is enlarged, what the model will gain on it.
+"""
 
 import math
 from dataclasses import dataclass
@@ -8,8 +12,12 @@ import numpy as np
 from superres.arrays import RgbU8
 from superres.enhancer import LARGEST_SCALE, Enhancer
 from superres.errors import BadRequest
-from superres.metrics import SSIM_WINDOW, Scores, score
-from superres.resample import degrade, scaled_size, upsample
+from superres.jpeg import JpegSettings
+from superres.metrics import SSIM_WINDOW, Scores, score, shave, to_y
+from superres.resample import BAND, degrade, scaled_size, upsample
+
+SMALLEST_ESTIMATED_SCALE = 1.5
+"""Below it, a shrunken copy says little of the picture itself."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +34,20 @@ class Comparison:
     @property
     def gain_db(self) -> float:
         """Luma PSNR of the model over bicubic's; 0 where both are perfect."""
-        if self.sr_scores.psnr_y == self.bicubic_scores.psnr_y:
-            return 0.0
-        return self.sr_scores.psnr_y - self.bicubic_scores.psnr_y
+        return _gain(self.sr_scores.psnr_y, self.bicubic_scores.psnr_y)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a picture's own shrunken copy says of a model; PSNR of luma, dB."""
+
+    bicubic_psnr_y: float
+    sr_psnr_y: float
+
+    @property
+    def gain_db(self) -> float:
+        """Of the model over bicubic; 0 where both are perfect."""
+        return _gain(self.sr_psnr_y, self.bicubic_psnr_y)
 
 
 def compare(enhancer: Enhancer, hr: RgbU8, scale: float) -> Comparison:
@@ -46,17 +65,55 @@ def compare(enhancer: Enhancer, hr: RgbU8, scale: float) -> Comparison:
     """
     if not 1 < scale <= LARGEST_SCALE:
         raise BadRequest(f"scale is over 1, to {LARGEST_SCALE:g}, not {scale:g}")
-    smallest = SSIM_WINDOW + 2 * math.ceil(scale)
-    height, width = hr.shape[:2]
-    if float(scale).is_integer():
-        height, width = (side - side % int(scale) for side in (height, width))
-        hr = hr[:height, :width]
-    if min(height, width) < smallest:
+    hr = _scorable(hr, scale)
+    return compare_pair(enhancer, hr, _shrunken(hr, scale), scale)
+
+
+def check_estimable(scale: float) -> None:
+    """Return if :func:`estimate` says anything at this scale.
+
+    Raises:
+        BadRequest: the scale is out of range.
+    """
+    if not SMALLEST_ESTIMATED_SCALE <= scale <= LARGEST_SCALE:
         raise BadRequest(
-            f"a comparison at scale {scale:g} needs at least {smallest} px a side; "
-            f"the picture has {width}x{height}"
+            f"a proof needs a scale of {SMALLEST_ESTIMATED_SCALE:g} to {LARGEST_SCALE:g}, "
+            f"not {scale:g}"
         )
-    return compare_pair(enhancer, hr, degrade(hr, scaled_size((height, width), 1 / scale)), scale)
+
+
+def estimate(
+    enhancer: Enhancer, picture: RgbU8, scale: float, *, jpeg: JpegSettings | None = None
+) -> Estimate:
+    """Estimate what the model will gain on a picture that is to be enlarged by ``scale``.
+
+    The picture stands in for the larger one that nobody has: it is shrunk by ``scale``,
+    brought back by bicubic and by the model, and both are scored against it. The network
+    works on 1 / scale**2 of the pixels that enlarging the picture takes.
+
+    Args:
+        enhancer: the model.
+        picture: what is to be enlarged, uint8; for a whole scale it is first cropped to a
+            multiple of it.
+        scale: 1.5 to 4.
+        jpeg: how the picture was compressed, if it was. Shrinking takes the artefacts away that
+            the model will meet when it enlarges the picture; so the shrunken copy is
+            compressed the same way.
+
+    Raises:
+        BadRequest: the scale is out of range, or the picture too small to be scored.
+    """
+    check_estimable(scale)
+    hr = _scorable(picture, scale)
+    lr = _shrunken(hr, scale)
+    if jpeg is not None:
+        lr = jpeg.apply(lr)
+    size = (hr.shape[0], hr.shape[1])
+    border = math.ceil(scale)
+    return Estimate(
+        bicubic_psnr_y=_psnr_y(hr, upsample(lr, size), border),
+        sr_psnr_y=_psnr_y(hr, enhancer.enhance_rgb(lr, size), border),
+    )
 
 
 def compare_pair(
@@ -78,3 +135,38 @@ def compare_pair(
         bicubic_scores=score(hr, bicubic, data_range=255, shave=shave),
         sr_scores=score(hr, sr, data_range=255, shave=shave),
     )
+
+
+def _scorable(hr: RgbU8, scale: float) -> RgbU8:
+    """The picture, for a whole scale cropped to a multiple of it, if it can be scored."""
+    smallest = SSIM_WINDOW + 2 * math.ceil(scale)
+    height, width = hr.shape[:2]
+    if float(scale).is_integer():
+        height, width = (side - side % int(scale) for side in (height, width))
+        hr = hr[:height, :width]
+    if min(height, width) < smallest:
+        raise BadRequest(
+            f"a comparison at scale {scale:g} needs at least {smallest} px a side; "
+            f"the picture has {width}x{height}"
+        )
+    return hr
+
+
+def _shrunken(hr: RgbU8, scale: float) -> RgbU8:
+    return degrade(hr, scaled_size((hr.shape[0], hr.shape[1]), 1 / scale))
+
+
+def _gain(sr_psnr_y: float, bicubic_psnr_y: float) -> float:
+    # Infinity less infinity is no number.
+    return 0.0 if sr_psnr_y == bicubic_psnr_y else sr_psnr_y - bicubic_psnr_y
+
+
+def _psnr_y(reference: RgbU8, restored: RgbU8, border: int) -> float:
+    """PSNR of luma as :func:`superres.metrics.psnr`, with only a band of rows as float64."""
+    reference, restored = shave(reference, border), shave(restored, border)
+    squares = sum(
+        float(np.sum((to_y(reference[top : top + BAND]) - to_y(restored[top : top + BAND])) ** 2))
+        for top in range(0, len(reference), BAND)
+    )
+    error = squares / (reference.shape[0] * reference.shape[1])
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)

@@ -1,13 +1,16 @@
-"""A comparison as one picture: bicubic, the model and the truth side by side."""
+"""A comparison as pictures: bicubic, the model and the truth side by side; their differences."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from superres.arrays import RgbU8
+from superres.arrays import RgbU8, to_integer
+from superres.metrics import to_y
 from superres.proof import Comparison
 
 PANEL = 480
 """Longest side of a panel, px; of a larger picture, the part that gained most is shown."""
+AMPLIFIED = 8
+"""How much brighter than the error of luma a difference map is."""
 _CAPTION = 46
 _GAP = 4
 
@@ -36,6 +39,12 @@ def draw_strip(comparison: Comparison, model: str) -> RgbU8:
         )
         draw.text((left + 4, 23), figures, "dimgrey", font)
     return np.asarray(strip)
+
+
+def draw_difference(hr: RgbU8, restored: RgbU8) -> RgbU8:
+    """Draw how far a picture is from the truth: black where luma is equal, grey to white beyond."""
+    error = np.abs(to_y(hr) - to_y(restored)) * (AMPLIFIED / 255)
+    return np.repeat(to_integer(error.astype(np.float32), np.uint8)[..., None], 3, axis=2)
 
 
 def _most_gained(comparison: Comparison) -> tuple[slice, slice]:

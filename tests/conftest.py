@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from skimage import data
 
+from app.client import Client
 from app.settings import Settings
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
@@ -63,6 +64,12 @@ def service() -> Iterator[httpx.Client]:
     with serve_app(Settings(device="cpu", precision="bfloat16"), None) as client:
         wait_until_ready(client)
         yield client
+
+
+@pytest.fixture(scope="session")
+def client(service: httpx.Client) -> Client:
+    """Of that service; its answers too are held to the OpenAPI."""
+    return Client(http=service)
 
 
 @pytest.fixture

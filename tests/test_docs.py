@@ -1,13 +1,17 @@
 """What the documents say is so."""
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
+from typer.main import get_command
 
 from app.cli import cli
 from app.errors import STATUS_AND_TYPE, TYPE_PREFIX
@@ -47,11 +51,14 @@ def test_the_readmes_curl_examples_work(service: httpx.Client, folder: Path, cur
         assert TYPE_PREFIX not in run.stdout
 
 
-def test_the_readmes_python_example_works(folder: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+def test_the_readmes_python_examples_work(
+    service: httpx.Client, folder: Path, monkeypatch: pytest.MonkeyPatch, example: str
+):
     monkeypatch.chdir(folder)
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    exec(example, {})
-    with Image.open("larger.png") as image:
+    exec(example.replace("127.0.0.1:8000", f"127.0.0.1:{service.base_url.port}"), {})
+    (made,) = folder.glob("larger.*")
+    with Image.open(made) as image:
         assert image.size == (480, 360)
 
 
@@ -77,12 +84,69 @@ def test_the_readmes_first_comparison_is_what_the_command_prints(srcnn: Enhancer
     assert float(claimed[2]) == pytest.approx(comparison.sr_scores.psnr_y, abs=0.02)
 
 
+def test_the_readmes_commands_work(folder: Path):
+    """All but training's, which the smoke test runs."""
+    (folder / "photos" / "sub").mkdir(parents=True)
+    shutil.copy(folder / "photo.jpg", folder / "photos" / "sub" / "photo.jpg")
+    environment = Path(sys.executable).parent
+    commands = re.findall(r"^\.venv/bin/((?:superres|python -c) .*)$", README, flags=re.MULTILINE)
+    assert len(commands) == 6
+    said = ""
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        run = subprocess.run(
+            [environment / program, *arguments], cwd=folder, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        said += run.stdout + run.stderr
+    assert "gain over bicubic: +" in said
+    for verdict in ("to be made", "made", "done already"):
+        assert re.search(rf"│ {verdict} +│ +1 │", said)
+    for made, size in {"larger.png": (480, 360), "larger/sub/photo.jpg": (320, 240)}.items():
+        with Image.open(folder / made) as image:
+            assert image.size == size
+
+
+@pytest.mark.slow
+def test_the_readmes_benchmark_of_the_proof_works(tmp_path: Path, coffee: RgbU8):
+    for i in range(3):
+        hr = tmp_path / "Set14" / "x3" / f"{i}_hr.webp"
+        hr.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(coffee[100 * i : 100 * i + 180, :240]).save(hr, lossless=True)
+    (command,) = re.findall(r"^\.venv/bin/python (benchmarks/proof.py .*)$", README, re.MULTILINE)
+    program, *arguments = shlex.split(command.replace("BSD100/x3 ", "").replace("docs/", ""))
+    run = subprocess.run(
+        [sys.executable, REPOSITORY / program, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MPLBACKEND": "agg"},
+    )
+    assert run.returncode == 0, run.stderr
+    assert len(re.findall(r"│ Set14(?:-jpeg75)? x[\d.]+ +│ +3 │", run.stdout)) == 6
+    assert (tmp_path / "proof.png").exists()
+
+
+def test_every_option_of_the_command_is_documented_or_says_what_it_does():
+    for command in get_command(cli).commands.values():
+        assert all(getattr(parameter, "help", None) for parameter in command.params)
+
+
 def test_every_setting_is_documented_with_its_default():
     for name, field in Settings.model_fields.items():
         row = re.search(rf"\| `SUPERRES_{name.upper()}` \| (.*?) \|", README)
         assert row, f"SUPERRES_{name.upper()} is not in the README"
         if name != "models":
             assert row.group(1).strip("`") == str(field.default)
+
+
+def test_every_metric_is_documented(service: httpx.Client):
+    families = set(re.findall(r"^# TYPE (\w+)", service.get("/metrics").text, flags=re.MULTILINE))
+    assert len(families) > 8
+    for family in families:
+        # Each counter and histogram has a gauge beside it that tells when it was made.
+        if not family.endswith("_created"):
+            assert f"| `{family}` |" in README
 
 
 def test_every_error_type_is_documented_with_its_status():

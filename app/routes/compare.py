@@ -1,11 +1,10 @@
 """/compare: bicubic against a model, on a shipped sample or on the caller's own picture."""
 
-import base64
 import hashlib
 import sys
 from collections.abc import Callable
 from functools import partial
-from string import Template
+from importlib.metadata import version
 from typing import Annotated
 
 import anyio.to_thread
@@ -27,7 +26,7 @@ from app.samples import Sample, read_sample
 from app.schemas import ComparisonReport
 from app.service import Service
 from app.transfer import Answer, Call
-from app.web import COMPARE_PAGE
+from app.web import HEADERS, compare_page
 from superres.arrays import RgbU8, to_integer
 from superres.card import ModelCard
 from superres.codecs import Header, Picture, decode, encode
@@ -39,9 +38,11 @@ from superres.strip import draw_strip
 
 router = APIRouter()
 
+VERSION = version("superres")
+
 OFFERED = ["application/json", "image/png", "text/html"]
 COMPARED = {
-    "description": "As `Accept` asks: the figures (default), a captioned strip, or a slider.",
+    "description": "As `Accept` asks: the figures (default), a captioned strip, or a page.",
     "content": {
         "image/png": {"schema": {"type": "string", "format": "binary"}},
         "text/html": {"schema": {"type": "string"}},
@@ -125,8 +126,10 @@ async def _compare(
     taken = forecast_comparison(header, call.reservation.bytes, card.geometry)
     with service.at_work(call, card, header.bits, taken) as turn:
         truth = await anyio.to_thread.run_sync(read)
-        etag = await anyio.to_thread.run_sync(_etag, truth, query.scale, card, media_type)
+        etag = await anyio.to_thread.run_sync(_etag, truth, query, card, media_type)
         headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
+        if media_type == "text/html":
+            headers |= HEADERS
         if request.method == "GET" and etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         comparison = await anyio.to_thread.run_sync(
@@ -134,42 +137,20 @@ async def _compare(
             limiter=request.state.enhancing,
         )
         turn.check()
-        body = await anyio.to_thread.run_sync(_render, comparison, card.name, media_type)
+        body = await anyio.to_thread.run_sync(_render, comparison, card, query, media_type)
     return Answer(body, service.settings.transfer_timeout_s, media_type=media_type, headers=headers)
 
 
-def _render(comparison: Comparison, model: str, media_type: str) -> bytes:
-    report = ComparisonReport.of(comparison, model)
+def _render(comparison: Comparison, card: ModelCard, query: CompareQuery, media_type: str) -> bytes:
+    report = ComparisonReport.of(comparison, card.name)
     if media_type == "image/png":
-        return encode(Picture(draw_strip(comparison, model)), "png")
+        return encode(Picture(draw_strip(comparison, card.name)), "png")
     if media_type == "text/html":
-        return _page(comparison, report).encode()
+        sample = query.sample if isinstance(query, SampleQuery) else ""
+        return compare_page(comparison, report, model=query.model, sample=sample).encode()
     return report.model_dump_json().encode()
 
 
-def _page(comparison: Comparison, report: ComparisonReport) -> str:
-    return Template(COMPARE_PAGE.read_text()).substitute(
-        model=report.model,
-        scale=f"{report.scale:g}",
-        width=report.width,
-        height=report.height,
-        gain=f"{comparison.gain_db:+.2f}",
-        bicubic_figures=_figures(report.bicubic.psnr_y, report.bicubic.ssim_y),
-        sr_figures=_figures(report.sr.psnr_y, report.sr.ssim_y),
-        bicubic=_data_uri(comparison.bicubic),
-        sr=_data_uri(comparison.sr),
-    )
-
-
-def _figures(psnr: float | str, ssim: float) -> str:
-    decibels = psnr if isinstance(psnr, str) else f"{psnr:.2f}"
-    return f"{decibels} dB, SSIM {ssim:.4f}"
-
-
-def _data_uri(rgb: RgbU8) -> str:
-    return "data:image/png;base64," + base64.b64encode(encode(Picture(rgb), "png")).decode()
-
-
-def _etag(truth: RgbU8, scale: float, card: ModelCard, media_type: str) -> str:
-    names = f"{truth.shape} {scale} {card.name} {card.short_hash} {media_type} "
+def _etag(truth: RgbU8, query: CompareQuery, card: ModelCard, media_type: str) -> str:
+    names = f"{truth.shape} {query!r} {card.name} {card.short_hash} {media_type} {VERSION} "
     return f'"{hashlib.sha256(names.encode() + truth.tobytes()).hexdigest()[:32]}"'

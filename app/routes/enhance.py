@@ -7,6 +7,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 import anyio.to_thread
+import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,7 +25,7 @@ from app.dependencies import (
 from app.errors import declare
 from app.schemas import DryRun
 from app.transfer import Answer
-from superres.arrays import Size
+from superres.arrays import Size, to_integer
 from superres.codecs import (
     DEFAULT_QUALITY,
     MEDIA_TYPES,
@@ -40,7 +41,10 @@ from superres.codecs import (
     to_srgb,
     without_metadata,
 )
-from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE, Enhancer
+from superres.enhancer import BICUBIC, LARGEST_SCALE, SMALLEST_SCALE, Enhancer
+from superres.errors import BadRequest
+from superres.jpeg import jpeg_settings
+from superres.proof import Estimate, check_estimable, estimate
 from superres.registry import DEFAULT_MODEL
 
 router = APIRouter()
@@ -69,6 +73,16 @@ class EnhanceQuery(BaseModel):
     dry_run: bool = Field(
         False, description="Only compute what it would take, and say whether there is room now."
     )
+    proof: bool = Field(
+        False,
+        description="Estimate the gain on this picture: it is shrunk by `scale` (1.5 and above), "
+        "brought back by bicubic and by the model, and both are scored against it.",
+    )
+    fallback: Literal["none", "auto", "always"] = Field(
+        "none",
+        description="`auto`: with a proof, and bicubic's answer where it favours bicubic. "
+        "`always`: bicubic's answer, to look at beside.",
+    )
 
 
 def _header(description: str) -> dict[str, object]:
@@ -83,14 +97,19 @@ ENHANCED = {
     },
     "headers": {
         "X-Request-ID": _header("The caller's own, or a fresh one."),
-        "X-Model": _header("The model's name and short hash: `srcnn-x3@0123456789ab`."),
+        "X-Model": _header(
+            "What made it: the model's name and short hash, `srcnn-x3@0123456789ab`, or `bicubic`."
+        ),
         "X-Input-Size": _header("Width x height of the upload, upright: `170x120`."),
         "X-Output-Size": _header("Width x height of the answer: `510x360`."),
         "X-Notes": _header(
-            "What was kept, converted and dropped of the file; only where there is something: "
+            "What was kept, converted and dropped of the file, and why bicubic answered: "
             "`kept: ICC profile, DPI; converted: alpha flattened on white; dropped: comment`."
         ),
-        "Server-Timing": _header("decode, queue, infer, encode, in milliseconds."),
+        "X-Proof-Gain-dB": _header("With a proof: the model's estimated gain over bicubic, dB."),
+        "X-Proof-Bicubic-dB": _header("With a proof: bicubic's PSNR of luma, dB."),
+        "X-Proof-Model-dB": _header("With a proof: the model's PSNR of luma, dB."),
+        "Server-Timing": _header("decode, proof, queue, infer, encode, in milliseconds."),
         "Content-Digest": _header("SHA-256 of the body (RFC 9530)."),
         "Vary": _header("Accept."),
     },
@@ -125,17 +144,43 @@ async def enhance(
     output_format = query.format or _accepted_format(request, header)
     taken = service.forecast(header, len(upload.data), card, query.scale)
     check_output(taken.output_size, output_format)
+    proving = query.proof or query.fallback == "auto"
+    if proving:
+        check_estimable(query.scale)
     if query.dry_run:
         report = service.report(call, card, header, taken)
         return Response(report.model_dump_json(), media_type="application/json")
+    notes: list[str] = []
+    proof: Estimate | None = None
+    made_by = f"{card.name}@{card.short_hash}"
 
     with service.at_work(call, card, header.bits, taken) as turn:
         with stages.time("decode"):
             picture = await anyio.to_thread.run_sync(_decode, upload.data, query)
         turn.check()
+        enhancer = Enhancer(turn, card.geometry)
+        if proving:
+            try:
+                with stages.time("proof"):
+                    proof = await anyio.to_thread.run_sync(
+                        _estimate,
+                        enhancer,
+                        picture,
+                        query.scale,
+                        upload.data,
+                        limiter=request.state.enhancing,
+                    )
+                telemetry.proof_gain.labels(card.name).observe(proof.gain_db)
+            except BadRequest as error:  # too small to be scored is still worth enlarging
+                notes.append(f"no proof: {error}")
+            turn.check()
+        bicubic_wins = proof is not None and proof.gain_db < 0
+        if query.fallback == "always" or (query.fallback == "auto" and bicubic_wins):
+            enhancer, made_by = BICUBIC, "bicubic"
+            notes.append(f"bicubic, as fallback={query.fallback} asks")
         enhanced = await anyio.to_thread.run_sync(
             partial(
-                Enhancer(turn, card.geometry).enhance,
+                enhancer.enhance,
                 picture,
                 query.scale,
                 max_pixels=service.settings.max_output_pixels,
@@ -153,20 +198,29 @@ async def enhance(
     telemetry.pixels.labels("input").inc(picture.size[0] * picture.size[1])
     telemetry.pixels.labels("output").inc(enhanced.size[0] * enhanced.size[1])
     headers = {
-        "X-Model": f"{card.name}@{card.short_hash}",
+        "X-Model": made_by,
         "X-Input-Size": _width_by_height(picture.size),
         "X-Output-Size": _width_by_height(enhanced.size),
-        "X-Notes": account(picture, output_format),
+        "X-Notes": "; ".join(filter(None, [account(picture, output_format), *notes])),
         "Server-Timing": stages.header(),
         "Content-Digest": f"sha-256=:{digest}:",
         "Vary": "Accept",
     }
+    if proof is not None:
+        headers["X-Proof-Gain-dB"] = _decibels(proof.gain_db)
+        headers["X-Proof-Bicubic-dB"] = _decibels(proof.bicubic_psnr_y)
+        headers["X-Proof-Model-dB"] = _decibels(proof.sr_psnr_y)
     return Answer(
         body,
         service.settings.transfer_timeout_s,
         media_type=MEDIA_TYPES[output_format],
         headers={name: value for name, value in headers.items() if value},
     )
+
+
+def _estimate(enhancer: Enhancer, picture: Picture, scale: float, data: bytes) -> Estimate:
+    rgb = to_integer(picture.rgb, np.uint8)
+    return estimate(enhancer, rgb, scale, jpeg=jpeg_settings(data))
 
 
 def _accepted_format(request: Request, header: Header) -> OutputFormat:
@@ -193,3 +247,8 @@ def _encode_and_digest(
 
 def _width_by_height(size: Size) -> str:
     return f"{size[1]}x{size[0]}"
+
+
+def _decibels(value: float) -> str:
+    """Two decimals; infinity spelled out, as in the JSON."""
+    return f"{value:.2f}".replace("inf", "infinity")

@@ -1,6 +1,143 @@
-"""The pages: plain HTML, CSS and JavaScript; no build step."""
+"""The pages: plain HTML, CSS and JavaScript; no build step.
 
+``page.html`` is both pages, ``comparison.html`` what a comparison adds to it. Both are
+``string.Template``. What is in ``static/`` is served as it is.
+"""
+
+import base64
+from html import escape
 from pathlib import Path
+from string import Template
 
-COMPARE_PAGE = Path(__file__).with_name("compare.html")
-"""A ``string.Template``: figures and pictures are put in by the route."""
+from app.samples import SAMPLES
+from app.schemas import ComparisonReport
+from superres.arrays import RgbU8
+from superres.codecs import OutputFormat, Picture, encode
+from superres.proof import Comparison
+from superres.strip import AMPLIFIED, draw_difference
+
+STATIC = Path(__file__).with_name("static")
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+"""Of every page: nothing comes from other hosts, and nothing inline runs."""
+
+LARGEST_PNG_PIXELS = 2_000_000
+"""A larger picture goes into a page as JPEG: losslessly it would be tens of megabytes."""
+
+_SAMPLE = Template(
+    '    <li><button type="button" data-sample="$name" $current>'
+    '<img src="samples/$name?thumbnail=true" alt="" loading="lazy"><span>$name</span>'
+    "</button></li>"
+)
+
+
+def enhance_page() -> str:
+    """The page at ``/``."""
+    return _page(
+        mode="enhance",
+        title="superres: larger, sharper pictures",
+        heading="Larger and sharper, and by how much",
+        lede="A photograph comes back enlarged by a small neural network, beside what plain "
+        "bicubic interpolation makes of it.",
+        verb="Enhance",
+    )
+
+
+def compare_page(
+    comparison: Comparison, report: ComparisonReport, *, model: str, sample: str
+) -> str:
+    """The page at ``/compare``, with a comparison.
+
+    Args:
+        comparison: what to show.
+        report: its figures.
+        model: as the caller asked for it.
+        sample: the shipped picture's name; empty for a caller's own.
+    """
+    return _page(
+        mode="compare",
+        title=f"superres: bicubic against {report.model} at x{report.scale:g}",
+        heading="Shrunk, brought back, and scored",
+        lede="A picture is taken as the truth. It is shrunk, bicubic and the model each bring it "
+        "back, and both are held against it.",
+        verb="Compare",
+        scale=f"{report.scale:g}",
+        model=model,
+        sample=sample,
+        comparison=_comparison(comparison, report),
+    )
+
+
+def _page(
+    *,
+    mode: str,
+    title: str,
+    heading: str,
+    lede: str,
+    verb: str,
+    scale: str = "3",
+    model: str = "",
+    sample: str = "",
+    comparison: str = "",
+) -> str:
+    current = 'aria-current="page"'
+    return _template("page.html").substitute(
+        mode=mode,
+        title=escape(title),
+        heading=heading,
+        lede=lede,
+        verb=verb,
+        scale=scale,
+        model=escape(model),
+        sample=sample,
+        comparison=comparison,
+        drop_hidden="hidden" if comparison else "",
+        enhance_current=current if mode == "enhance" else "",
+        compare_current=current if mode == "compare" else "",
+        samples="\n".join(
+            _SAMPLE.substitute(name=name, current='aria-current="true"' if name == sample else "")
+            for name in SAMPLES
+        ),
+    )
+
+
+def _comparison(comparison: Comparison, report: ComparisonReport) -> str:
+    return _template("comparison.html").substitute(
+        model=report.model,
+        scale=f"{report.scale:g}",
+        width=report.width,
+        height=report.height,
+        gain=f"{comparison.gain_db:+.2f}".replace("-", "−"),
+        against="over bicubic" if comparison.gain_db >= 0 else "under bicubic",
+        bicubic_psnr=_decibels(report.bicubic.psnr_y),
+        bicubic_ssim=f"{report.bicubic.ssim_y:.4f}",
+        sr_psnr=_decibels(report.sr.psnr_y),
+        sr_ssim=f"{report.sr.ssim_y:.4f}",
+        bicubic=_data_uri(comparison.bicubic),
+        sr=_data_uri(comparison.sr),
+        hr=_data_uri(comparison.hr),
+        bicubic_difference=_data_uri(draw_difference(comparison.hr, comparison.bicubic), grey=True),
+        sr_difference=_data_uri(draw_difference(comparison.hr, comparison.sr), grey=True),
+        amplified=AMPLIFIED,
+    )
+
+
+def _decibels(psnr: float | str) -> str:
+    return psnr if isinstance(psnr, str) else f"{psnr:.2f}"
+
+
+def _data_uri(rgb: RgbU8, *, grey: bool = False) -> str:
+    pixels = rgb.shape[0] * rgb.shape[1]
+    output_format: OutputFormat = "png" if pixels <= LARGEST_PNG_PIXELS else "jpeg"
+    data = encode(Picture(rgb, grey=grey), output_format, 95)
+    return f"data:image/{output_format};base64,{base64.b64encode(data).decode()}"
+
+
+def _template(name: str) -> Template:
+    return Template(Path(__file__).with_name(name).read_text(encoding="utf-8"))

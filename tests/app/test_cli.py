@@ -43,7 +43,7 @@ def test_a_bad_file_does_not_stop_the_rest_and_is_listed_at_the_end(photo: Path,
     out = tmp_path / "out"
     run = superres("enhance", tmp_path, "-o", out, "--scale", "1.5", "--format", "webp")
     assert run.returncode == 1
-    assert [file.name for file in out.iterdir()] == ["cat.webp"]
+    assert [file.name for file in out.glob("[!.]*")] == ["cat.webp"]
     with Image.open(out / "cat.webp") as image:
         assert image.size == (225, 150)
     assert "2 of 3 failed" in run.stderr

@@ -7,11 +7,11 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from app.client import Client
 from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.codecs import decode
@@ -123,43 +123,39 @@ def test_profile_and_metadata_are_kept_or_not_as_asked(service, cat):
     assert decode(bare.content).icc_profile is None
 
 
-def test_models_are_asked_for_by_family_or_name(service, cat):
-    family, name = (
-        service.post("/enhance", content=cat, params={"model": model})
-        for model in ("srcnn", "srcnn-x3")
-    )
+def test_models_are_asked_for_by_family_or_name(client: Client, cat):
+    family, name = (client.enhance(cat, model=model) for model in ("srcnn", "srcnn-x3"))
     assert family.content == name.content
 
 
-def test_eight_callers_at_once_each_get_their_own(service, chelsea: RgbU8):
+def test_eight_callers_at_once_each_get_their_own(client: Client, chelsea: RgbU8):
     """Pictures of several sizes, types and scales, so that batches are shared and not."""
     calls = [
         (
             encoded(np.roll(chelsea, 40 * i, axis=1)[: 60 + 20 * (i // 2), : 150 + 30 * (i % 3)]),
-            {"scale": [3, 3, 2, 4][i % 4], "format": ["png", "jpeg"][i % 2]},
+            [3, 3, 2, 4][i % 4],
+            ["png", "jpeg"][i % 2],
         )
         for i in range(8)
     ]
-    post = lambda call: service.post("/enhance", content=call[0], params=call[1])  # noqa: E731
-    alone = [post(call).content for call in calls]
+
+    def enhance(call) -> bytes:
+        picture, scale, output_format = call
+        return client.enhance(picture, scale, output_format=output_format).content
+
+    alone = [enhance(call) for call in calls]
     assert len(set(alone)) == len(calls)
     with ThreadPoolExecutor(8) as callers:
         for _ in range(3):
-            assert [answer.content for answer in callers.map(post, calls)] == alone
+            assert list(callers.map(enhance, calls)) == alone
 
 
-def test_set5_served_scores_what_training_says(
-    service: httpx.Client, srcnn: Enhancer, benchmarks: Path
-):
-    """curl -F file=@IMAGE '/enhance?scale=3&format=png', for each of Set5's LR files."""
+def test_set5_served_scores_what_training_says(client: Client, srcnn: Enhancer, benchmarks: Path):
+    """Each of Set5's LR files, as a caller sends it."""
     folder = benchmarks / "Set5" / "x3"
     served = []
     for lr in sorted(folder.glob("*_lr.webp")):
-        answer = service.post(
-            "/enhance",
-            files={"file": (lr.name, lr.read_bytes())},
-            params={"scale": 3, "format": "png"},
-        )
+        answer = client.enhance(lr, 3, output_format="png")
         hr = decode(lr.with_name(lr.name.replace("_lr", "_hr")).read_bytes()).rgb
         luma = to_y(hr), to_y(decode(answer.content).rgb)
         served.append(psnr(*luma, data_range=255, shave=3))

@@ -1,6 +1,7 @@
 """/compare, /metrics, /models, /version, /docs."""
 
 import io
+import re
 
 import httpx
 import numpy as np
@@ -11,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.samples import SAMPLES, read_sample
 from superres import Enhancer
 from superres.card import ModelCard
+from superres.codecs import decode
+from superres.engine import BlurEngine
 from superres.proof import compare
 from tests.pictures import encoded
 
@@ -47,8 +50,7 @@ def test_a_comparison_is_also_a_strip_and_a_page(service):
         assert image.width > 3 * 400
     page = service.get("/compare", headers={"Accept": "text/html"})
     assert page.headers["content-type"].startswith("text/html")
-    assert '<input type="range"' in page.text
-    assert page.text.count("data:image/png;base64,") == 2
+    assert page.text.count("data:image/png;base64,") == 5
     assert "$" not in page.text
 
 
@@ -168,4 +170,35 @@ def test_the_docs_load_nothing_from_other_hosts(service):
         assert not any("//" in asset for asset in assets)
         for asset in assets:
             assert plain.get(asset).status_code == 200
-        assert plain.get("/", follow_redirects=True).url.path == "/docs"
+
+
+@pytest.mark.parametrize("path", ["/", "/compare"])
+def test_the_pages_load_nothing_from_other_hosts_and_run_nothing_inline(service, path):
+    page = service.get(path, headers={"Accept": "text/html"})
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    assert not re.search(r"<script(?! type=\"module\" src=)|<style| style=| on\w+=", page.text)
+    links = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
+    local = [link for link in links if not link.startswith("data:")]
+    assert len(local) > 8
+    with httpx.Client(base_url=service.base_url) as plain:
+        for link in local:
+            assert "//" not in link
+            assert plain.get(link).status_code == 200
+
+
+def test_a_sample_is_sent_whole_and_as_a_thumbnail(service):
+    whole = service.get("/samples/coffee")
+    assert np.array_equal(decode(whole.content).rgb, read_sample("coffee"))
+    assert decode(service.get("/samples/coffee?thumbnail=true").content).size == (208, 312)
+    unknown = service.get("/samples/lena")
+    assert unknown.status_code == 422
+    assert "'coffee', 'astronaut', 'chelsea' or 'rocket', not 'lena'" in unknown.json()["detail"]
+
+
+def test_a_large_picture_goes_into_a_page_as_jpeg(serve, srcnn_card: ModelCard):
+    large = encoded(np.zeros((1500, 1500, 3), np.uint8))
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as service:
+        page = service.post("/compare", content=large, headers={"Accept": "text/html"})
+    assert page.text.count("data:image/jpeg;base64,") == 5

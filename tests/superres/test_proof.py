@@ -1,13 +1,20 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.card import Geometry
+from superres.codecs import Picture, decode, encode
 from superres.engine import BlurEngine
 from superres.errors import BadRequest
-from superres.proof import compare
-from superres.strip import PANEL, draw_strip
+from superres.jpeg import jpeg_settings
+from superres.proof import check_estimable, compare, compare_pair, estimate
+from superres.resample import degrade, scaled_size
+from superres.strip import AMPLIFIED, PANEL, draw_difference, draw_strip
+from tests.pictures import encoded
 
 
 def test_the_model_comes_nearer_to_a_photograph_than_bicubic(srcnn: Enhancer, coffee: RgbU8):
@@ -48,3 +55,70 @@ def test_a_strip_shows_three_panels_of_a_bounded_size(srcnn: Enhancer, coffee: R
     original = strip[-399:, -PANEL:]
     assert strip.shape[1] <= 3 * PANEL + 20
     assert any(np.array_equal(original, coffee[:399, left:][:, :PANEL]) for left in (0, 120))
+
+
+def test_a_difference_map_is_black_where_luma_is_equal_and_bright_where_it_is_not():
+    truth = np.full((4, 6, 3), 100, np.uint8)
+    restored = truth.copy()
+    restored[:, 3:] += 10
+    drawn = draw_difference(truth, restored)
+    assert drawn[:, :3].max() == 0
+    assert np.unique(drawn[:, 3:]).tolist() == [round(10 * 219 / 255 * AMPLIFIED)]
+
+
+@pytest.mark.parametrize("scale", [1.5, 2.5, 3])
+def test_the_estimate_scores_the_picture_as_a_comparison_would(srcnn: Enhancer, coffee, scale):
+    estimated, compared = estimate(srcnn, coffee, scale), compare(srcnn, coffee, scale)
+    assert estimated.bicubic_psnr_y == pytest.approx(compared.bicubic_scores.psnr_y, abs=1e-9)
+    assert estimated.gain_db == pytest.approx(compared.gain_db, abs=1e-9)
+
+
+def test_a_picture_already_enlarged_and_blurred_is_not_praised(srcnn: Enhancer, coffee: RgbU8):
+    """The estimate can be negative: where there is no detail, sharpening only errs."""
+    blurred = np.asarray(Image.fromarray(coffee).filter(ImageFilter.GaussianBlur(6)))
+    assert estimate(srcnn, blurred, 3).gain_db < 0
+
+
+def test_the_estimate_knows_what_jpeg_did_to_the_picture(srcnn: Enhancer, coffee: RgbU8):
+    """What the model truly gains on a JPEG is less than on the picture it was made of."""
+    hr = coffee[:399]
+    upload = encode(Picture(degrade(hr, (133, 200))), "jpeg", 60)
+    lr = decode(upload).rgb
+    true = compare_pair(srcnn, hr, lr, 3).gain_db
+    blind, seeing = (
+        estimate(srcnn, lr, 3, jpeg=jpeg).gain_db for jpeg in (None, jpeg_settings(upload))
+    )
+    assert abs(seeing - true) < abs(blind - true) / 2
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_jpegs_settings_do_the_same_to_another_picture(chelsea, coffee, subsampling):
+    options = {"quality": 70, "subsampling": subsampling}
+    settings = jpeg_settings(encoded(chelsea, "JPEG", **options))
+    assert settings is not None
+    assert np.array_equal(settings.apply(coffee), decode(encoded(coffee, "JPEG", **options)).rgb)
+    grey = jpeg_settings(encoded(chelsea[..., 0], "JPEG", quality=70))
+    assert grey is not None
+    assert grey.apply(coffee).shape == coffee.shape
+    assert jpeg_settings(encoded(chelsea)) is None
+
+
+def test_below_one_and_a_half_nothing_is_estimated():
+    check_estimable(1.5)
+    with pytest.raises(BadRequest, match=r"a scale of 1\.5 to 4, not 1\.4"):
+        check_estimable(1.4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["Set14", "BSD100"])
+def test_the_estimate_tells_who_wins_on_the_published_sets(
+    srcnn: Enhancer, benchmarks: Path, dataset: str
+):
+    """The caller's picture is the small one; the truth is what only the set knows."""
+    right = []
+    for file in sorted((benchmarks / dataset / "x3").glob("*_hr.webp")):
+        truth = compare(srcnn, decode(file.read_bytes()).rgb, 3)
+        estimated = estimate(srcnn, degrade(truth.hr, scaled_size(truth.hr.shape[:2], 1 / 3)), 3)
+        right.append((estimated.gain_db > 0) == (truth.gain_db > 0))
+    assert len(right) >= 14
+    assert np.mean(right) >= 0.95

@@ -1,0 +1,352 @@
+"""Many pictures through one model: what ``superres enhance`` does.
+
+Each picture is one job, done by one thread from its bytes to its file; several threads do
+so at once, so that pictures are decoded and encoded while the device works on another.
+"""
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+
+from superres.arrays import Size, TileBatch
+from superres.codecs import (
+    INPUT_FORMATS,
+    INPUT_SUFFIXES,
+    MAX_OUTPUT_PIXELS,
+    OUTPUT_FORMATS,
+    SUFFIXES,
+    OutputFormat,
+    decode,
+    encode,
+)
+from superres.engine import Engine
+from superres.enhancer import Enhancer, output_size
+from superres.errors import BadRequest, SuperresError
+
+LEDGER = ".superres.jsonl"
+THREADS = 3
+"""One for the device, one for what comes before it, one for what comes after."""
+
+Verdict = Literal["made", "to be made", "done already", "failed"]
+Progress = Callable[["Job", float], None]
+"""Called with a job and how much of it, 0 to 1, has been done since the last call."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture, and where its result goes."""
+
+    source: Path
+    target: Path
+    output_format: OutputFormat
+    pixels: int
+    """Of the source, by its header; 1 where that cannot be read."""
+    problem: str | None = None
+    """Why it cannot be done, if that is known beforehand."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    job: Job
+    verdict: Verdict
+    size: Size = (0, 0)
+    """Of the result, if one is made."""
+    reason: str = ""
+    """Why it failed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is made of every picture. With a picture's content, all that its result depends on."""
+
+    model: str
+    """Name and hash."""
+    scale: float
+    quality: int
+
+
+def plan(
+    inputs: list[Path], output: Path, output_format: OutputFormat | None, *, recursive: bool
+) -> list[Job]:
+    """Say which pictures there are and where each result goes; nothing is decoded.
+
+    A picture keeps its name, and its place below the folder that was named. Its suffix
+    changes where the format does. Of two with one target, the second has a problem.
+
+    Args:
+        inputs: pictures, and folders of pictures.
+        output: a folder; for a single picture, also a file.
+        output_format: of the results; each picture's own unless given.
+        recursive: look into folders in folders. What is hidden, or below ``output`` where that
+            is one of them, is left out.
+
+    Raises:
+        FileNotFoundError: a folder without pictures.
+    """
+    to_file = is_file(inputs, output)
+    jobs: list[Job] = []
+    taken: dict[Path, Path] = {}
+    for source, place in _pictures(inputs, output, recursive):
+        own_format, pixels = _header(source)
+        chosen = output_format or own_format
+        target = output if to_file else output / place.with_name(_name(place, chosen))
+        problem = None
+        if target in taken:
+            problem = f"{target} is already the result of {taken[target]}"
+        taken.setdefault(target, source)
+        jobs.append(Job(source, target, chosen, pixels, problem))
+    return jobs
+
+
+def is_file(inputs: list[Path], output: Path) -> bool:
+    """Whether ``output`` names the result itself, and not a folder for it."""
+    return (
+        len(inputs) == 1
+        and not inputs[0].is_dir()
+        and not output.is_dir()
+        and output.suffix.lower() in INPUT_SUFFIXES
+    )
+
+
+class Ledger:
+    """What was made, of which content and how: a file of JSON lines in the output folder.
+
+    A line is written before its result is put in place, with the result's hash. So a kill
+    between the two leaves a line whose result is not there, and never a result without one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / LEDGER
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._lines: dict[str, dict[str, str]] = {}
+        if self._file.exists():
+            for line in self._file.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                    self._lines[entry["target"]] = entry
+                except (ValueError, KeyError):
+                    continue  # cut short by a kill: its result was never put in place
+
+    def has(self, job: Job, content: bytes, recipe: Recipe) -> bool:
+        """Whether the job's result is there, whole, and would come out the same again."""
+        line = self._lines.get(self._key(job))
+        return (
+            line is not None
+            and line["made_of"] == _made_of(content, job, recipe)
+            and job.target.exists()
+            and line["result"] == _digest(job.target.read_bytes())
+        )
+
+    def announce(self, job: Job, content: bytes, recipe: Recipe, result: bytes) -> None:
+        """Say that this result is about to be put in place."""
+        line = {
+            "target": self._key(job),
+            "made_of": _made_of(content, job, recipe),
+            "result": _digest(result),
+        }
+        with self._lock:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a", encoding="utf-8") as file:
+                # A line that a kill cut short has no end yet.
+                file.write(f"\n{json.dumps(line)}\n")
+
+    def _key(self, job: Job) -> str:
+        return job.target.relative_to(self._folder).as_posix()
+
+
+class Batch:
+    """Does jobs, several at a time.
+
+    Args:
+        enhancer: the model; none for a rehearsal, which decodes and checks but makes nothing.
+        recipe: what is made of every picture.
+        ledger: what was made before; none where the output is not a folder.
+        resume: leave out what the ledger has.
+        force: overwrite what is there, but never an input.
+    """
+
+    def __init__(
+        self,
+        enhancer: Enhancer | None,
+        recipe: Recipe,
+        ledger: Ledger | None,
+        *,
+        resume: bool,
+        force: bool,
+    ) -> None:
+        self._enhancer = enhancer and replace(enhancer, engine=_OneAtATime(enhancer.engine))
+        self._recipe = recipe
+        self._ledger = ledger
+        self._resume = resume
+        self._force = force
+        self._room = _Room(MAX_OUTPUT_PIXELS)
+
+    def run(self, jobs: list[Job], progress: Progress) -> Iterator[Outcome]:
+        """Do the jobs, and yield what became of each as soon as that is known.
+
+        A job that fails does not stop the others. What is under way when the caller stops
+        listening is finished.
+        """
+        executor = ThreadPoolExecutor(THREADS)
+        try:
+            for done in as_completed([executor.submit(self._do, job, progress) for job in jobs]):
+                yield done.result()
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def _do(self, job: Job, progress: Progress) -> Outcome:
+        told = 0.0
+
+        def tell(tiles: int, of: int) -> None:
+            nonlocal told
+            progress(job, tiles / of - told)
+            told = tiles / of
+
+        try:
+            with self._room.take(round(job.pixels * self._recipe.scale**2)):
+                return self._make(job, tell)
+        except (SuperresError, OSError) as error:
+            return Outcome(job, "failed", reason=str(error))
+        finally:
+            tell(1, 1)
+
+    def _make(self, job: Job, tell: Callable[[int, int], None]) -> Outcome:
+        if job.problem is not None:
+            raise BadRequest(job.problem)
+        content = job.source.read_bytes()
+        if self._resume and self._ledger and self._ledger.has(job, content, self._recipe):
+            return Outcome(job, "done already")
+        self._check_target(job)
+        picture = decode(content)
+        size = output_size(picture.size, self._recipe.scale)
+        if self._enhancer is None:
+            return Outcome(job, "to be made", size)
+        enhanced = self._enhancer.enhance(picture, self._recipe.scale, progress=tell)
+        result = encode(enhanced, job.output_format, self._recipe.quality)
+        if self._ledger:
+            self._ledger.announce(job, content, self._recipe, result)
+        write_whole(job.target, result, dated_as=job.source)
+        return Outcome(job, "made", size)
+
+    def _check_target(self, job: Job) -> None:
+        if not job.target.exists():
+            return
+        if job.target.samefile(job.source):
+            raise BadRequest(f"{job.target} is there already: an input is never overwritten")
+        if not self._force:
+            other = ", made otherwise or of something else" if self._resume else ""
+            raise BadRequest(f"{job.target} is there already{other}: use --force")
+
+
+def write_whole(target: Path, data: bytes, *, dated_as: Path | None = None) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Args:
+        target: the file; its folder is made if need be.
+        data: what is written.
+        dated_as: a file whose date it gets.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_bytes(data)
+        if dated_as is not None:
+            stat = dated_as.stat()
+            os.utime(partial, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class _OneAtATime:
+    """An engine that threads share: the device does one thing at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+
+    def predict(self, tiles: TileBatch) -> TileBatch:
+        with self._lock:
+            return self._engine.predict(tiles)
+
+
+class _Room:
+    """Output pixels that may be in memory at once; a picture beyond that has it all alone."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = pixels
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken == 0 or self._taken + pixels <= self._pixels)
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= pixels
+                self._changed.notify_all()
+
+
+def _pictures(inputs: list[Path], output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
+    """Each picture, and its path below the folder that was named."""
+    results = output.resolve()
+    for given in inputs:
+        if not given.is_dir():
+            yield given, Path(given.name)
+            continue
+        found = sorted(
+            file
+            for file in (given.rglob("*") if recursive else given.iterdir())
+            if file.suffix.lower() in INPUT_SUFFIXES
+            and not any(part.startswith(".") for part in file.relative_to(given).parts)
+            and (given.resolve() == results or not file.resolve().is_relative_to(results))
+            and file.is_file()
+        )
+        if not found:
+            raise FileNotFoundError(f"no pictures in {given}")
+        for file in found:
+            yield file, file.relative_to(given)
+
+
+def _header(source: Path) -> tuple[OutputFormat, int]:
+    """The format that a picture's result has, and its pixels; what cannot be read fails later."""
+    try:
+        with Image.open(source, formats=INPUT_FORMATS) as image:
+            own = "jpeg" if image.format == "MPO" else str(image.format).lower()
+            pixels = image.width * image.height
+    except Exception:
+        return "png", 1
+    return next((name for name in OUTPUT_FORMATS if name == own), "png"), pixels
+
+
+def _name(place: Path, output_format: OutputFormat) -> str:
+    """The picture's name, with a suffix of the format: its own, if it is one."""
+    own = {".jpeg": "jpeg", ".tiff": "tiff"} | {suffix: name for name, suffix in SUFFIXES.items()}
+    if own.get(place.suffix.lower()) == output_format:
+        return place.name
+    return f"{place.stem}{SUFFIXES[output_format]}"
+
+
+def _made_of(content: bytes, job: Job, recipe: Recipe) -> str:
+    settings = json.dumps(asdict(recipe) | {"format": job.output_format}, sort_keys=True)
+    return _digest(settings.encode() + content)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,38 @@
+"""The page at /, and the shipped sample pictures that it offers."""
+
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import HTMLResponse
+
+from app.errors import declare
+from app.samples import Sample, encode_sample
+from app.web import HEADERS, enhance_page
+from superres import errors
+
+router = APIRouter()
+
+
+@router.get("/", response_class=HTMLResponse, summary="The page")
+async def page() -> HTMLResponse:
+    """Drop a picture, see it enhanced beside bicubic's, and download it."""
+    return HTMLResponse(enhance_page(), headers=HEADERS)
+
+
+@router.get(
+    "/samples/{sample}",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The picture, or a thumbnail of it.",
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **declare(errors.BadRequest),
+    },
+    summary="A shipped photograph",
+)
+async def sample(sample: Sample, thumbnail: Annotated[bool, Query()] = False) -> Response:
+    """To try the service without a picture at hand."""
+    png = await anyio.to_thread.run_sync(encode_sample, sample, thumbnail)
+    return Response(png, media_type="image/png", headers={"Cache-Control": "max-age=86400"})

@@ -1,0 +1,241 @@
+"""Folders of pictures: names, dates, resuming, kills."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.folders import Batch, Ledger, Outcome, Recipe, plan
+from superres import Enhancer, load_model
+from superres.arrays import RgbU8
+from superres.card import Geometry
+from superres.codecs import Picture, decode, encode
+from superres.engine import BlurEngine
+from tests.app.test_cli import superres
+from tests.pictures import animated, encoded, plain
+
+GEOMETRY = Geometry(domain="hr", upscale=1, halo=3, largest_tile=64)
+RECIPE = Recipe(model="blur@0", scale=2, quality=92)
+
+
+class Watched(BlurEngine):
+    """Remembers how many threads were in it at most."""
+
+    def __init__(self) -> None:
+        super().__init__(GEOMETRY)
+        self.inside = self.most = self.calls = 0
+        self.lock = threading.Lock()
+
+    def predict(self, tiles):
+        with self.lock:
+            self.inside += 1
+            self.calls += 1
+            self.most = max(self.most, self.inside)
+        time.sleep(0.001)
+        try:
+            return super().predict(tiles)
+        finally:
+            with self.lock:
+                self.inside -= 1
+
+
+@pytest.fixture
+def photos(tmp_path: Path, chelsea: RgbU8) -> Path:
+    """Two levels of folders, several formats, and a thing that is hidden."""
+    folder = tmp_path / "photos"
+    for i, name in enumerate(("a.JPG", "b.jpeg", "sub/a.png", "sub/deep/c.bmp", "sub/.hidden.png")):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.roll(chelsea[:40, :60], i, axis=1)).save(file)
+        os.utime(file, (1_000_000_000 + i, 1_000_000_000 + i))
+    return folder
+
+
+def enhance(folder: Path, out: Path, **options) -> list[Outcome]:
+    """With a blur in the model's place."""
+    recipe = options.pop("recipe", RECIPE)
+    enhancer = Enhancer(options.pop("engine", BlurEngine(GEOMETRY)), GEOMETRY)
+    jobs = plan([folder], out, options.pop("output_format", None), recursive=True)
+    options = {"resume": False, "force": False} | options
+    batch = Batch(
+        None if options.pop("dry_run", False) else enhancer, recipe, Ledger(out), **options
+    )
+    return sorted(batch.run(jobs, lambda job, part: None), key=lambda one: one.job.source)
+
+
+def verdicts(outcomes: list[Outcome]) -> list[str]:
+    return [outcome.verdict for outcome in outcomes]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file())
+
+
+def test_names_folders_and_dates_are_kept(photos: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    assert verdicts(enhance(photos, out)) == ["made"] * 4
+    assert files(out) == [".superres.jsonl", "a.JPG", "b.jpeg", "sub/a.png", "sub/deep/c.png"]
+    assert (out / "sub" / "a.png").stat().st_mtime == 1_000_000_002
+    with Image.open(out / "a.JPG") as image:
+        assert (image.format, image.size) == ("JPEG", (120, 80))
+
+
+def test_a_changed_format_changes_the_suffix_and_of_twins_the_second_fails(photos, tmp_path):
+    Image.open(photos / "b.jpeg").save(photos / "a.png")
+    outcomes = enhance(photos, tmp_path / "out", output_format="webp")
+    assert verdicts(outcomes) == ["made", "failed", "made", "made", "made"]
+    assert "a.webp is already the result of" in outcomes[1].reason
+    assert (tmp_path / "out" / "sub" / "deep" / "c.webp").exists()
+
+
+def test_the_device_does_one_thing_at_a_time(photos: Path, tmp_path: Path):
+    engine = Watched()
+    enhance(photos, tmp_path / "out", engine=engine)
+    assert engine.calls >= 4
+    assert engine.most == 1
+
+
+def test_pictures_are_decoded_and_encoded_while_the_device_works(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The device waits in its first call until another picture has been decoded."""
+    decoded = threading.Semaphore(0)
+
+    def decode_and_tell(content: bytes) -> Picture:
+        picture = decode(content)
+        decoded.release()
+        return picture
+
+    class Waiting(Watched):
+        def predict(self, tiles):
+            if self.calls == 0:
+                assert all(decoded.acquire(timeout=10) for _ in range(2))
+            return super().predict(tiles)
+
+    monkeypatch.setattr("app.folders.decode", decode_and_tell)
+    assert verdicts(enhance(photos, tmp_path / "out", engine=Waiting())) == ["made"] * 4
+
+
+def test_what_is_done_is_left_out_by_content_and_by_settings(photos: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    enhance(photos, out)
+    engine = Watched()
+    assert verdicts(enhance(photos, out, resume=True, engine=engine)) == ["done already"] * 4
+    assert engine.calls == 0
+
+    (photos / "b.jpeg").write_bytes((photos / "a.JPG").read_bytes())
+    outcomes = enhance(photos, out, resume=True)
+    assert verdicts(outcomes) == ["done already", "failed", "done already", "done already"]
+    assert "made otherwise or of something else: use --force" in outcomes[1].reason
+    assert verdicts(enhance(photos, out, resume=True, force=True))[1] == "made"
+    assert verdicts(enhance(photos, out, resume=True)) == ["done already"] * 4
+
+    for other in (Recipe("blur@0", 3, 92), Recipe("blur@1", 2, 92), Recipe("blur@0", 2, 50)):
+        assert verdicts(enhance(photos, out, resume=True, recipe=other)) == ["failed"] * 4
+
+
+def test_a_result_that_is_gone_or_changed_is_not_taken_for_done(photos: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    enhance(photos, out)
+    (out / "a.JPG").unlink()
+    (out / "b.jpeg").write_bytes(b"half of")
+    with (out / ".superres.jsonl").open("a") as ledger:
+        ledger.write('{"target": "sub/a.p')  # cut short by a kill
+    outcomes = enhance(photos, out, resume=True, force=True)
+    assert verdicts(outcomes) == ["made", "made", "done already", "done already"]
+    assert verdicts(enhance(photos, out, resume=True)) == ["done already"] * 4
+
+
+def test_a_dry_run_names_what_is_broken_and_makes_nothing(photos: Path, tmp_path: Path):
+    (photos / "sub" / "broken.png").write_bytes(plain()[:40])
+    outcomes = enhance(photos, tmp_path / "out", dry_run=True)
+    assert verdicts(outcomes) == ["to be made"] * 3 + ["failed", "to be made"]
+    assert outcomes[0].size == (80, 120)
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_below_the_input_are_not_taken_for_inputs(photos: Path):
+    out = photos / "larger"
+    assert len(enhance(photos, out)) == 4
+    assert verdicts(enhance(photos, out, resume=True)) == ["done already"] * 4
+
+
+def test_a_dry_run_of_the_command_ends_in_a_table(photos: Path, tmp_path: Path):
+    run = superres("enhance", photos, "-r", "-o", tmp_path / "out", "--dry-run")
+    assert run.returncode == 0, run.stderr
+    assert f"{photos / 'sub/a.png'} -> {tmp_path / 'out/sub/a.png'} (180x120)" in run.stderr
+    assert "│ to be made │        4 │        0.1 │" in run.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def mixed(folder: Path, chelsea: RgbU8, coffee: RgbU8) -> None:
+    """200 files in several folders: ten formats and depths, ten of them broken."""
+    for i in range(190):
+        source = (chelsea, coffee)[i % 2]
+        rgb = source[i % 90 : i % 90 + 90 + i % 40, 2 * i % 200 : 2 * i % 200 + 100 + i % 50]
+        wide = rgb.astype(np.uint16) * 257
+        name, content = [
+            ("jpg", encoded(rgb, "JPEG", quality=90)),
+            ("png", encoded(rgb)),
+            ("webp", encoded(rgb, "WEBP")),
+            ("tif", encoded(rgb, "TIFF")),
+            ("bmp", encoded(rgb, "BMP")),
+            ("gif", encoded(rgb, "GIF")),
+            ("png", encode(Picture(wide), "png")),
+            ("png", encode(Picture(rgb, grey=True), "png")),
+            ("tiff", encode(Picture(wide, alpha=wide[..., 0]), "tiff")),
+            ("JPG", encoded(rgb[..., 0], "JPEG")),
+        ][i % 10]
+        file = folder / f"{i % 7}" / f"{i % 3}" / f"{i:03}.{name}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    broken = [b"", b"hello", plain()[:50], animated("GIF"), encoded(coffee, "JPEG")[:3000]]
+    for i in range(10):
+        (folder / f"{i % 7}" / f"broken-{i}.png").write_bytes(broken[i % 5])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_hundred_pictures_ten_broken_killed_half_way_and_resumed(
+    tmp_path: Path, chelsea: RgbU8, coffee: RgbU8
+):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    mixed(folder, chelsea, coffee)
+    command = [
+        *(Path(sys.executable).with_name("superres"), "enhance", folder, "-o", out),
+        *("--recursive", "--precision", "float32", "--device", "cpu"),
+    ]
+    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    results = lambda: {f for f in out.rglob("[!.]*") if f.is_file()}  # noqa: E731
+    while len(results()) < 70 and killed.poll() is None:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    before = {file: file.stat().st_ino for file in results()}
+    assert 70 <= len(before) < 190
+
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    assert resumed.returncode == 1
+    assert "10 of 200 failed:" in resumed.stderr
+    assert all(f"broken-{i}.png: " in resumed.stderr for i in range(10))
+    assert f"│ done already │      {len(before):3} │" in resumed.stderr
+    assert f"│ made         │      {190 - len(before):3} │" in resumed.stderr
+    assert {file: file.stat().st_ino for file in before} == before
+    assert not list(out.rglob("*.partial"))
+
+    enhancer = load_model("srcnn", scale=3, precision="float32", device="cpu")
+    sources = [file for file in folder.rglob("*") if file.is_file() and "broken" not in file.name]
+    made = {file.relative_to(out).with_suffix(""): file for file in results()}
+    assert len(made) == len(sources) == 190
+    for source in sources:
+        result = made[source.relative_to(folder).with_suffix("")].read_bytes()
+        expected = enhancer.enhance(decode(source.read_bytes()), 3)
+        output_format = decode(result).source_format
+        assert result == encode(expected, output_format)

@@ -1,0 +1,84 @@
+"""A real Chromium, driven by Playwright, and a page whose every complaint is kept."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+ARTEFACTS = Path(__file__).parents[2] / "artefacts"
+"""Screenshots, to be looked at; not kept in git."""
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+ARGUMENTS = [
+    # Chromium's own sandbox does not start as root, nor in many containers.
+    *(["--no-sandbox"] if os.getuid() == 0 else []),
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")  # its event loop must be gone before other tests want theirs
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Open an address, with options of the context: color_scheme, viewport, ...
+
+    At the end, nothing may have gone to another host, and nothing may be on the console.
+    """
+    contexts = []
+    complaints: list[str] = []
+
+    def keep(line: ConsoleMessage) -> None:
+        # Chromium logs every answer of 400 and above, which some tests ask for.
+        if line.type in ("error", "warning") and "Failed to load resource" not in line.text:
+            complaints.append(line.text)
+
+    def open_page(address: str, **options: Any) -> Page:
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        page = context.new_page()
+        ours = f"http://{urlsplit(address).netloc}/"
+
+        def hold_to_this_host(request: Request) -> None:
+            if not request.url.startswith((ours, "blob:", "data:")):
+                complaints.append(f"asked for {request.url}")
+
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", keep)
+        page.on("request", hold_to_this_host)
+        page.goto(address)
+        page.locator("#scales button").first.wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def screenshot() -> Callable[[Page, str], None]:
+    """Keep what a page looks like, from top to bottom."""
+
+    def screenshot(page: Page, name: str) -> None:
+        ARTEFACTS.mkdir(exist_ok=True)
+        page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+
+    return screenshot

@@ -1,0 +1,475 @@
+"""The page, as people use it, in a real Chromium."""
+
+import base64
+import io
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import FilePayload, Locator, Page, expect
+
+from superres.arrays import RgbU8
+from superres.card import ModelCard
+from superres.codecs import decode
+from superres.engine import BlurEngine
+from tests.integration.test_errors import Stuck
+from tests.pictures import animated, bomb, encoded, plain
+
+OpenPage = Callable[..., Page]
+Screenshot = Callable[[Page, str], None]
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "has_touch": True,
+    "is_mobile": True,
+}
+
+
+@pytest.fixture(scope="module")
+def cat(chelsea: RgbU8) -> bytes:
+    """90 high, 120 wide: at x3 it fits on a screen."""
+    return encoded(chelsea[60:150, 100:220])
+
+
+def payload(content: bytes, name: str = "cat.png") -> FilePayload:
+    return {"name": name, "mimeType": "image/png", "buffer": content}
+
+
+def choose(page: Page, content: bytes, name: str = "cat.png") -> None:
+    page.locator("#file").set_input_files(payload(content, name))
+
+
+def enhance(page: Page, content: bytes, name: str = "cat.png") -> None:
+    choose(page, content, name)
+    expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
+
+
+def hand_over(page: Page, event: str, content: bytes, name: str = "cat.png") -> None:
+    """Drop or paste a file, as a browser would tell the page of it."""
+    page.evaluate(
+        """([event, content, name]) => {
+            const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+            const carried = new DataTransfer();
+            carried.items.add(new File([bytes], name, { type: "image/png" }));
+            const about = { bubbles: true, cancelable: true };
+            document.body.dispatchEvent(
+                event === "paste"
+                    ? new ClipboardEvent(event, { ...about, clipboardData: carried })
+                    : new DragEvent(event, { ...about, dataTransfer: carried }));
+        }""",
+        [event, base64.b64encode(content).decode(), name],
+    )
+
+
+def pixels(png: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def tab_to(page: Page, target: Locator) -> None:
+    """Press Tab until the target has the focus."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if target.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError(f"{target} cannot be reached by Tab")
+
+
+def assert_accessible(page: Page) -> None:
+    violations = Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
+
+
+def test_a_dropped_picture_is_enhanced_shown_and_downloaded(
+    service, open_page: OpenPage, screenshot: Screenshot, chelsea, tmp_path: Path
+):
+    page = open_page(str(service.base_url))
+    screenshot(page, "enhance-empty-light")
+    picture = encoded(chelsea)
+    page.evaluate("""() => {
+        window.seen = [];
+        new MutationObserver(() => window.seen.push(document.getElementById("progress").value))
+            .observe(document.getElementById("progress"), { attributes: true });
+    }""")
+    hand_over(page, "drop", picture)
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    expect(page.locator("#status")).to_contain_text("Enhancing to 1.2 megapixels")
+    screenshot(page, "enhance-progress-light")
+    expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
+    seen = page.evaluate("window.seen")
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 3
+    screenshot(page, "enhance-result-light")
+
+    expected = service.post("/enhance?scale=3&proof=true", content=picture)
+    gain = float(expected.headers["x-proof-gain-db"])
+    expect(page.locator("#gain")).to_have_text(f"+{gain:.1f} dB over bicubic, on your picture")
+    expect(page.locator("#proof")).to_contain_text("An estimate: your picture was shrunk by 3")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download PNG").click()
+    assert download.value.suggested_filename == "cat-x3.png"
+    download.value.save_as(tmp_path / "cat-x3.png")
+    assert decode((tmp_path / "cat-x3.png").read_bytes()).size == (900, 1353)
+    assert (tmp_path / "cat-x3.png").read_bytes() == expected.content
+
+    # The command that is shown makes the same file.
+    (tmp_path / "cat.png").write_bytes(picture)
+    (tmp_path / "again").mkdir()
+    command = page.locator("#curl").inner_text().replace("@cat.png", "@../cat.png")
+    subprocess.run(["bash", "-c", command], cwd=tmp_path / "again", check=True, capture_output=True)
+    assert (tmp_path / "again" / "cat-x3.png").read_bytes() == expected.content
+
+
+def test_at_one_to_one_each_side_of_the_divider_shows_its_own_pixels(service, open_page, cat):
+    page = open_page(str(service.base_url))
+    enhance(page, cat)
+    expect(page.locator(".percent")).to_have_text("100 %")
+    for over in page.locator(".divider, .tag").all():
+        over.evaluate("element => element.hidden = true")
+    shown = [
+        decode(service.post("/enhance", content=cat, params=query).content).rgb
+        for query in ({"fallback": "always"}, {})
+    ]
+    box = page.locator(".frame img").last.bounding_box()
+    assert box is not None
+    assert (box["width"], box["height"]) == (360, 270)
+    for where, expected in ((100, shown[0]), (0, shown[1])):
+        page.get_by_label("Divider").fill(str(where))
+        assert np.array_equal(pixels(page.screenshot(clip=box)), expected)
+    page.get_by_label("Divider").fill("50")
+    half = pixels(page.screenshot(clip=box))
+    assert np.array_equal(half[:, :179], shown[0][:, :179])
+    assert np.array_equal(half[:, 181:], shown[1][:, 181:])
+
+
+def test_the_divider_is_dragged_and_a_zoomed_picture_is_panned(service, open_page, chelsea):
+    page = open_page(str(service.base_url))
+    enhance(page, encoded(chelsea))
+    frame = page.locator(".frame")
+
+    def drag(start: float, end: float) -> None:
+        frame.scroll_into_view_if_needed()
+        box = frame.bounding_box()
+        middle = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + start * box["width"], middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + end * box["width"], middle, steps=5)
+        page.mouse.up()
+
+    divider = page.get_by_label("Divider")
+    drag(0.5, 0.25)
+    assert float(divider.input_value()) == pytest.approx(25, abs=0.6)
+
+    page.get_by_role("button", name="1:1").click()
+    expect(page.locator(".percent")).to_have_text("100 %")
+    pictures = page.locator(".frame img:visible")
+    box = frame.bounding_box()
+    before = [pictures.nth(i).bounding_box() for i in range(2)]
+    assert before[0] == before[1]
+    drag(0.6, 0.55)
+    after = [pictures.nth(i).bounding_box() for i in range(2)]
+    assert after[0] == after[1]
+    assert after[0]["x"] == pytest.approx(before[0]["x"] - 0.05 * box["width"], abs=1.5)
+    assert float(divider.input_value()) == pytest.approx(25, abs=0.6)
+    drag(0.25, 0.75)  # on the divider itself, a drag moves it still
+    assert float(divider.input_value()) == pytest.approx(75, abs=0.6)
+
+    page.mouse.wheel(0, -300)
+    expect(page.locator(".percent")).not_to_have_text("100 %")
+    frame.dblclick()
+    page.get_by_role("button", name="Fit", exact=True).click()
+    fitted = pictures.first.bounding_box()
+    assert fitted["width"] <= box["width"]
+    assert fitted["height"] <= box["height"] + 1
+
+
+def test_the_loupe_shows_both_pictures_at_one_to_one(
+    service, open_page: OpenPage, screenshot: Screenshot, chelsea
+):
+    page = open_page(str(service.base_url))
+    picture = encoded(chelsea)
+    enhance(page, picture)
+    page.get_by_role("button", name="Loupe").click()
+    box = page.locator(".frame").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    screenshot(page, "enhance-loupe-light")
+    drawn = page.locator(".loupe").evaluate("canvas => canvas.toDataURL()")
+    loupe = pixels(base64.b64decode(drawn.split(",")[1]))
+    assert loupe.shape == (150, 300, 3)
+    for pane, query in ((loupe[:, :148], {"fallback": "always"}), (loupe[:, 152:], {})):
+        whole = decode(service.post("/enhance", content=picture, params=query).content).rgb
+        # Which pixel is under the pointer is known to one pixel or so.
+        height, width = pane.shape[:2]
+        top, left = (whole.shape[0] - 150) // 2, (whole.shape[1] - 150) // 2
+        left += 0 if query else 2
+        errors = [
+            np.abs(
+                whole[top + y : top + y + height, left + x : left + x + width].astype(int) - pane
+            ).mean()
+            for y in range(-4, 5)
+            for x in range(-4, 5)
+        ]
+        assert min(errors) < 2.5
+        assert min(errors) < 0.7 * np.median(errors)
+
+
+def test_everything_is_done_by_keyboard(service, open_page: OpenPage, cat, tmp_path: Path):
+    page = open_page(str(service.base_url))
+    tab_to(page, page.locator("#file"))
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(payload(cat))
+    expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
+
+    frame = page.locator(".frame")
+    tab_to(page, frame)
+    for _ in range(5):
+        page.keyboard.press("+")
+    expect(page.locator(".percent")).to_have_text("759 %")
+    before = page.locator(".frame img").last.bounding_box()
+    page.keyboard.press("ArrowRight")
+    after = page.locator(".frame img").last.bounding_box()
+    assert after["x"] == before["x"] - 40
+    page.keyboard.press("l")
+    expect(page.locator(".loupe")).to_be_visible()
+    page.keyboard.press("0")
+    expect(page.locator(".percent")).to_have_text("100 %")
+
+    divider = page.get_by_label("Divider")
+    tab_to(page, divider)
+    page.keyboard.press("ArrowLeft")
+    assert float(divider.input_value()) == 49.5
+
+    tab_to(page, page.locator("#download"))
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert decode(Path(download.value.path()).read_bytes()).size == (270, 360)
+
+    tab_to(page, page.get_by_role("button", name="coffee"))
+    page.keyboard.press("Enter")
+    expect(page.locator("#curl")).to_contain_text("coffee-x3.png", timeout=60_000)
+
+
+def test_scale_and_model_are_picked_from_what_there_is(service, open_page: OpenPage, cat):
+    page = open_page(str(service.base_url))
+    models = service.get("/models").json()["models"]
+    offered = page.locator("#model option").all_inner_texts()
+    assert {model["name"] for model in models} < set(offered)
+    assert {model["family"] for model in models} < set(offered)
+    scales = page.locator("#scales button").all_inner_texts()
+    assert scales == [f"×{scale}" for scale in sorted({model["scale"] for model in models})]
+    page.get_by_role("button", name="×2").click()
+    page.locator("#model").select_option("srcnn-x3")
+    enhance(page, cat, 'it\'s; a "cat".png')
+    command = page.locator("#curl").inner_text()
+    assert "scale=2&model=srcnn-x3" in command
+    split = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True
+    )
+    assert split.stdout.splitlines()[2] == 'file=@"it\'s; a \\"cat\\".png"'
+    page.locator("#scale").fill("1.25")
+    page.get_by_role("button", name="Enhance").click()
+    expect(page.locator("#proof")).to_contain_text(
+        "no proof below a scale of 1.5", ignore_case=True
+    )
+
+
+def test_a_picture_is_pasted(service, open_page: OpenPage, cat):
+    page = open_page(str(service.base_url))
+    hand_over(page, "paste", cat)
+    expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
+
+
+def test_where_bicubic_is_better_the_page_says_so(
+    serve, srcnn_card: ModelCard, open_page: OpenPage, cat
+):
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as service:
+        page = open_page(str(service.base_url))
+        enhance(page, cat)
+        expect(page.locator("#gain")).to_contain_text("under bicubic, on your picture: bicubic is")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "The picture cannot be read: the picture is empty: 0 bytes."),
+        (b"hello", "Not a format that is read here: not a picture in a format that is read here"),
+        (plain()[:50], "The picture cannot be read: the picture cannot be decoded"),
+        (animated("GIF"), "Animated and multi-page pictures are not enhanced: one frame"),
+        (bomb(), "The picture has too many pixels: at most 64,000,000 input pixels"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/compare"])
+def test_a_file_that_is_no_picture_for_us_is_told_in_a_sentence(
+    service, open_page: OpenPage, path, content, says
+):
+    page = open_page(str(service.base_url) + path)
+    choose(page, content)
+    expect(page.get_by_role("alert")).to_contain_text(says)
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    expect(page.locator("#drop")).to_be_visible()
+
+
+def test_a_scale_out_of_range_is_told_and_then_mended(
+    service, open_page: OpenPage, screenshot: Screenshot, cat
+):
+    page = open_page(str(service.base_url))
+    page.locator("#scale").fill("9")
+    choose(page, cat)
+    alert = page.get_by_role("alert")
+    expect(alert).to_have_text(
+        "A parameter is not what is allowed: scale: input should be less than or equal to 4, "
+        "not '9'."
+    )
+    assert_accessible(page)
+    screenshot(page, "enhance-problem-light")
+    page.get_by_role("button", name="×2").click()
+    page.get_by_role("button", name="Enhance").click()
+    expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
+    expect(alert).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"max_body_bytes": 1000}, "The body has too many bytes: a body has at most 1,000 bytes"),
+        ({"max_output_pixels": 1000}, "The picture has too many pixels: at most 1,000 output"),
+        ({"deadline_s": 0.2}, "The time is up: "),
+    ],
+)
+def test_the_services_limits_are_told_in_a_sentence(
+    serve, srcnn_card: ModelCard, open_page: OpenPage, cat, settings, says
+):
+    engine = Stuck(srcnn_card)
+    with serve({srcnn_card.name: engine}, **settings) as service:
+        page = open_page(str(service.base_url))
+        choose(page, cat)
+        expect(page.get_by_role("alert")).to_contain_text(says)
+        engine.go.set()
+
+
+def test_a_busy_service_is_told_and_a_wait_can_be_cancelled(
+    serve, srcnn_card: ModelCard, open_page: OpenPage, cat
+):
+    engine = Stuck(srcnn_card)
+    with serve({srcnn_card.name: engine}, max_requests=1) as service, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(service.post, "/enhance", content=plain())
+        page = open_page(str(service.base_url))
+        page.wait_for_function(
+            "fetch('metrics').then((a) => a.text())"
+            ".then((t) => t.includes('superres_pictures_in_progress 1.0'))"
+        )
+        choose(page, cat)
+        expect(page.get_by_role("alert")).to_contain_text("The service is busy: at most 1 pictures")
+        expect(page.get_by_role("alert")).to_contain_text("Try again in ")
+        engine.go.set()
+        assert waiting.result().status_code == 200
+
+        engine.go.clear()
+        page.get_by_role("button", name="Enhance").click()
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.locator("#drop")).to_be_visible()
+        expect(page.get_by_role("alert")).to_be_hidden()
+        engine.go.set()
+
+
+def test_a_service_that_went_away_is_told_in_a_sentence(
+    serve, srcnn_card: ModelCard, open_page: OpenPage, cat
+):
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as service:
+        page = open_page(str(service.base_url))
+    choose(page, cat)
+    expect(page.get_by_role("alert")).to_have_text(
+        "The service did not answer. Is it still running?"
+    )
+
+
+def test_a_sample_is_compared_with_a_table_and_difference_maps(
+    service: httpx.Client, open_page: OpenPage, screenshot: Screenshot
+):
+    page = open_page(f"{service.base_url}/compare?sample=chelsea&scale=2")
+    report = service.get("/compare?sample=chelsea&scale=2").json()
+    expect(page.locator(".gain")).to_have_text(f"+{report['gain_db']:.2f} dBover bicubic")
+    cells = page.locator("tbody td").all_inner_texts()
+    assert cells == [
+        f"{report[method][score]:.{digits}f}"
+        for method in ("bicubic", "sr")
+        for score, digits in (("psnr_y", 2), ("ssim_y", 4))
+    ]
+    expect(page.locator(".percent")).to_have_text("100 %")
+    screenshot(page, "compare-sample-light")
+    page.get_by_label("What to show").select_option("differences")
+    expect(page.locator(".tag").first).to_have_text("bicubic’s difference")
+    expect(page.get_by_alt_text("How far srcnn-x2 is from the original")).to_be_visible()
+    screenshot(page, "compare-differences-light")
+    maps = [
+        page.locator(f'[data-name="{name}-difference"]').evaluate(
+            """(img) => {
+                const canvas = document.createElement("canvas");
+                [canvas.width, canvas.height] = [img.naturalWidth, img.naturalHeight];
+                const context = canvas.getContext("2d");
+                context.drawImage(img, 0, 0);
+                const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+                return data.reduce((sum, value) => sum + value, 0) / data.length;
+            }"""
+        )
+        for name in ("bicubic", "sr")
+    ]
+    assert maps[0] > maps[1]
+    page.get_by_role("button", name="rocket").click()
+    page.wait_for_url("**/compare?sample=rocket&scale=2&model=srcnn")
+    assert_accessible(page)
+
+
+def test_an_upload_is_compared_as_the_truth(service, open_page: OpenPage, screenshot, coffee):
+    page = open_page(f"{service.base_url}/compare")
+    choose(page, encoded(coffee[:200, :300]), "mine.png")
+    report = service.post("/compare", content=encoded(coffee[:200, :300])).json()
+    expect(page.locator(".gain")).to_contain_text(f"{report['gain_db']:.2f} dB", timeout=60_000)
+    expect(page.locator(".percent")).to_have_text("100 %")
+    expect(page.locator("caption")).to_contain_text("300 × 198")
+    screenshot(page, "compare-upload-light")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("light", {}),
+        ("dark", {"color_scheme": "dark"}),
+        ("phone", PHONE),
+        ("phone-dark", PHONE | {"color_scheme": "dark"}),
+    ],
+)
+def test_it_is_accessible_and_fits_in_light_in_dark_and_on_a_phone(
+    service, open_page: OpenPage, screenshot: Screenshot, chelsea, name, options
+):
+    page = open_page(str(service.base_url), **options)
+
+    def look(what: str) -> None:
+        screenshot(page, f"{what}-{name}")
+        assert_accessible(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    look("enhance-empty")
+    enhance(page, encoded(chelsea))
+    look("enhance-result")
+    page.get_by_role("link", name="Compare").click()
+    expect(page.locator(".percent")).to_contain_text("%")
+    expect(page.locator(".percent")).not_to_be_empty()
+    look("compare-sample")
+
+
+def test_a_finger_drags_the_divider_on_a_phone(service, open_page: OpenPage, cat):
+    page = open_page(str(service.base_url), **PHONE)
+    enhance(page, cat)
+    box = page.locator(".frame").bounding_box()
+    assert box is not None
+    page.touchscreen.tap(box["x"] + 0.3 * box["width"], box["y"] + box["height"] / 2)
+    assert float(page.get_by_label("Divider").input_value()) == pytest.approx(30, abs=0.6)

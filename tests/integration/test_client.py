@@ -1,0 +1,136 @@
+"""The Python client, against a real service."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.client import AsyncClient, Client
+from superres import errors
+from superres.card import ModelCard
+from superres.codecs import decode
+from superres.engine import BlurEngine
+from tests.integration.test_errors import Stuck
+from tests.pictures import animated, bomb, encoded, plain
+
+
+def test_importing_it_brings_in_nothing_heavy():
+    script = (
+        "import sys; from app.client import Client;"
+        "heavy = ('tensorflow', 'keras', 'fastapi', 'uvicorn', 'skimage', 'scipy', 'matplotlib');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_a_picture_is_enhanced_from_bytes_or_from_a_file(client: Client, chelsea, tmp_path: Path):
+    file = tmp_path / "cat.jpg"
+    file.write_bytes(encoded(chelsea, "JPEG", quality=95))
+    answer = client.enhance(file, 2, output_format="webp", quality=80, proof=True)
+    assert answer.media_type == "image/webp"
+    assert answer.size == decode(answer.content).size == (600, 902)
+    assert answer.model.startswith("srcnn-x2@")
+    assert answer.gain_db > 0
+    assert client.enhance(file.read_bytes(), 2).gain_db is None
+    answer.save(tmp_path / "larger.webp")
+    assert (tmp_path / "larger.webp").read_bytes() == answer.content
+
+
+def test_comparisons_and_the_models_quality_come_typed(client: Client, coffee):
+    sample = client.compare(sample="coffee", scale=3)
+    assert sample == client.compare(encoded(coffee), 3)
+    assert sample.gain_db > 0.5
+    assert {"srcnn-x3", "srcnn-x2"} <= {one.model for one in client.metrics().models}
+
+
+def test_the_same_calls_are_awaited(service: httpx.Client, client: Client, chelsea):
+    picture = encoded(chelsea[:90, :120])
+
+    async def calls():
+        async with AsyncClient(str(service.base_url)) as awaited:
+            return await asyncio.gather(
+                awaited.enhance(picture, proof=True, fallback="auto"),
+                awaited.compare(picture, 2),
+                awaited.metrics(),
+            )
+
+    enhanced, compared, quality = asyncio.run(calls())
+    assert enhanced.content == client.enhance(picture).content
+    assert compared == client.compare(picture, 2)
+    assert quality == client.metrics()
+
+
+@pytest.mark.parametrize(
+    ("picture", "parameters", "kind", "says"),
+    [
+        (b"hello", {}, errors.UnsupportedFormat, "not a picture in a format"),
+        (b"", {}, errors.BadImage, "empty: 0 bytes"),
+        (animated("GIF"), {}, errors.AnimatedImage, "this GIF has 3"),
+        (bomb(), {}, errors.ImageTooLarge, "at most 64,000,000 input pixels"),
+        (plain(), {"scale": 9}, errors.BadRequest, "less than or equal to 4, not '9'"),
+        (plain(), {"model": "magic"}, errors.ModelMissing, "no model or family 'magic'"),
+        (plain(), {"scale": 1.2, "proof": True}, errors.BadRequest, "1.5 to 4, not 1.2"),
+    ],
+)
+def test_a_refusal_is_raised_as_the_service_raised_it(
+    client: Client, picture, parameters, kind, says
+):
+    with pytest.raises(errors.SuperresError, match=says) as refusal:
+        client.enhance(picture, **parameters)
+    assert type(refusal.value) is kind
+    assert "request " in refusal.value.__notes__[0]
+
+
+def test_too_many_bytes_are_refused_by_name(serve, srcnn_card: ModelCard):
+    engines = {srcnn_card.name: BlurEngine(srcnn_card.geometry)}
+    with (
+        serve(engines, max_body_bytes=10) as service,
+        pytest.raises(errors.BodyTooLarge, match="at most 10 bytes"),
+    ):
+        Client(http=service).enhance(plain())
+
+
+def test_a_busy_service_is_asked_again_when_it_said(serve, srcnn_card: ModelCard):
+    engine = Stuck(srcnn_card)
+    with serve({srcnn_card.name: engine}, max_requests=1) as service, ThreadPoolExecutor() as pool:
+        url = str(service.base_url)
+        first = pool.submit(Client(http=service).enhance, plain())
+        while service.get("/metrics").text.find("superres_pictures_in_progress 1.0") < 0:
+            time.sleep(0.02)
+        with Client(url, retries=0) as impatient:
+            with pytest.raises(errors.Busy, match="at most 1 pictures") as busy:
+                impatient.enhance(plain())
+            assert busy.value.retry_after >= 1
+        threading.Timer(0.3, engine.go.set).start()
+        started = time.monotonic()
+        with Client(url, retries=3) as patient:
+            assert patient.enhance(plain()).size == (30, 60)
+        assert time.monotonic() - started >= busy.value.retry_after
+        assert first.result().size == (30, 60)
+
+
+def test_a_service_that_is_not_there_is_unavailable():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with (
+        Client(url, retries=1) as client,
+        pytest.raises(errors.Unavailable, match=f"no answer from {url}"),
+    ):
+        client.enhance(plain())
+
+
+def test_what_is_not_the_service_is_told_so():
+    page = httpx.MockTransport(lambda request: httpx.Response(502, text="<h1>Bad gateway</h1>"))
+    with (
+        httpx.Client(base_url="http://proxy", transport=page) as http,
+        pytest.raises(errors.SuperresError, match="answered 502, and not as the service does"),
+    ):
+        Client(http=http).metrics()
