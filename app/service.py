@@ -15,7 +15,7 @@ from app.settings import Settings
 from app.transfer import Call
 from app.worker import Turn, Worker
 from superres.card import ModelCard, check_files
-from superres.codecs import Header, Picture
+from superres.codecs import Header, OutputFormat, Picture
 from superres.engine import Engine, SavedModelEngine
 from superres.enhancer import Enhancer
 from superres.errors import NotReady, SuperresError
@@ -96,14 +96,26 @@ class Service:
         """
         return choose(self.cards, model, scale)
 
-    def forecast(self, header: Header, nbytes: int, card: ModelCard, scale: float) -> Forecast:
+    def forecast(
+        self,
+        header: Header,
+        nbytes: int,
+        card: ModelCard,
+        scale: float,
+        output_format: OutputFormat,
+    ) -> Forecast:
         """What enlarging a picture takes, within the limits on pixels and memory.
 
         Raises:
             ImageTooLarge: over one of them.
         """
         found = forecast(
-            header, nbytes, scale, card.geometry, max_pixels=self.settings.max_output_pixels
+            header,
+            nbytes,
+            scale,
+            card.geometry,
+            output_format=output_format,
+            max_pixels=self.settings.max_output_pixels,
         )
         self.admission.check_fits(found.peak_bytes)
         return found

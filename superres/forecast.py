@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from superres.arrays import Size
 from superres.card import Geometry
-from superres.codecs import MAX_OUTPUT_PIXELS, Header
+from superres.codecs import MAX_OUTPUT_PIXELS, Header, OutputFormat
 from superres.enhancer import COLUMNS, output_size, plan
 
 BYTES_PER_PIXEL = 1.3 * 4
@@ -14,6 +14,8 @@ BYTES_PER_TILE_SAMPLE = 16
 """Of the tiles in flight, at 8 bits: the bands that they are cut from, their copies in the
 queue, and the answers. Four times as many at 16 bits, which are float32 there."""
 
+WEBP_BYTES_PER_PIXEL = 9
+"""Of output, besides: libwebp wants the whole picture in planes of its own."""
 BYTES_PER_COMPARED_PIXEL = 200
 """Four pictures, and the float64 planes that PSNR and SSIM are computed on."""
 
@@ -35,6 +37,7 @@ def forecast(
     scale: float,
     geometry: Geometry,
     *,
+    output_format: OutputFormat = "png",
     max_pixels: int = MAX_OUTPUT_PIXELS,
 ) -> Forecast:
     """Compute what enhancing takes, before any pixel is decoded.
@@ -44,6 +47,7 @@ def forecast(
         encoded_bytes: length of its file.
         scale: 1 to 4.
         geometry: of the model.
+        output_format: that will be written.
         max_pixels: most output pixels that are made.
 
     Raises:
@@ -66,6 +70,7 @@ def forecast(
         # An answer that does not compress at all has three samples a pixel.
         + encoded_bytes
         + out * 3 * (2 if sixteen else 1)
+        + (out * WEBP_BYTES_PER_PIXEL if output_format == "webp" else 0)
     )
     return Forecast(size, cut.tiles, pixels, int(peak))
 

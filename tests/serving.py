@@ -121,7 +121,7 @@ def reset_peak(pid: int) -> None:
 
 
 def wait_until_ready(client: httpx.Client) -> None:
-    for _ in range(300):
+    for _ in range(900):  # tenths of a second, on a busy machine
         with contextlib.suppress(httpx.ConnectError):
             if client.get("/readyz").status_code == 200:
                 return

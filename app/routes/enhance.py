@@ -142,7 +142,7 @@ async def enhance(
     card = service.choose(query.model, query.scale)
     header = upload.header
     output_format = query.format or _accepted_format(request, header)
-    taken = service.forecast(header, len(upload.data), card, query.scale)
+    taken = service.forecast(header, len(upload.data), card, query.scale, output_format)
     check_output(taken.output_size, output_format)
     proving = query.proof or query.fallback == "auto"
     if proving:

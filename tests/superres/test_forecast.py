@@ -1,0 +1,35 @@
+"""What a picture takes, from its header. That it is enough is measured by `make bench-memory`."""
+
+import pytest
+
+from superres.card import Geometry
+from superres.codecs import Header
+from superres.errors import BadRequest, ImageTooLarge
+from superres.forecast import forecast, forecast_comparison
+
+GEOMETRY = Geometry(domain="hr", upscale=1, halo=7, largest_tile=512)
+
+
+def peak(bits: int = 8, **options) -> int:
+    return forecast(Header("png", (1000, 2000), bits), 5000, 3, GEOMETRY, **options).peak_bytes
+
+
+def test_memory_is_what_the_rule_allows_and_the_answer_at_its_largest():
+    pixels, out = 20_000_000, 18_000_000
+    assert peak() - (1.3 * 4 * pixels + 3 * out + 5000) < 150e6
+    assert peak(16) > 2 * peak() - 5000
+    assert peak(output_format="webp") == peak() + 9 * out
+
+
+def test_the_limits_are_those_of_the_work():
+    header = Header("png", (1000, 2000), 8)
+    with pytest.raises(BadRequest, match="scale is 1 to 4"):
+        forecast(header, 1, 5, GEOMETRY)
+    with pytest.raises(ImageTooLarge, match="at most 100 output pixels"):
+        forecast(header, 1, 3, GEOMETRY, max_pixels=100)
+
+
+def test_comparing_takes_more_a_pixel_than_enlarging():
+    compared = forecast_comparison(Header("png", (1000, 2000), 8), 5000, GEOMETRY)
+    assert compared.peak_bytes / 2e6 > peak() / 20e6
+    assert compared.tiles > 1
