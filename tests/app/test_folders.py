@@ -190,7 +190,7 @@ def mixed(folder: Path, chelsea: RgbU8, coffee: RgbU8) -> None:
             ("gif", encoded(rgb, "GIF")),
             ("png", encode(Picture(wide), "png")),
             ("png", encode(Picture(rgb, grey=True), "png")),
-            ("tiff", encode(Picture(wide, alpha=wide[..., 0]), "tiff")),
+            ("tiff", encode(Picture(np.dstack([wide, wide[..., 0]])), "tiff")),
             ("JPG", encoded(rgb[..., 0], "JPEG")),
         ][i % 10]
         file = folder / f"{i % 7}" / f"{i % 3}" / f"{i:03}.{name}"
