@@ -1,4 +1,4 @@
-"""What each term of the upstream project's loss asks of a picture: docs/upstream-loss.md.
+"""What each term of the upstream project's loss asks of a picture.
 
     python benchmarks/upstream_loss.py --pictures photos512/val --test photos512/test \
       --run runs/upstream-no-vgg19 --vgg19-weights vgg19_block1-3_float32.npz \

@@ -56,7 +56,7 @@ class TrainingConfig(BaseModel):
 
     loss: LossConfig
     optimizer: Literal["adam", "soap"] = "adam"
-    """SOAP needs a tenth of Adam's steps here; see :mod:`training.soap`."""
+    """SOAP needs far fewer steps here; see :mod:`training.soap`."""
     learning_rate: float = Field(gt=0)
     final_learning_rate: float = Field(gt=0)
     """Where the cosine schedule ends."""
