@@ -97,7 +97,7 @@ class ModelReport(BaseModel):
             name=card.name,
             family=card.family,
             network=card.network,
-            scale=card.scale,
+            scale=card.geometry.scale,
             geometry=card.geometry,
             parameters=card.parameters,
             multiply_adds_per_output_pixel=card.multiply_adds_per_output_pixel,

@@ -23,7 +23,7 @@ from superres.forecast import Forecast, forecast
 from superres.registry import choose, read_cards
 
 TRIAL = (256, 256)
-"""Size of the picture that is timed at start-up; it is enlarged by 3."""
+"""Size of the picture that is timed at start-up."""
 
 logger = logging.getLogger("superres")
 
@@ -184,8 +184,9 @@ class Service:
         """Give the first requests a pace to be judged by."""
         for bits, dtype in ((8, np.uint8), (16, np.uint16)):
             started = time.monotonic()
-            Enhancer(engine, card.geometry).enhance(Picture(np.zeros((*TRIAL, 3), dtype)), 3)
-            pixels = 10 * TRIAL[0] * TRIAL[1]
+            scale = card.geometry.scale
+            Enhancer(engine, card.geometry).enhance(Picture(np.zeros((*TRIAL, 3), dtype)), scale)
+            pixels = (1 + scale**2) * TRIAL[0] * TRIAL[1]
             seconds = time.monotonic() - started
             self.admission.measured(("/enhance", card.name, bits), pixels, seconds)
 

@@ -25,13 +25,18 @@ class Geometry(_Frozen):
     """How a network's planes and answers relate; all that cutting tiles needs."""
 
     domain: Literal["hr", "lr"]
-    """``hr``: works on the bicubic plane, at any scale. ``lr``: on the small picture."""
-    upscale: int = Field(ge=1, le=4)
-    """Output pixels per input pixel of the network; 1 in the ``hr`` domain."""
+    """``hr``: works on the bicubic plane. ``lr``: on the small picture."""
+    scale: int = Field(ge=1, le=4)
+    """The scale it was trained for."""
     halo: int = Field(ge=0, le=200)
     """Input pixels a side that an answer depends on."""
     largest_tile: int = Field(ge=32, le=512, multiple_of=32)
     """Longest side of a tile, halo included, px."""
+
+    @property
+    def upscale(self) -> int:
+        """Output pixels per input pixel of the network, along a side."""
+        return self.scale if self.domain == "lr" else 1
 
 
 class Example(_Frozen):
@@ -77,8 +82,6 @@ class ModelCard(_Frozen):
     name: Name
     family: Name
     network: str
-    scale: int = Field(ge=2, le=4)
-    """The scale it was trained for."""
     geometry: Geometry
     parameters: int = Field(ge=1)
     multiply_adds_per_output_pixel: int = Field(ge=1)

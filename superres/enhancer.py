@@ -82,7 +82,8 @@ class Enhancer:
     def enhance_rgb(self, lr: AnyRgb, size: Size, *, progress: Progress | None = None) -> AnyRgb:
         """Enlarge RGB of uint8, uint16 or float32 in [0, 1] to ``size``, in its type.
 
-        In the ``lr`` domain the network's own upscale is made and then resized to size.
+        The network works at the scale that it was trained for; what it makes is then resized,
+        if need be: see :func:`own_size`.
         """
         sr = np.empty((*size, 3), lr.dtype)
         self._enlarge(lr, sr, progress)
@@ -91,9 +92,8 @@ class Enhancer:
     def _enlarge(self, lr: np.ndarray, sr: AnyRgb, progress: Progress | None) -> None:
         """Enlarge RGB, or the RGB of RGBA, into ``sr``."""
         size = (sr.shape[0], sr.shape[1])
-        cut = plan((lr.shape[0], lr.shape[1]), size, self.geometry)
-        upscale = self.geometry.upscale
-        made = (cut.plane[0] * upscale, cut.plane[1] * upscale)
+        made = own_size((lr.shape[0], lr.shape[1]), size, self.geometry)
+        cut = plan(made, self.geometry)
         answers = sr if made == size else np.empty((*made, 3), lr.dtype)
         done = 0
         for columns in cut.panels(COLUMNS):
@@ -108,9 +108,28 @@ class Enhancer:
             _resize_into(answers, sr)
 
 
-def plan(lr_size: Size, size: Size, geometry: Geometry) -> tiling.Plan:
-    """How the plane that a network works on is cut, when it enlarges ``lr_size`` to ``size``."""
-    plane = size if geometry.domain == "hr" else lr_size
+def own_size(lr_size: Size, size: Size, geometry: Geometry) -> Size:
+    """Size that a network makes of a small picture, when ``size`` is asked for.
+
+    It is the picture's times the scale that the network was trained for: at other scales its
+    input looks like nothing it has learned from, and it can lose to bicubic by decibels. Only
+    a few pixels more than that, which a network of the ``hr`` domain can make, it is given.
+
+    >>> geometry = Geometry(domain="hr", scale=3, halo=7, largest_tile=512)
+    >>> own_size((100, 100), (200, 200), geometry), own_size((170, 170), (512, 512), geometry)
+    ((300, 300), (512, 512))
+    """
+    height, width = lr_size
+    scale = geometry.scale
+    if geometry.domain == "hr" and (size[0] // scale, size[1] // scale) == lr_size:
+        return size
+    return height * scale, width * scale
+
+
+def plan(made: Size, geometry: Geometry) -> tiling.Plan:
+    """How the plane is cut that a network works on when it makes a picture of this size."""
+    upscale = geometry.upscale
+    plane = (made[0] // upscale, made[1] // upscale)
     return tiling.plan(plane, largest_tile=geometry.largest_tile, halo=geometry.halo)
 
 
@@ -159,5 +178,5 @@ class _Unchanged:
         return tiles
 
 
-BICUBIC = Enhancer(_Unchanged(), Geometry(domain="hr", upscale=1, halo=0, largest_tile=512))
+BICUBIC = Enhancer(_Unchanged(), Geometry(domain="hr", scale=1, halo=0, largest_tile=512))
 """Bicubic alone: the baseline, enlarged the same way as by a model."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from superres.arrays import Size
 from superres.card import Geometry
 from superres.codecs import MAX_OUTPUT_PIXELS, Header, OutputFormat
-from superres.enhancer import COLUMNS, output_size, plan
+from superres.enhancer import COLUMNS, output_size, own_size, plan
 
 BYTES_PER_PIXEL = 1.3 * 4
 """Of input and output together, at 8 bits a sample: each exists once, and a third again for
@@ -27,7 +27,7 @@ class Forecast:
     output_size: Size
     tiles: int
     pixels: int
-    """Of input and output."""
+    """Of the input, and of what the network makes of it at its own scale."""
     peak_bytes: int
 
 
@@ -54,31 +54,35 @@ def forecast(
         BadRequest: the scale is out of range.
         ImageTooLarge: more than ``max_pixels`` output pixels.
 
-    >>> geometry = Geometry(domain="hr", upscale=1, halo=7, largest_tile=512)
+    >>> geometry = Geometry(domain="hr", scale=2, halo=7, largest_tile=512)
     >>> forecast(Header("jpeg", (3000, 4000), 8), 5_000_000, 2, geometry)
     Forecast(output_size=(6000, 8000), tiles=300, pixels=60000000, peak_bytes=527453504)
     """
     size = output_size(header.size, scale, max_pixels=max_pixels)
-    cut = plan(header.size, size, geometry)
+    made = own_size(header.size, size, geometry)
+    cut = plan(made, geometry)
     out = size[0] * size[1]
-    pixels = header.size[0] * header.size[1] + out
+    given = header.size[0] * header.size[1]
+    worked_on = given + made[0] * made[1]
     in_flight = min(cut.tiles, COLUMNS) * cut.tile[0] * cut.tile[1] * 3
     sixteen = header.bits == 16
     peak = (
-        pixels * BYTES_PER_PIXEL * (2 if sixteen else 1)
+        (given + out) * BYTES_PER_PIXEL * (2 if sixteen else 1)
+        # What the network makes is kept until it is resized.
+        + (0 if made == size else made[0] * made[1] * 3) * (2 if sixteen else 1)
         + in_flight * BYTES_PER_TILE_SAMPLE * (4 if sixteen else 1)
         # An answer that does not compress at all has three samples a pixel.
         + encoded_bytes
         + out * 3 * (2 if sixteen else 1)
         + (out * WEBP_BYTES_PER_PIXEL if output_format == "webp" else 0)
     )
-    return Forecast(size, cut.tiles, pixels, int(peak))
+    return Forecast(size, cut.tiles, worked_on, int(peak))
 
 
 def forecast_comparison(header: Header, encoded_bytes: int, geometry: Geometry) -> Forecast:
     """Compute what :func:`superres.proof.compare` takes with this picture as the truth."""
     pixels = header.size[0] * header.size[1]
-    tiles = plan(header.size, header.size, geometry).tiles
+    tiles = plan(header.size, geometry).tiles
     return Forecast(
         header.size, tiles, 2 * pixels, pixels * BYTES_PER_COMPARED_PIXEL + encoded_bytes
     )

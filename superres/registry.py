@@ -27,9 +27,7 @@ def read_cards(models: Path) -> tuple[ModelCard, ...]:
 def choose(cards: Iterable[ModelCard], model: str, scale: float) -> ModelCard:
     """The model of that name, or of that family the one that suits the scale.
 
-    In the ``hr`` domain, which does any scale, that is the one trained nearest to it; of
-    two as near, the larger. In the ``lr`` domain it is the smallest upscale that reaches
-    the scale, else the largest there is.
+    That is the one trained for the smallest scale that reaches it, else for the largest.
 
     Args:
         cards: what there is to choose from.
@@ -47,10 +45,7 @@ def choose(cards: Iterable[ModelCard], model: str, scale: float) -> ModelCard:
     if not family:
         known = ", ".join(sorted({card.family for card in cards} | {card.name for card in cards}))
         raise ModelMissing(f"no model or family {model!r}: there are {known}")
-
-    def unsuited(card: ModelCard) -> tuple[bool, float]:
-        if card.geometry.domain == "hr":
-            return False, abs(card.scale - scale)
-        return card.scale < scale, abs(card.scale - scale)
-
-    return min(family, key=lambda card: (*unsuited(card), -card.scale))
+    reaching = [card for card in family if card.geometry.scale >= scale]
+    if reaching:
+        return min(reaching, key=lambda card: card.geometry.scale)
+    return max(family, key=lambda card: card.geometry.scale)

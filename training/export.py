@@ -73,10 +73,9 @@ def export(run: Path, models: Path) -> ModelCard:
             name=config.name,
             family=config.family,
             network=config.network,
-            scale=config.scale,
             geometry=Geometry(
                 domain=architecture.domain,
-                upscale=upscale,
+                scale=config.scale,
                 halo=networks.receptive_field(network) // 2,
                 largest_tile=LARGEST_TILE,
             ),

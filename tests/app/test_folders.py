@@ -21,7 +21,7 @@ from superres.engine import BlurEngine
 from tests.app.test_cli import superres
 from tests.pictures import animated, encoded, plain
 
-GEOMETRY = Geometry(domain="hr", upscale=1, halo=3, largest_tile=64)
+GEOMETRY = Geometry(domain="hr", scale=2, halo=3, largest_tile=64)
 RECIPE = Recipe(model="blur@0", scale=2, quality=92)
 
 

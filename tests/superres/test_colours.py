@@ -29,7 +29,7 @@ class Bicubic:
         return tiles
 
 
-ENHANCER = Enhancer(Bicubic(), Geometry(domain="hr", upscale=1, halo=7, largest_tile=512))
+ENHANCER = Enhancer(Bicubic(), Geometry(domain="hr", scale=1, halo=7, largest_tile=512))
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_a_missing_and_an_unlisted_file_are_noticed(copy: Path):
     ("lie", "reason"),
     [
         ({"geometry__halo": 6}, "says a halo of 6 px, but answers depend on pixels farther away"),
-        ({"geometry__upscale": 2}, "the card says upscale 2; a plane of 90 px came back as 90"),
+        ({"geometry__domain": "lr"}, "the card says upscale 3; a plane of 90 px came back as 90"),
         ({"example__answer": "AAAA"}, "the card's example: buffer size"),
         ({"example__tile": "A" * 4096}, r"f32 differs from the card's example by up to \d+"),
     ],
@@ -156,32 +156,21 @@ def test_a_batch_that_runs_out_of_memory_is_halved(srcnn_card: ModelCard, monkey
         engine.predict(tiles)
 
 
-def test_a_family_offers_the_model_trained_nearest_to_the_scale(srcnn_card: ModelCard):
-    cards = [
-        srcnn_card.model_copy(update={"name": f"srcnn-x{scale}", "scale": scale})
-        for scale in (2, 3, 4)
-    ]
-    chosen = {scale: choose(cards, "srcnn", scale).scale for scale in (1, 1.5, 2.4, 2.5, 3.4, 4)}
-    assert chosen == {1: 2, 1.5: 2, 2.4: 2, 2.5: 3, 3.4: 3, 4: 4}
-    assert choose(cards, "srcnn-x2", 4).scale == 2
-
-
-def test_networks_that_enlarge_serve_the_smallest_upscale_that_reaches(srcnn_card: ModelCard):
+def test_a_family_offers_the_model_trained_for_the_smallest_scale_that_reaches(
+    srcnn_card: ModelCard,
+):
     cards = [
         srcnn_card.model_copy(
             update={
-                "family": "edsr",
-                "name": f"edsr-x{scale}",
-                "scale": scale,
-                "geometry": srcnn_card.geometry.model_copy(
-                    update={"domain": "lr", "upscale": scale}
-                ),
+                "name": f"srcnn-x{scale}",
+                "geometry": srcnn_card.geometry.model_copy(update={"scale": scale}),
             }
         )
         for scale in (2, 3)
     ]
-    chosen = {scale: choose(cards, "edsr", scale).scale for scale in (1, 2, 2.1, 3, 4)}
-    assert chosen == {1: 2, 2: 2, 2.1: 3, 3: 3, 4: 3}
+    chosen = {scale: choose(cards, "srcnn", scale).name[-2:] for scale in (1, 2, 2.1, 3, 3.1, 4)}
+    assert chosen == {1: "x2", 2: "x2", 2.1: "x3", 3: "x3", 3.1: "x3", 4: "x3"}
+    assert choose(cards, "srcnn-x2", 4).name == "srcnn-x2"
 
 
 def test_an_unknown_model_and_an_empty_folder_are_missing(tmp_path: Path):

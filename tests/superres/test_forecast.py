@@ -7,7 +7,7 @@ from superres.codecs import Header
 from superres.errors import BadRequest, ImageTooLarge
 from superres.forecast import forecast, forecast_comparison
 
-GEOMETRY = Geometry(domain="hr", upscale=1, halo=7, largest_tile=512)
+GEOMETRY = Geometry(domain="hr", scale=3, halo=7, largest_tile=512)
 
 
 def peak(bits: int = 8, **options) -> int:

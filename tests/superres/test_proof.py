@@ -25,7 +25,7 @@ def test_the_model_comes_nearer_to_a_photograph_than_bicubic(srcnn: Enhancer, co
 
 
 def test_an_engine_that_only_blurs_loses_and_it_shows(coffee: RgbU8):
-    geometry = Geometry(domain="hr", upscale=1, halo=3, largest_tile=256)
+    geometry = Geometry(domain="hr", scale=3, halo=3, largest_tile=256)
     assert compare(Enhancer(BlurEngine(geometry), geometry), coffee, 2).gain_db < -1
 
 
