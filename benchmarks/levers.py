@@ -20,10 +20,9 @@ from rich.console import Console
 from rich.progress import track
 
 from superres.arrays import to_float
-from training import networks
 from training.config import LossConfig, TrainingConfig, load_config
 from training.dataset import picture_files, read_pairs
-from training.fit import BEST_WEIGHTS, RECORD, fit
+from training.fit import RECORD, fit, trained_network
 
 Changes = dict[str, Any]
 
@@ -115,24 +114,17 @@ def train(
             resume=False,
             console=Console(stderr=True, quiet=True),
         )
-        dead = count_dead_filters(short, run / BEST_WEIGHTS, validation)
+        dead = count_dead_filters(run, config.scale, validation)
         return json.loads((run / RECORD).read_text()), dead
 
 
-def count_dead_filters(config: TrainingConfig, weights: Path, pictures: Path) -> str:
+def count_dead_filters(run: Path, scale: int, pictures: Path) -> str:
     """Filters that are on at under a thousandth of the pixels of ten pictures, by layer."""
-    network = networks.build(
-        config.network,
-        scale=config.scale,
-        skip=config.skip,
-        centred=config.centred,
-        precision="float32",
-    )
-    network.load_weights(weights)
+    network = trained_network(run)
     hidden = [network.get_layer(name).output for name in ("patches", "mapping")]
     activations = keras.Model(network.input, hidden)
     active: list[list[np.ndarray]] = [[], []]
-    pairs = read_pairs([pictures], scale=config.scale, halo=0, shrinks=(1.0,), smallest=16)
+    pairs = read_pairs([pictures], scale=scale, halo=0, shrinks=(1.0,), smallest=16)
     for pair in pairs[:: max(1, len(picture_files([pictures])) // 10)]:
         for layer, answers in enumerate(activations(to_float(pair.plane)[None])):
             active[layer].append((np.asarray(answers) > 0).mean(axis=(0, 1, 2)))

@@ -24,11 +24,10 @@ from rich.console import Console
 from superres import load_model
 from superres.arrays import RgbU8, to_float, to_integer
 from superres.metrics import mean_scores, score
-from training import networks
-from training.config import LossConfig, TrainingConfig, load_config
+from training.config import LossConfig, load_config
 from training.dataset import dataset_name, make_pair, picture_files, read_rgb
 from training.evaluate import Evaluation, PictureScores, upstream_table
-from training.fit import BEST_WEIGHTS, CONFIG
+from training.fit import trained_network
 from training.losses import build_loss
 
 TERMS = ("mse", "ssim", "vgg19")
@@ -52,15 +51,7 @@ def main(
     pairs = [
         make_pair(read_rgb(file), scale=3, halo=0) for file in files[:: max(1, len(files) // count)]
     ]
-    config = TrainingConfig.model_validate_json((run / CONFIG).read_text())
-    upstream = networks.build(
-        config.network,
-        scale=config.scale,
-        skip=config.skip,
-        centred=config.centred,
-        precision="float32",
-    )
-    upstream.load_weights(run / BEST_WEIGHTS)
+    upstream = trained_network(run)
     served = load_model("srcnn-x3", precision="float32").engine
 
     def by_upstream(plane: RgbU8) -> np.ndarray:
@@ -120,7 +111,7 @@ def main(
         )
         compared.append(PictureScores(file.name, *scores))
     evaluation = Evaluation(dataset_name(test), 3, tuple(compared))
-    Console(width=120).print(upstream_table(config.name, evaluation))
+    Console(width=120).print(upstream_table(run.name, evaluation))
 
 
 def with_edge_repeated(network: Estimate, plane: RgbU8) -> np.ndarray:

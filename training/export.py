@@ -17,7 +17,7 @@ from superres.card import CARD, SAVED_MODEL, Example, Geometry, ModelCard, hash_
 from superres.engine import SavedModelEngine
 from training import networks
 from training.config import TrainingConfig
-from training.fit import BEST_WEIGHTS, RECORD
+from training.fit import RECORD, trained_network
 
 LARGEST_TILE = 512
 EXAMPLE_SIDE = 32
@@ -49,17 +49,10 @@ def export(run: Path, models: Path) -> ModelCard:
         )
     record = json.loads((run / RECORD).read_text())
     config = TrainingConfig.model_validate(record["config"])
-    by_precision = {}
-    for precision in ("float32", "bfloat16"):
-        network = networks.build(
-            config.network,
-            scale=config.scale,
-            skip=config.skip,
-            centred=config.centred,
-            precision=precision,
-        )
-        network.load_weights(run / BEST_WEIGHTS)
-        by_precision[precision] = network
+    by_precision = {
+        precision: trained_network(run, precision=precision)
+        for precision in ("float32", "bfloat16")
+    }
     network = by_precision["float32"]
     architecture = networks.NETWORKS[config.network]
     upscale = architecture.upscale(config.scale)

@@ -78,7 +78,8 @@ def fit(
         run: the run's folder, made if need be.
         resume: go on from ``run``'s last checkpoint, which must be of the same config.
         console: where progress is shown.
-        start_from: another run's folder, whose best weights are this one's first.
+        start_from: another run's folder, whose best weights are this one's first; a layer whose
+            shape depends on the scale begins afresh.
         vgg19_weights: of a VGG19 term in the loss; see :func:`training.losses.vgg19_features`.
 
     Returns:
@@ -87,7 +88,8 @@ def fit(
     Raises:
         FileExistsError: ``run`` holds a run already, and ``resume`` is false.
         FileNotFoundError: nothing to resume, or a folder without pictures.
-        TrainingFailed: the loss is not a number, or the checkpoint is of another config.
+        TrainingFailed: the loss is not a number, the checkpoint is of another config, or
+            ``start_from`` has another network.
     """
     if (run / STATE).exists() and not resume:
         raise FileExistsError(f"{run} holds a run already: resume it, or remove the folder")
@@ -115,10 +117,7 @@ def fit(
         jit_compile=keras.backend.backend() == "jax",
     )
     if start_from is not None:
-        # The file knows layers by their place, and croppings are layers too.
-        first = _build(config, precision="float32")
-        first.load_weights(start_from / BEST_WEIGHTS)
-        network.set_weights(first.get_weights())
+        _take_weights(network, trained_network(start_from))
     state = _State(run, config, network, optimizer)
     if resume:
         state.restore()
@@ -158,6 +157,33 @@ def fit(
         )
     best = state.history[-1 - state.since_best]
     return Scores(**{name: best[name] for name in Scores.__dataclass_fields__})
+
+
+def trained_network(run: Path, *, precision: str = "float32") -> keras.Model:
+    """The network of a run, with its best weights, as it is served.
+
+    Raises:
+        FileNotFoundError: the run has no best weights yet.
+    """
+    record = json.loads((run / RECORD).read_text())
+    network = _build(TrainingConfig.model_validate(record["config"]), precision=precision)
+    # The file knows layers by their place, so that only the same network can read it.
+    network.load_weights(run / BEST_WEIGHTS)
+    return network
+
+
+def _take_weights(network: keras.Model, first: keras.Model) -> None:
+    for layer in network.layers:
+        if not layer.weights:
+            continue
+        try:
+            weights = first.get_layer(layer.name).get_weights()
+        except ValueError as error:
+            raise TrainingFailed(
+                f"the run to start from has another network: no layer {layer.name!r}"
+            ) from error
+        if [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
+            layer.set_weights(weights)
 
 
 def _learning_rate(config: TrainingConfig) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from superres import load_model
 from superres.arrays import RgbU8
 from training import fit as fit_module
+from training import networks
 from training.config import TrainingConfig, load_config
 from training.evaluate import evaluate
 from training.export import export
@@ -118,6 +119,23 @@ def test_a_run_can_begin_with_the_best_weights_of_another(config, pictures, tmp_
     )
     assert second["started_from"] == "first"
     assert second["validation"]["psnr_y"] == pytest.approx(first["validation"]["psnr_y"], abs=1e-4)
+
+
+def test_at_another_scale_only_the_layer_that_enlarges_begins_afresh():
+    x3, x2 = (
+        networks.build("edsr_5x32", scale=scale, skip=True, precision="float32") for scale in (3, 2)
+    )
+    fresh = x2.get_layer("subpixels").get_weights()
+    fit_module._take_weights(x2, x3)
+    for name in ("head", "block5_2"):
+        for ours, theirs in zip(
+            x2.get_layer(name).weights, x3.get_layer(name).weights, strict=True
+        ):
+            assert np.array_equal(ours, theirs)
+    assert np.array_equal(x2.get_layer("subpixels").get_weights()[0], fresh[0])
+    srcnn = networks.build("srcnn_935", scale=3, skip=True, precision="float32")
+    with pytest.raises(TrainingFailed, match="has another network: no layer 'patches'"):
+        fit_module._take_weights(srcnn, x3)
 
 
 def test_a_run_is_not_started_over_nor_resumed_with_another_config(config, pictures, tmp_path):
