@@ -48,7 +48,7 @@ SRCNN_LEVERS: dict[str, Changes] = {
 UPSTREAM: Changes = {
     "loss": LossConfig(mse=0.8, ssim=0.1, sigmoid=True),
     "batch_size": 16,
-    "patch_size": 96,
+    "patch_size": 48,
     "keep_size": False,
     "patience": 1000,
     "choose_by": "psnr_y",
