@@ -4,7 +4,10 @@ FROM python:3.13-slim AS base
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    PIP_DISABLE_PIP_VERSION_CHECK=1
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    SUPERRES_JOBS=/var/lib/superres
+# A volume takes its owner from the image.
+RUN install -d -o 10001 -g 10001 /var/lib/superres
 WORKDIR /app
 
 # The environments change less often than the code, so they come first and are cached.
@@ -47,6 +50,7 @@ COPY models models
 ARG COMMIT=unknown
 ENV SUPERRES_COMMIT=$COMMIT SUPERRES_DEVICE=gpu:0
 USER 10001:10001
+VOLUME /var/lib/superres
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["superres", "health"]
 CMD ["superres", "serve", "--host", "0.0.0.0"]
@@ -58,6 +62,7 @@ COPY models models
 ARG COMMIT=unknown
 ENV SUPERRES_COMMIT=$COMMIT SUPERRES_DEVICE=cpu
 USER 10001:10001
+VOLUME /var/lib/superres
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["superres", "health"]
 CMD ["superres", "serve", "--host", "0.0.0.0"]

@@ -4,8 +4,11 @@ What the service refuses is raised here as the class of :mod:`superres.errors` t
 there, so that code which calls the service reads as code which calls the library.
 """
 
+import asyncio
 import os
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +18,16 @@ import httpx
 from httpx_retries import Retry, RetryTransport
 from pydantic import ValidationError
 
-from app.schemas import ComparisonReport, Problem, QualityReport
+from app.schemas import ComparisonReport, JobReport, Problem, QualityReport
 from superres.arrays import Size
-from superres.codecs import OutputFormat
-from superres.errors import ModelError, SuperresError, Unavailable
+from superres.codecs import OutputFormat, read_header
+from superres.errors import BadImage, ModelError, SuperresError, Unavailable
 
 URL = "http://127.0.0.1:8000"
+JOB_PIXELS = 8_000_000
+"""Output pixels from which a picture is enhanced as a job."""
+POLL_S = 0.5
+"""Seconds between two looks at a job."""
 EncodedPicture = bytes | os.PathLike[str]
 """An encoded picture, or the path of one."""
 Fallback = Literal["none", "auto", "always"]
@@ -60,6 +67,8 @@ class Client:
         url: of the service.
         timeout: seconds without a byte after which a call is given up.
         retries: how often a call is made again.
+        job_pixels: output pixels from which a picture is enhanced as a job, which no time of an
+            answer bounds and which a restart of the service does not lose.
         http: a connection of your own; then the others are its business.
     """
 
@@ -69,8 +78,10 @@ class Client:
         *,
         timeout: float = 300,
         retries: int = 5,
+        job_pixels: int = JOB_PIXELS,
         http: httpx.Client | None = None,
     ) -> None:
+        self._job_pixels = job_pixels
         self._http = http or httpx.Client(
             base_url=url, timeout=timeout, transport=_transport(retries)
         )
@@ -88,15 +99,33 @@ class Client:
     ) -> Enhanced:
         """Enlarge a picture; what the parameters mean, POST /enhance says.
 
+        A job is removed when this returns, or is left by an error or an interrupt.
+
         Raises:
             BadImage: it cannot be read, or has too many pixels.
             BadRequest: a parameter is not what is allowed, or there are too many bytes.
             ModelMissing: no such model.
             EngineError: the device failed.
+            JobAbandoned: the service could not bring it to an end.
             Unavailable: no answer, or busy, not ready or too late, after all retries.
         """
         query = _query(scale, model, output_format, quality, proof, fallback)
-        return _enhanced(self._call("POST", "/enhance", query, picture))
+        content = _content(picture)
+        large = _output_pixels(content, scale) >= self._job_pixels
+        answer = self._call("POST", "/enhance", query, content, as_job=large)
+        if answer.status_code != 202:
+            return _enhanced(answer)
+        job = JobReport.model_validate_json(answer.content)
+        path = f"/jobs/{job.id}"
+        try:
+            while job.state not in ("done", "failed"):
+                time.sleep(POLL_S)
+                answer = self._call("GET", path)
+                job = JobReport.model_validate_json(answer.content)
+            return _enhanced(self._call("GET", f"{path}/result"))
+        finally:
+            with suppress(SuperresError):  # it has its answer, or an error that tells more
+                self._call("DELETE", path)
 
     def compare(
         self,
@@ -112,7 +141,8 @@ class Client:
             SuperresError: as :meth:`enhance`.
         """
         query = {"scale": scale, "sample": sample, "model": model}
-        answer = self._call("GET" if picture is None else "POST", "/compare", query, picture)
+        content = None if picture is None else _content(picture)
+        answer = self._call("GET" if picture is None else "POST", "/compare", query, content)
         return ComparisonReport.model_validate_json(answer.content)
 
     def metrics(self) -> QualityReport:
@@ -121,7 +151,7 @@ class Client:
         Raises:
             Unavailable: no answer.
         """
-        return QualityReport.model_validate_json(self._call("GET", "/metrics", {}).content)
+        return QualityReport.model_validate_json(self._call("GET", "/metrics").content)
 
     def close(self) -> None:
         """Close the connections."""
@@ -142,11 +172,14 @@ class Client:
         self,
         method: str,
         path: str,
-        query: Mapping[str, Any],
-        picture: EncodedPicture | None = None,
+        query: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        *,
+        as_job: bool = False,
     ) -> httpx.Response:
+        parts = _parts(path, query or {}, content, as_job)
         try:
-            return _checked(self._http.request(method, path, **_parts(path, query, picture)))
+            return _checked(self._http.request(method, path, **parts))
         except httpx.HTTPError as error:
             raise _unanswered(error, self._http.base_url) from error
 
@@ -160,8 +193,10 @@ class AsyncClient:
         *,
         timeout: float = 300,
         retries: int = 5,
+        job_pixels: int = JOB_PIXELS,
         http: httpx.AsyncClient | None = None,
     ) -> None:
+        self._job_pixels = job_pixels
         self._http = http or httpx.AsyncClient(
             base_url=url, timeout=timeout, transport=_transport(retries)
         )
@@ -179,7 +214,22 @@ class AsyncClient:
     ) -> Enhanced:
         """As :meth:`Client.enhance`."""
         query = _query(scale, model, output_format, quality, proof, fallback)
-        return _enhanced(await self._call("POST", "/enhance", query, picture))
+        content = _content(picture)
+        large = _output_pixels(content, scale) >= self._job_pixels
+        answer = await self._call("POST", "/enhance", query, content, as_job=large)
+        if answer.status_code != 202:
+            return _enhanced(answer)
+        job = JobReport.model_validate_json(answer.content)
+        path = f"/jobs/{job.id}"
+        try:
+            while job.state not in ("done", "failed"):
+                await asyncio.sleep(POLL_S)
+                answer = await self._call("GET", path)
+                job = JobReport.model_validate_json(answer.content)
+            return _enhanced(await self._call("GET", f"{path}/result"))
+        finally:
+            with suppress(SuperresError):  # it has its answer, or an error that tells more
+                await self._call("DELETE", path)
 
     async def compare(
         self,
@@ -191,12 +241,13 @@ class AsyncClient:
     ) -> ComparisonReport:
         """As :meth:`Client.compare`."""
         query = {"scale": scale, "sample": sample, "model": model}
-        answer = await self._call("GET" if picture is None else "POST", "/compare", query, picture)
+        content = None if picture is None else _content(picture)
+        answer = await self._call("GET" if picture is None else "POST", "/compare", query, content)
         return ComparisonReport.model_validate_json(answer.content)
 
     async def metrics(self) -> QualityReport:
         """As :meth:`Client.metrics`."""
-        return QualityReport.model_validate_json((await self._call("GET", "/metrics", {})).content)
+        return QualityReport.model_validate_json((await self._call("GET", "/metrics")).content)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -217,11 +268,14 @@ class AsyncClient:
         self,
         method: str,
         path: str,
-        query: Mapping[str, Any],
-        picture: EncodedPicture | None = None,
+        query: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        *,
+        as_job: bool = False,
     ) -> httpx.Response:
+        parts = _parts(path, query or {}, content, as_job)
         try:
-            return _checked(await self._http.request(method, path, **_parts(path, query, picture)))
+            return _checked(await self._http.request(method, path, **parts))
         except httpx.HTTPError as error:
             raise _unanswered(error, self._http.base_url) from error
 
@@ -230,8 +284,8 @@ def _transport(retries: int) -> RetryTransport:
     return RetryTransport(
         retry=Retry(
             total=retries,
-            # No call changes anything, so that each can be made again.
-            allowed_methods=["GET", "POST"],
+            # Each call can be made again: at worst there are two jobs, and one goes unfetched.
+            allowed_methods=["DELETE", "GET", "POST"],
             status_forcelist=[503],
             retry_on_exceptions=[httpx.ConnectError, httpx.RemoteProtocolError],
             backoff_factor=0.5,
@@ -257,15 +311,32 @@ def _query(
     }
 
 
-def _parts(path: str, query: Mapping[str, Any], picture: EncodedPicture | None) -> dict[str, Any]:
+def _content(picture: EncodedPicture) -> bytes:
+    return picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+
+
+def _output_pixels(content: bytes, scale: float) -> float:
+    """About how many will be made; none of what the service will refuse."""
+    try:
+        height, width = read_header(content).size
+    except BadImage:
+        return 0
+    return height * width * scale**2
+
+
+def _parts(
+    path: str, query: Mapping[str, Any], content: bytes | None, as_job: bool
+) -> dict[str, Any]:
     """The request but for method and path; parameters left to the service are not sent."""
     accept = "image/*" if path == "/enhance" else "application/json"
     parts: dict[str, Any] = {
         "params": {name: value for name, value in query.items() if value is not None},
         "headers": {"Accept": accept},
     }
-    if picture is not None:
-        parts["content"] = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+    if as_job:
+        parts["headers"]["Prefer"] = "respond-async"
+    if content is not None:
+        parts["content"] = content
         parts["headers"]["Content-Type"] = "application/octet-stream"
     return parts
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
+from uuid import UUID
 
 import anyio.to_thread
 from fastapi import Depends, Request
@@ -10,7 +11,9 @@ from fastapi import Header as HttpHeader
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from app.jobs import Jobs
 from app.service import Service
+from app.store import Job
 from app.telemetry import Stages, Telemetry
 from app.transfer import Call
 from superres import errors
@@ -87,6 +90,33 @@ async def read_upload(service: ServiceDependency, call: CallDependency) -> Uploa
 
 
 UploadDependency = Annotated[Upload, Depends(read_upload)]
+
+
+def get_jobs(request: Request) -> Jobs:
+    """The jobs of this app."""
+    jobs: Jobs = request.state.jobs
+    return jobs
+
+
+def get_caller(request: Request) -> str | None:
+    """Who calls: the name of the key, where there are keys."""
+    return getattr(request.state, "caller", None)
+
+
+JobsDependency = Annotated[Jobs, Depends(get_jobs)]
+CallerDependency = Annotated[str | None, Depends(get_caller)]
+
+
+async def find_job(job_id: UUID, jobs: JobsDependency, caller: CallerDependency) -> Job:
+    """The caller's job of this id.
+
+    Raises:
+        JobMissing: there is none, or it is somebody else's.
+    """
+    return await jobs.find(job_id, caller)
+
+
+JobDependency = Annotated[Job, Depends(find_job)]
 
 UPLOAD: dict[str, Any] = {
     "requestBody": {

@@ -16,11 +16,14 @@ logger = logging.getLogger("superres")
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:superres:problem:"
+UNFORESEEN = "an unforeseen error; the log has it by request_id"
 
 STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
     errors.MalformedRequest: (400, "malformed-request"),
+    errors.JobMissing: (404, "unknown-job"),
     errors.NotAcceptable: (406, "not-acceptable"),
     errors.BodyTooSlow: (408, "body-too-slow"),
+    errors.JobUnfinished: (409, "job-unfinished"),
     errors.BodyTooLarge: (413, "body-too-large"),
     errors.UnsupportedFormat: (415, "unsupported-format"),
     errors.AnimatedImage: (422, "animated-image"),
@@ -30,9 +33,11 @@ STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
     errors.ModelMissing: (422, "unknown-model"),
     errors.CallerGone: (499, "caller-gone"),
     errors.EngineError: (500, "engine-failed"),
+    errors.JobAbandoned: (500, "job-abandoned"),
     errors.ModelError: (500, "internal-error"),
     errors.NotReady: (503, "not-ready"),
     errors.Busy: (503, "busy"),
+    errors.StorageError: (503, "storage-failed"),
     errors.DeadlineExceeded: (504, "deadline-exceeded"),
 }
 """Looked up along a class's bases, nearest first."""
@@ -41,8 +46,10 @@ _TITLES = {
     "malformed-request": "The request cannot be parsed",
     "not-found": "No such resource",
     "method-not-allowed": "Not a method of this resource",
+    "unknown-job": "No such job",
     "not-acceptable": "No answer in a form that you accept",
     "body-too-slow": "The body did not arrive in time",
+    "job-unfinished": "The job is not done yet",
     "body-too-large": "The body has too many bytes",
     "unsupported-format": "Not a format that is read here",
     "animated-image": "Animated and multi-page pictures are not enhanced",
@@ -52,9 +59,11 @@ _TITLES = {
     "unknown-model": "No such model",
     "caller-gone": "The caller hung up",
     "engine-failed": "The device failed",
+    "job-abandoned": "The job was given up",
     "internal-error": "Something went wrong here",
     "not-ready": "The service is not ready",
     "busy": "The service is busy",
+    "storage-failed": "Nothing can be stored now",
     "deadline-exceeded": "The time is up",
 }
 
@@ -75,7 +84,7 @@ def declare(*kinds: type[SuperresError]) -> dict[int | str, dict[str, Any]]:
         entry["description"] += ("; " if entry["description"] else "") + (
             f"{_TITLES[slug]} (`{TYPE_PREFIX}{slug}`)"
         )
-        if status == 503:
+        if status in (409, 503):
             entry["headers"] = {
                 "Retry-After": {
                     "description": "Seconds to wait before trying again.",
@@ -94,21 +103,20 @@ def install(app: FastAPI) -> None:
         for operations in spec["paths"].values():
             for operation in operations.values():
                 for response in operation["responses"].values():
-                    # FastAPI declares every model as application/json too.
-                    if MEDIA_TYPE in response.get("content", {}):
-                        response["content"].pop("application/json", None)
+                    # FastAPI declares every model in the route's own media type too.
+                    if MEDIA_TYPE in (content := response.get("content", {})):
+                        response["content"] = {MEDIA_TYPE: content[MEDIA_TYPE]}
         return spec
 
     app.openapi = openapi  # type: ignore[method-assign]
 
     @app.exception_handler(SuperresError)
     async def _superres_error(request: Request, error: SuperresError) -> JSONResponse:
-        kind = next(base for base in type(error).__mro__ if base in STATUS_AND_TYPE)
-        status, slug = STATUS_AND_TYPE[kind]
+        status, slug = _status_and_slug(error)
         if status == 500:
             logger.error("%s %s: %s", request.method, request.url.path, error)
         response = _problem(request, status, slug, str(error))
-        if isinstance(error, errors.NotReady | errors.Busy):
+        if isinstance(error, errors.Unavailable) and status in (409, 503):
             response.headers["Retry-After"] = str(error.retry_after)
         if isinstance(error, errors.BodyTooSlow):
             response.headers["Connection"] = "close"  # the rest of it is not waited for
@@ -131,20 +139,38 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
         # What it was is for the log, not for the caller; Starlette logs the traceback.
-        return _problem(
-            request, 500, "internal-error", "an unforeseen error; the log has it by request_id"
-        )
+        return _problem(request, 500, "internal-error", UNFORESEEN)
+
+
+def problem_of(error: Exception, request_id: str) -> Problem:
+    """What an error is told as, by a job that it ended."""
+    if not isinstance(error, SuperresError):
+        return _told(500, "internal-error", UNFORESEEN, request_id)
+    return _told(*_status_and_slug(error), str(error), request_id)
+
+
+def answer_with(request: Request, problem: Problem) -> JSONResponse:
+    """The answer of a request whose work has failed earlier, in a job."""
+    return _problem(request, problem.status, problem.type.removeprefix(TYPE_PREFIX), problem.detail)
+
+
+def _status_and_slug(error: SuperresError) -> tuple[int, str]:
+    return STATUS_AND_TYPE[next(base for base in type(error).__mro__ if base in STATUS_AND_TYPE)]
 
 
 def _problem(request: Request, status: int, slug: str, detail: str) -> JSONResponse:
-    problem = Problem(
+    problem = _told(status, slug, detail, request.scope.get("request_id", ""))
+    return JSONResponse(problem.model_dump(), status, media_type=MEDIA_TYPE)
+
+
+def _told(status: int, slug: str, detail: str, request_id: str) -> Problem:
+    return Problem(
         type=f"{TYPE_PREFIX}{slug}",
         title=_TITLES[slug],
         status=status,
         detail=detail,
-        request_id=request.scope.get("request_id", ""),
+        request_id=request_id,
     )
-    return JSONResponse(problem.model_dump(), status, media_type=MEDIA_TYPE)
 
 
 def _sentence(error: Any) -> str:

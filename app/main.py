@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from importlib.metadata import version
 from typing import TypedDict
 
@@ -12,9 +12,11 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from app import errors
-from app.routes import compare, enhance, page, status
+from app.jobs import Jobs
+from app.routes import compare, enhance, jobs, page, status
 from app.service import Service
 from app.settings import Settings
+from app.store import Store
 from app.telemetry import Telemetry, TelemetryMiddleware
 from app.web import STATIC
 from superres.engine import Engine
@@ -26,6 +28,7 @@ class State(TypedDict):
     service: Service
     telemetry: Telemetry
     enhancing: CapacityLimiter
+    jobs: Jobs
 
 
 def create_app(
@@ -40,22 +43,24 @@ def create_app(
     Raises:
         ModelMissing: no models in the models folder.
         ModelMismatch: a card or a file there is not what it says.
+        StorageError: the jobs' folder is another service's, or cannot be written.
     """
     settings = settings or Settings()
     service = Service(settings, engines)
-    telemetry = Telemetry(service)
+    store = Store(
+        settings.jobs, max_waiting=settings.max_waiting_jobs, max_bytes=settings.max_jobs_bytes
+    )
+    telemetry = Telemetry(service, store)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         _share_heaps()
         service.start()
         # Decoding and encoding have the default threads: enhancing must not take them all.
-        yield State(
-            service=service,
-            telemetry=telemetry,
-            enhancing=CapacityLimiter(settings.max_requests),
-        )
-        service.close()
+        enhancing = CapacityLimiter(settings.max_requests)
+        with closing(store), closing(service):
+            async with Jobs(store, service, telemetry, enhancing).running() as jobs:
+                yield State(service=service, telemetry=telemetry, enhancing=enhancing, jobs=jobs)
 
     app = FastAPIOffline(
         redoc_url=None,
@@ -67,7 +72,7 @@ def create_app(
     )
     app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
     errors.install(app)
-    for routes in (page, enhance, compare, status):
+    for routes in (page, enhance, jobs, compare, status):
         app.include_router(routes.router)
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

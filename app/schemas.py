@@ -1,7 +1,9 @@
 """The shapes of the service's JSON."""
 
 import math
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 
@@ -158,6 +160,36 @@ class DryRun(BaseModel):
     seconds_expected: float = Field(description="The same, beside the requests at work now.")
     accepted: bool = Field(description="Whether it would be let in now.")
     retry_after: int = Field(description="If not, seconds after which it should be; else 0.")
+
+
+class JobProgress(BaseModel):
+    """How far a job is."""
+
+    stage: str = Field(
+        description="`waiting`, `decode`, `proof`, `infer`, `encode`; `over` when it has ended."
+    )
+    tiles_done: int
+    tiles: int
+
+
+class JobReport(BaseModel):
+    """A picture that is being enhanced, or was, or will be."""
+
+    id: UUID
+    state: Literal["waiting", "running", "done", "failed"]
+    progress: JobProgress
+    attempts: int = Field(
+        description="Times that it was begun; above 1, the service stopped meanwhile."
+    )
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+    timings: dict[str, float] = Field(
+        description="Seconds that each stage took, of those that are over: waiting, and those of "
+        "Server-Timing."
+    )
+    problem: Problem | None = Field(description="Why it failed.")
+    result: str | None = Field(description="Where the picture is, once it is done.")
 
 
 def _number(value: float) -> float | str:

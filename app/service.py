@@ -3,13 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
+import anyio
 import numpy as np
 
-from app.admission import Admission
+from app.admission import Admission, Reservation
 from app.schemas import DryRun
 from app.settings import Settings
 from app.transfer import Call
@@ -25,7 +27,28 @@ from superres.registry import choose, read_cards
 TRIAL = (256, 256)
 """Size of the picture that is timed at start-up."""
 
+WATCH_S = 0.1
+"""Seconds between two looks at whether there is room."""
+
 logger = logging.getLogger("superres")
+
+
+class Caller(Protocol):
+    """For whom work is done: a request, or a job."""
+
+    route: str
+    """What its pace is learnt by."""
+    began: float
+    """By :func:`time.monotonic`."""
+    seconds: float
+    """That it may take from then on."""
+    reservation: Reservation
+
+    def seconds_left(self) -> float:
+        """Until the answer is of no more use; negative if it is not now."""
+
+    def hung_up(self, then: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call ``then`` if nobody waits any more meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +143,26 @@ class Service:
         self.admission.check_fits(found.peak_bytes)
         return found
 
+    async def wait_for_room(
+        self, call: Caller, card: ModelCard, bits: int, taken: Forecast
+    ) -> None:
+        """Wait until :meth:`at_work`, called at once, does not raise NotReady or Busy.
+
+        Or until the caller's time is up.
+        """
+        alone = self.admission.seconds_alone((call.route, card.name, bits), taken.pixels)
+        more = taken.peak_bytes - call.reservation.bytes
+        while call.seconds_left() > 0 and (
+            self._worker is None or self.admission.retry_after(more, alone, call.seconds_left())
+        ):
+            await anyio.sleep(WATCH_S)
+
     @contextmanager
-    def at_work(self, call: Call, card: ModelCard, bits: int, taken: Forecast) -> Iterator[Turn]:
+    def at_work(self, call: Caller, card: ModelCard, bits: int, taken: Forecast) -> Iterator[Turn]:
         """Let a request work, if there is room; its tiles wait their turn at the device.
 
         Args:
-            call: the request.
+            call: the request or job.
             card: the model.
             bits: of the picture's samples.
             taken: what the work takes.

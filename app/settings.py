@@ -9,6 +9,8 @@ from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS
 from superres.engine import PrecisionChoice
 from superres.registry import DEFAULT_MODELS
 
+DEFAULT_JOBS = DEFAULT_MODELS.with_name("jobs")
+
 
 class Settings(BaseSettings):
     """Every knob, with its default. Frozen: handed in, never changed."""
@@ -48,5 +50,25 @@ class Settings(BaseSettings):
     )
     transfer_timeout_s: float = Field(
         60, gt=0, description="Seconds for a body to arrive, and for an answer to be taken."
+    )
+    jobs: Path = Field(
+        DEFAULT_JOBS, description="The folder of jobs; one service alone may work in it."
+    )
+    jobs_at_once: int = Field(
+        2, ge=1, description="Jobs being worked on at once, of the pictures that may be."
+    )
+    max_waiting_jobs: int = Field(
+        100, ge=1, description="Jobs that wait for their turn; one more is answered 503."
+    )
+    max_jobs_bytes: int = Field(
+        10 * 2**30,
+        ge=1,
+        description="Bytes of uploads and results; the oldest results make room for new ones.",
+    )
+    keep_jobs_s: float = Field(
+        86_400, gt=0, description="Seconds that a job is kept after it has ended."
+    )
+    job_deadline_s: float = Field(
+        3600, gt=0, description="Seconds of work after which a job is given up."
     )
     commit: str = Field("unknown", description="Commit that the image was built from.")

@@ -1,5 +1,6 @@
 """Prometheus metrics, request ids, and the middleware that keeps both."""
 
+import logging
 import re
 import time
 import uuid
@@ -12,7 +13,11 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.service import Service
+from app.store import Store
+from superres.errors import StorageError
 from superres.metrics import Scores
+
+logger = logging.getLogger("superres")
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
@@ -23,7 +28,7 @@ _DECIBELS = (-2, -1, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)
 class Telemetry:
     """One registry of metrics an app, so that two apps in a process do not share any."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, store: Store) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "superres_requests",
@@ -59,6 +64,7 @@ class Telemetry:
             registry=self.registry,
         )
         self.registry.register(_ServiceCollector(service))
+        self.registry.register(_StoreCollector(store))
 
 
 class Stages:
@@ -66,23 +72,27 @@ class Stages:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
-        self._seconds: dict[str, float] = {}
+        self.current = ""
+        """What is being done."""
+        self.seconds: dict[str, float] = {}
+        """Of each stage that is over."""
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
         """Time what is done inside."""
+        self.current = stage
         started = time.perf_counter()
         yield
         self.add(stage, time.perf_counter() - started)
 
     def add(self, stage: str, seconds: float) -> None:
         """Add a stage that was timed elsewhere."""
-        self._seconds[stage] = seconds
+        self.seconds[stage] = seconds
         self._telemetry.stage_seconds.labels(stage).observe(seconds)
 
     def header(self) -> str:
         """The value of Server-Timing, in milliseconds."""
-        return ", ".join(f"{stage};dur={1000 * s:.1f}" for stage, s in self._seconds.items())
+        return ", ".join(f"{stage};dur={1000 * s:.1f}" for stage, s in self.seconds.items())
 
 
 class _ServiceCollector(Collector):
@@ -140,6 +150,29 @@ class _ServiceCollector(Collector):
                         ssim.add_metric(labels, getattr(scores, f"ssim_{channel}"))
         yield psnr
         yield ssim
+
+
+class _StoreCollector(Collector):
+    """What is read off the jobs' database at each scrape."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        jobs = GaugeMetricFamily("superres_jobs", "Jobs that are kept.", labels=["state"])
+        stored = GaugeMetricFamily(
+            "superres_jobs_stored_bytes", "Uploads and results of jobs, on the disk."
+        )
+        try:
+            counts, nbytes = self._store.counts(), self._store.stored_bytes()
+        except StorageError as error:  # the other metrics are wanted all the more
+            logger.warning("no metrics of the jobs: %s", error)
+        else:
+            for state, count in counts.items():
+                jobs.add_metric([state], count)
+            stored.add_metric([], nbytes)
+        yield jobs
+        yield stored
 
 
 class TelemetryMiddleware:

@@ -1,11 +1,13 @@
 """One call as it comes and goes: its body, its time, its caller, and its answer."""
 
 import asyncio
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
-import anyio
+import anyio.to_thread
 from fastapi import Request, Response
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -44,6 +46,7 @@ class Call:
         deadline_s: float | None = None,
     ) -> None:
         self.reservation = reservation
+        self.asked_s = deadline_s
         self.route = request.url.path
         self._request = request
         self._settings = settings
@@ -138,10 +141,38 @@ class Answer(Response):
                     "headers": self.raw_headers,
                 }
             )
-            for first in range(0, len(self.body), CHUNK):
-                part = bytes(self.body[first : first + CHUNK])
+            async for part in self._parts():
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _parts(self) -> AsyncIterator[bytes]:
+        for first in range(0, len(self.body), CHUNK):
+            yield bytes(self.body[first : first + CHUNK])
+
+
+class FileAnswer(Answer):
+    """An :class:`Answer` whose body is in a file.
+
+    Args:
+        file: open, at its start; it is closed when it is sent.
+        seconds, media_type, headers: as there.
+    """
+
+    def __init__(
+        self, file: BinaryIO, seconds: float, *, media_type: str, headers: dict[str, str]
+    ) -> None:
+        length = {"Content-Length": str(os.fstat(file.fileno()).st_size)}
+        super().__init__(b"", seconds, media_type=media_type, headers=headers | length)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and close the file."""
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+    async def _parts(self) -> AsyncIterator[bytes]:
+        while part := await anyio.to_thread.run_sync(self._file.read, CHUNK):
+            yield part
 
 
 async def _read(request: Request) -> bytes:

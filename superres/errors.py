@@ -12,15 +12,19 @@
     |   +-- BodyTooLarge        over the limit on bytes
     |   +-- BodyTooSlow         not there in time
     |   +-- NotAcceptable       no answer in a form that the caller accepts
+    |   +-- JobMissing          no such job, or not the caller's
     +-- ModelError
     |   +-- ModelMissing        no such model or family in the models folder
     |   +-- ModelMismatch       a model that is not what its card says
     +-- EngineError           the device failed at work that it should manage
+    +-- JobAbandoned          a job that could not be brought to an end
     +-- CallerGone            nobody waits for the answer any more
     +-- Unavailable           right, but not now: try again later
         +-- NotReady            the models are still being loaded
         +-- Busy                no room beside those at work
         +-- DeadlineExceeded    the caller's time is up
+        +-- JobUnfinished       a result that is not made yet
+        +-- StorageError        nothing can be written: disk full, database locked
 
 A message states the limit and the value received. The core knows no status codes:
 ``app.errors`` gives each class one.
@@ -67,6 +71,10 @@ class NotAcceptable(BadRequest):
     """No answer in a form that the caller accepts."""
 
 
+class JobMissing(BadRequest):
+    """No such job, or it is somebody else's: which of the two is not told."""
+
+
 class ModelError(SuperresError):
     """A model cannot be served."""
 
@@ -81,6 +89,10 @@ class ModelMismatch(ModelError):
 
 class EngineError(SuperresError):
     """The device failed at work that it should manage."""
+
+
+class JobAbandoned(SuperresError):
+    """A job that could not be brought to an end, and is not tried again."""
 
 
 class CallerGone(SuperresError):
@@ -108,3 +120,11 @@ class Busy(Unavailable):
 
 class DeadlineExceeded(Unavailable):
     """The caller's time is up."""
+
+
+class JobUnfinished(Unavailable):
+    """A result that is not made yet."""
+
+
+class StorageError(Unavailable):
+    """Nothing can be written now: the disk is full, or the database is locked."""

@@ -23,7 +23,7 @@ from superres.registry import DEFAULT_MODELS, read_cards
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
-CURLS = re.findall(r"^(?:\$ )?(curl .*)$", README, flags=re.MULTILINE)
+CURLS = re.findall(r"^(?:\$ )?(curl [^$\n]*)$", README, flags=re.MULTILINE)
 
 
 @pytest.fixture
@@ -49,6 +49,22 @@ def test_the_readmes_curl_examples_work(service: httpx.Client, folder: Path, cur
     else:
         assert run.stdout.startswith("{")
         assert TYPE_PREFIX not in run.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_readmes_job_works(service: httpx.Client, folder: Path):
+    (script,) = re.findall(r"```sh\n(JOB=.*?)```", README, flags=re.DOTALL)
+    here = script.replace("127.0.0.1:8000", f"127.0.0.1:{service.base_url.port}")
+    run = subprocess.run(["bash", "-ec", here], cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    told = [line for line in run.stdout.splitlines() if line]
+    assert all(line.startswith("data: {") for line in told)
+    assert '"state":"done"' in told[-1]
+    with Image.open(folder / "larger.jpg") as image:
+        assert image.size == (640, 480)
+    job = re.search('"id":"(.*?)"', told[0])
+    assert job
+    assert service.get(f"/jobs/{job[1]}").status_code == 404
 
 
 @pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
@@ -136,7 +152,7 @@ def test_every_setting_is_documented_with_its_default():
     for name, field in Settings.model_fields.items():
         row = re.search(rf"\| `SUPERRES_{name.upper()}` \| (.*?) \|", README)
         assert row, f"SUPERRES_{name.upper()} is not in the README"
-        if name != "models":
+        if name not in ("models", "jobs"):  # folders of the clone
             assert row.group(1).strip("`") == str(field.default)
 
 

@@ -2,7 +2,10 @@
 
 import base64
 import io
+import re
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +21,7 @@ from superres.arrays import RgbU8
 from superres.card import ModelCard
 from superres.codecs import decode
 from superres.engine import BlurEngine
+from tests.integration.test_callers import wait_until_idle
 from tests.integration.test_errors import Stuck
 from tests.pictures import animated, bomb, encoded, plain
 
@@ -378,6 +382,64 @@ def test_a_busy_service_is_told_and_a_wait_can_be_cancelled(
         expect(page.locator("#drop")).to_be_visible()
         expect(page.get_by_role("alert")).to_be_hidden()
         engine.go.set()
+
+
+class Rationed:
+    """A device that gives so many tiles back, and then waits for more to be allowed."""
+
+    def __init__(self) -> None:
+        self.allowed = threading.Semaphore(0)
+
+    def predict(self, tiles):
+        for _ in tiles:
+            self.allowed.acquire(timeout=5)
+        return tiles
+
+
+@pytest.mark.slow
+def test_a_large_picture_is_a_job_whose_tiles_are_counted_and_cancelling_removes_it(
+    serve, srcnn_card: ModelCard, open_page: OpenPage, screenshot: Screenshot
+):
+    large = encoded(np.zeros((950, 1000, 3), np.uint8), "JPEG")
+    engine = Rationed()
+    working = re.compile(r"Enhancing to 8\.5 megapixels \([1-9]\d* of 42 tiles\)")
+    with serve({srcnn_card.name: engine}) as service:
+
+        def wait_for(jobs: dict[str, int]) -> None:
+            counted = [f'superres_jobs{{state="{state}"}} {n:.1f}' for state, n in jobs.items()]
+            until = time.monotonic() + 10
+            while not all(line in service.get("/metrics").text for line in counted):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+
+        page = open_page(str(service.base_url))
+        page.evaluate("""() => {
+            window.seen = [];
+            new MutationObserver(() => window.seen.push(document.getElementById("progress").value))
+                .observe(document.getElementById("progress"), { attributes: true });
+        }""")
+        choose(page, large, "large.jpg")
+        engine.allowed.release(30)
+        expect(page.locator("#status")).to_have_text(working)
+        screenshot(page, "enhance-job-light")
+        engine.allowed.release(1000)
+        expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
+        seen = page.evaluate("window.seen")
+        assert seen == sorted(seen)
+        assert len(set(seen)) > 5
+        expect(page.locator("#download")).to_contain_text("Download JPEG")
+        wait_for({"running": 0, "done": 0})
+
+        engine.allowed = threading.Semaphore(30)
+        page.get_by_role("button", name="Enhance", exact=True).click()
+        expect(page.locator("#status")).to_have_text(working)
+        wait_for({"running": 1})
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.locator("#drop")).to_be_visible()
+        expect(page.get_by_role("alert")).to_be_hidden()
+        wait_for({"running": 0, "done": 0, "failed": 0})
+        engine.allowed.release(1000)
+        wait_until_idle(service)
 
 
 def test_a_service_that_went_away_is_told_in_a_sentence(

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -24,7 +25,8 @@ from tests.pictures import animated, bomb, encoded, plain
 def test_importing_it_brings_in_nothing_heavy():
     script = (
         "import sys; from app.client import Client;"
-        "heavy = ('tensorflow', 'keras', 'fastapi', 'uvicorn', 'skimage', 'scipy', 'matplotlib');"
+        "heavy = ('tensorflow', 'keras', 'fastapi', 'uvicorn', 'sqlalchemy', 'skimage', 'scipy',"
+        "    'matplotlib');"
         "print([name for name in heavy if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -66,6 +68,57 @@ def test_the_same_calls_are_awaited(service: httpx.Client, client: Client, chels
     assert enhanced.content == client.enhance(picture).content
     assert compared == client.compare(picture, 2)
     assert quality == client.metrics()
+
+
+def test_a_large_picture_is_a_job_and_comes_out_the_same(
+    service, client: Client, chelsea, monkeypatch
+):
+    monkeypatch.setattr("app.client.POLL_S", 0.1)
+    picture = encoded(chelsea)
+    expected = client.enhance(picture, 2, output_format="jpeg", proof=True)
+    jobs = requests_of(service, "GET", "/jobs/{job_id}/result", 200)
+    size = 600 * 902
+    larger = Client(http=service, job_pixels=size).enhance(
+        picture, 2, output_format="jpeg", proof=True
+    )
+    assert replace(larger, request_id="") == replace(expected, request_id="")
+    assert larger.request_id != expected.request_id
+    assert requests_of(service, "GET", "/jobs/{job_id}/result", 200) == jobs + 1
+    Client(http=service, job_pixels=size + 1).enhance(picture, 2)
+    assert requests_of(service, "GET", "/jobs/{job_id}/result", 200) == jobs + 1
+    with pytest.raises(errors.UnsupportedFormat):
+        Client(http=service, job_pixels=0).enhance(b"hello")
+    with pytest.raises(errors.BadImage, match="cannot be decoded"):
+        Client(http=service, job_pixels=0).enhance(picture[:50_000])
+
+    async def awaited():
+        async with AsyncClient(str(service.base_url), job_pixels=0) as awaited:
+            return await awaited.enhance(picture, 2, output_format="jpeg")
+
+    assert asyncio.run(awaited()).content == expected.content
+    for state in ("waiting", "running", "done", "failed"):
+        assert f'superres_jobs{{state="{state}"}} 0.0' in service.get("/metrics").text
+
+
+def requests_of(service: httpx.Client, method: str, route: str, status: int) -> float:
+    labels = f'superres_requests_total{{method="{method}",route="{route}",status="{status}"}} '
+    lines = [line for line in service.get("/metrics").text.splitlines() if line.startswith(labels)]
+    return float(lines[0].removeprefix(labels)) if lines else 0.0
+
+
+def test_who_stops_waiting_for_a_job_cancels_it(serve, srcnn_card: ModelCard):
+    engine = Stuck(srcnn_card)
+
+    async def stop_waiting(url: str) -> None:
+        async with AsyncClient(url, job_pixels=0) as client, asyncio.timeout(0.4):
+            await client.enhance(plain())
+
+    with serve({srcnn_card.name: engine}) as service:
+        with pytest.raises(TimeoutError):
+            asyncio.run(stop_waiting(str(service.base_url)))
+        engine.go.set()
+        assert requests_of(service, "DELETE", "/jobs/{job_id}", 204) == 1
+        assert 'superres_jobs{state="running"} 0.0' in service.get("/metrics").text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -223,6 +224,7 @@ def test_healthz_answers_before_tensorflow_is_loaded_and_readyz_after_the_warm_u
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
+        env=os.environ | {"SUPERRES_JOBS": str(tmp_path / "jobs")},
     )
     try:
         seen = []

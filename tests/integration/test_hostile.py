@@ -21,8 +21,30 @@ INPUTS = int(os.environ.get("SUPERRES_FUZZ_INPUTS", "20000"))
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("options", "reached"),
+    [
+        (["--phases=examples,coverage,fuzzing"], {}),
+        # What a job's answer links to is asked for with its id.
+        (
+            [
+                "--phases=coverage,fuzzing,stateful",
+                "--include-path-regex=^/(enhance|jobs)",
+                "--header=Prefer: respond-async",
+            ],
+            {
+                ("POST", "/enhance"): 202,
+                ("GET", "/jobs/{job_id}"): 200,
+                ("GET", "/jobs/{job_id}/events"): 200,
+                ("GET", "/jobs/{job_id}/result"): 200,
+                ("DELETE", "/jobs/{job_id}"): 204,
+            },
+        ),
+    ],
+    ids=["requests", "jobs"],
+)
 def test_every_answer_to_what_the_openapi_allows_is_one_that_it_declares(
-    serve, srcnn_card: ModelCard, tmp_path: Path
+    serve, srcnn_card: ModelCard, tmp_path: Path, options, reached
 ):
     with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as client:
         run = subprocess.run(
@@ -32,7 +54,7 @@ def test_every_answer_to_what_the_openapi_allows_is_one_that_it_declares(
                 str(client.base_url.join("/openapi.json")),
                 "--checks=not_a_server_error,status_code_conformance,content_type_conformance,"
                 "response_headers_conformance,response_schema_conformance,unsupported_method",
-                "--phases=examples,coverage,fuzzing",
+                *options,
                 "--max-examples=100",
                 "--request-timeout=10",
                 "--header=X-Deadline-Ms: 60000",  # in 1 ms, 504 is the right answer
@@ -44,7 +66,10 @@ def test_every_answer_to_what_the_openapi_allows_is_one_that_it_declares(
             capture_output=True,
             text=True,
         )
+        metrics = client.get("/metrics").text
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
+    for (method, route), status in reached.items():
+        assert f'{{method="{method}",route="{route}",status="{status}"}}' in metrics
 
 
 def test_the_seeds_are_pictures(service):

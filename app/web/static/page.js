@@ -8,6 +8,14 @@ const mode = document.body.dataset.mode; // "enhance" or "compare"
 // What a browser shows; the service answers in the first that suits the picture.
 const SHOWN = "image/png, image/jpeg, image/webp";
 const SMALLEST_PROVED_SCALE = 1.5;
+const JOB_MEGAPIXELS = 8; // of output, from which on the work is a job, followed tile by tile
+const NO_ANSWER = "The service did not answer. Is it still running?";
+const STAGES = {
+  waiting: "Waiting for its turn",
+  decode: "Decoding",
+  proof: "Estimating the gain",
+  encode: "Encoding",
+};
 
 let picture = null; // the file in hand
 let running = null; // the AbortController of the work under way
@@ -57,6 +65,7 @@ at("settings").addEventListener("submit", (event) => {
   else if (document.body.dataset.sample) compareSample(document.body.dataset.sample);
 });
 at("cancel").addEventListener("click", () => running?.abort());
+addEventListener("pagehide", () => running?.abort()); // a job would go on for nobody
 
 function compareSample(sample) {
   location.search = new URLSearchParams({ sample, ...parameters() });
@@ -149,14 +158,22 @@ async function enhance(megapixels, signal) {
     seconds: 0.3 + made * secondsPerMegapixel,
     span: [0, 0.85],
     doing: `Enhancing to ${made < 10 ? made.toFixed(1) : Math.round(made)} megapixels`,
+    asJob: made >= JOB_MEGAPIXELS,
   });
-  const header = (name) => enhanced.xhr.getResponseHeader(name);
+  const { header } = enhanced;
   const spent = [...header("Server-Timing").matchAll(/dur=([\d.]+)/g)];
   secondsPerMegapixel = spent.reduce((sum, [, ms]) => sum + ms / 1000, 0) / made;
   const format = enhanced.blob.type.split("/")[1];
   const bicubic = await send(
     `enhance?${new URLSearchParams({ ...asked, format, fallback: "always" })}`,
-    { signal, accept: SHOWN, seconds: 0.3 + made * 0.1, span: [0.85, 1], doing: "Making bicubic’s, to compare" },
+    {
+      signal,
+      accept: SHOWN,
+      seconds: 0.3 + made * 0.1,
+      span: [0.85, 1],
+      doing: "Making bicubic’s, to compare",
+      asJob: made >= JOB_MEGAPIXELS,
+    },
   );
 
   const name = header("X-Model").split("@")[0];
@@ -222,9 +239,9 @@ async function show(figure) {
 
 await showComparison();
 
-// Sends the picture; resolves to the request and the answer's blob, rejects with a problem.
+// Sends the picture; resolves to the answer's headers and blob, rejects with a problem.
 // fetch cannot tell how much was sent, so this is XMLHttpRequest.
-function send(url, { signal, accept, seconds, span, doing }) {
+function send(url, { signal, accept, seconds, span, doing, asJob = false }) {
   const show = (text, part) => report(text, span[0] + part * (span[1] - span[0]));
   return new Promise((resolve, reject) => {
     const xhr = new XMLHttpRequest();
@@ -232,8 +249,10 @@ function send(url, { signal, accept, seconds, span, doing }) {
     xhr.open("POST", url);
     xhr.responseType = "blob";
     xhr.setRequestHeader("Accept", accept);
+    if (asJob) xhr.setRequestHeader("Prefer", "respond-async");
     xhr.upload.onprogress = ({ loaded, total }) => show("Sending", (0.15 * loaded) / total);
     xhr.upload.onload = () => {
+      if (asJob) return;
       const begun = performance.now();
       // Nobody knows how far the service is: half of what is left in every half of the time.
       timer = setInterval(() => {
@@ -243,13 +262,17 @@ function send(url, { signal, accept, seconds, span, doing }) {
     };
     xhr.onprogress = ({ loaded, total }) => {
       clearInterval(timer);
+      if (xhr.status !== 200) return;
       show("Receiving", 0.9 + (total ? (0.1 * loaded) / total : 0));
     };
     xhr.onload = async () => {
-      if (xhr.status === 200) return resolve({ xhr, blob: xhr.response });
+      const header = (name) => xhr.getResponseHeader(name);
+      if (xhr.status === 200) return resolve({ header, blob: xhr.response });
+      if (xhr.status === 202)
+        return resolve(follow(JSON.parse(await xhr.response.text()), { signal, doing, show }));
       reject(await problemOf(xhr.response, xhr.getResponseHeader("Retry-After")));
     };
-    xhr.onerror = () => reject(new Error("The service did not answer. Is it still running?"));
+    xhr.onerror = () => reject(new Error(NO_ANSWER));
     xhr.onabort = () => reject(new DOMException("", "AbortError"));
     xhr.onloadend = () => clearInterval(timer);
     signal.addEventListener("abort", () => xhr.abort());
@@ -257,6 +280,51 @@ function send(url, { signal, accept, seconds, span, doing }) {
     form.append("file", picture);
     xhr.send(form);
   });
+}
+
+// Follows a job to its end; resolves to its result, or rejects with a problem, and removes it.
+async function follow({ id }, { signal, doing, show }) {
+  const job = `jobs/${id}`;
+  try {
+    let state;
+    for (let failures = 0; ; await new Promise((again) => setTimeout(again, 1000))) {
+      try {
+        for await (const report of reports(`${job}/events`, signal)) {
+          const { stage, tiles_done, tiles } = report.progress;
+          const part = 0.15 + (0.75 * tiles_done) / tiles;
+          show(STAGES[stage] ?? `${doing} (${tiles_done} of ${tiles} tiles)`, part);
+          state = report.state;
+          failures = 0;
+        }
+        if (state === "done" || state === "failed") break;
+      } catch (problem) {
+        // The network; and a service that is started again goes on with its jobs.
+        if (!(problem instanceof TypeError)) throw problem;
+        if (++failures > 30) throw new Error(NO_ANSWER);
+      }
+    }
+    const answer = await fetch(`${job}/result`, { signal });
+    const blob = await answer.blob();
+    if (!answer.ok) throw await problemOf(blob);
+    return { header: (name) => answer.headers.get(name), blob };
+  } finally {
+    fetch(job, { method: "DELETE", keepalive: true }).catch(() => {}); // it would expire, too
+  }
+}
+
+// What a job's event stream tells. EventSource would not do: it sends no headers of ours.
+async function* reports(url, signal) {
+  const answer = await fetch(url, { signal });
+  if (!answer.ok) throw await problemOf(await answer.blob(), answer.headers.get("Retry-After"));
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (text + value).split("\n");
+    text = lines.pop();
+    for (const line of lines) if (line.startsWith("data: ")) yield JSON.parse(line.slice(6));
+  }
 }
 
 // -- what is said ------------------------------------------------------------------------

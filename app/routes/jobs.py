@@ -1,0 +1,81 @@
+"""/jobs: pictures that are enhanced while the caller does something else."""
+
+from collections.abc import AsyncIterable
+
+from fastapi import APIRouter, Request, Response
+from fastapi.sse import EventSourceResponse
+
+from app.dependencies import JobDependency, JobsDependency, ServiceDependency
+from app.errors import answer_with, declare
+from app.routes.enhance import ENHANCED
+from app.schemas import JobReport, Problem
+from app.transfer import FileAnswer
+from superres import errors
+
+router = APIRouter()
+
+JOB_ERRORS = (errors.JobMissing, errors.BadRequest, errors.StorageError)
+
+
+@router.get("/jobs/{job_id}", responses=declare(*JOB_ERRORS), summary="How far a job is")
+async def read_job(job: JobDependency, jobs: JobsDependency) -> JobReport:
+    """Made by `POST /enhance` with `Prefer: respond-async`."""
+    return jobs.report(job)
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    response_class=EventSourceResponse,
+    responses=declare(*JOB_ERRORS),
+    summary="How far a job is, as it goes",
+)
+async def job_events(job: JobDependency, jobs: JobsDependency) -> AsyncIterable[JobReport]:
+    """What `GET /jobs/{job_id}` answers, whenever it has changed, until the job has ended."""
+    async for report in jobs.watch(job):
+        yield report
+
+
+@router.get(
+    "/jobs/{job_id}/result",
+    response_class=Response,
+    responses={
+        200: ENHANCED | {"description": "The enhanced picture, as `POST /enhance` answers."},
+        **declare(
+            *JOB_ERRORS,
+            errors.JobUnfinished,
+            errors.JobAbandoned,
+            errors.UnsupportedFormat,
+            errors.BadImage,
+            errors.AnimatedImage,
+            errors.ImageTooLarge,
+            errors.ModelMissing,
+            errors.EngineError,
+            errors.DeadlineExceeded,
+            errors.ModelError,
+        ),
+    },
+    summary="What a job made",
+)
+async def job_result(
+    request: Request, job: JobDependency, jobs: JobsDependency, service: ServiceDependency
+) -> Response:
+    """The very answer that the request would have had; of a job that failed, its problem."""
+    if job.problem is not None:
+        return answer_with(request, Problem.model_validate(job.problem))
+    return FileAnswer(
+        await jobs.open_result(job),
+        service.settings.transfer_timeout_s,
+        media_type=job.media_type or "",
+        headers=job.headers,
+    )
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=204,
+    responses=declare(*JOB_ERRORS),
+    summary="Cancel a job, or forget it",
+)
+async def delete_job(job: JobDependency, jobs: JobsDependency) -> None:
+    """What is being made is given up between two tiles; a result is removed."""
+    await jobs.remove(job)
