@@ -1,0 +1,127 @@
+"""What each model's quality costs: milliseconds against PSNR.
+
+    python benchmarks/pareto.py --data Set5/x3 --data BSD100/x3 --plot docs/pareto.png
+
+Times are of the served path, from a picture to a picture, and are taken in turn, round by
+round, so that a machine whose speed drifts favours none.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+
+from superres import Enhancer
+from superres.codecs import Picture
+from superres.engine import EnsembleEngine, SavedModelEngine
+from superres.enhancer import BICUBIC
+from superres.registry import DEFAULT_MODELS, read_cards
+from training.dataset import dataset_name
+from training.evaluate import evaluate
+
+BASE = "srcnn"
+"""Family whose time the others are compared with."""
+SIDE = 512
+"""Of the picture that is timed, px, before it is enlarged."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method, measured."""
+
+    name: str
+    milliseconds: float
+    """Per output megapixel."""
+    ratio: float
+    """Of its time to the base's, median of the rounds."""
+    psnr: tuple[float, ...]
+    """Of luma, a set an element."""
+
+
+def main(
+    data: Annotated[list[Path], typer.Option(help="Folder of pairs; repeat for more.")],
+    plot: Annotated[Path, typer.Option(help="The PNG to write.")],
+    scale: int = 3,
+    ensemble: Annotated[list[str], typer.Option(help="Family that is also run as one.")] = [  # noqa: B006
+        "edsr-lite"
+    ],
+    rounds: int = 7,
+) -> None:
+    """Print a Markdown table, and draw it."""
+    methods = {"bicubic": BICUBIC}
+    for card in read_cards(DEFAULT_MODELS):
+        if card.geometry.scale != scale:
+            continue
+        enhancer = Enhancer(SavedModelEngine(DEFAULT_MODELS / card.name, card), card.geometry)
+        methods[card.family] = enhancer
+        if card.family in ensemble:
+            methods[f"{card.family}, ensemble"] = Enhancer(
+                EnsembleEngine(enhancer.engine), card.geometry
+            )
+    picture = Picture(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+    seconds = in_turn(
+        {name: lambda m=method: m.enhance(picture, scale) for name, method in methods.items()},
+        rounds,
+    )
+    megapixels = (scale * SIDE) ** 2 / 1e6
+    points = []
+    for name, method in methods.items():
+        psnr = tuple(evaluate(method, folder, scale).summarise().model.psnr_y for folder in data)
+        ratio = statistics.median(np.divide(seconds[name], seconds[BASE]))
+        taken = 1000 * statistics.median(seconds[name]) / megapixels
+        points.append(Point(name, taken, float(ratio), psnr))
+    names = [dataset_name(folder) for folder in data]
+    print(f"| x{scale}, {os.cpu_count()} cores | ms | times {BASE} | {' | '.join(names)} |")
+    print("|---|" + "---|" * (2 + len(names)))
+    for point in points:
+        scores = " | ".join(f"{psnr:.2f}" for psnr in point.psnr)
+        print(f"| {point.name} | {point.milliseconds:.0f} | {point.ratio:.2f} | {scores} |")
+    draw(points, names, plot)
+
+
+def in_turn(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call in each round, after one to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def draw(points: list[Point], sets: list[str], file: Path) -> None:
+    """A panel a set: time to the right, quality up."""
+    figure = Figure(figsize=(5 * len(sets), 4), layout="constrained")
+    for index, (name, axes) in enumerate(
+        zip(sets, np.atleast_1d(figure.subplots(1, len(sets))), strict=True)
+    ):
+        for point in points:
+            axes.plot(point.milliseconds, point.psnr[index], "o", color="C0")
+            axes.annotate(
+                point.name,
+                (point.milliseconds, point.psnr[index]),
+                xytext=(5, -11),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        axes.set_xscale("log")
+        axes.set_xlabel("ms per output megapixel")
+        axes.set_ylabel("PSNR of luma, dB")
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.2, y=0.15)
+    figure.savefig(file, dpi=120)
+
+
+if __name__ == "__main__":
+    typer.run(main)
