@@ -53,11 +53,12 @@ class Enhanced:
 class Client:
     """Calls the service; safe to share between threads.
 
-    A call that finds the service busy, not ready yet or not there is made again, when the
-    service's ``Retry-After`` says so.
+    A call that finds the service busy, not ready yet or not there, or the key's limit used up,
+    is made again, when the service's ``Retry-After`` says so.
 
     Args:
         url: of the service.
+        key: that the operator gave you, if the service asks for one.
         timeout: seconds without a byte after which a call is given up.
         retries: how often a call is made again.
         http: a connection of your own; then the others are its business.
@@ -67,12 +68,16 @@ class Client:
         self,
         url: str = URL,
         *,
+        key: str | None = None,
         timeout: float = 300,
         retries: int = 5,
         http: httpx.Client | None = None,
     ) -> None:
         self._http = http or httpx.Client(
-            base_url=url, timeout=timeout, transport=_transport(retries)
+            base_url=url,
+            headers=_authorization(key),
+            timeout=timeout,
+            transport=_transport(retries),
         )
 
     def enhance(
@@ -93,7 +98,9 @@ class Client:
             BadRequest: a parameter is not what is allowed, or there are too many bytes.
             ModelMissing: no such model.
             EngineError: the device failed.
-            Unavailable: no answer, or busy, not ready or too late, after all retries.
+            Unauthorized: the service asks for a key, or for another one.
+            Unavailable: no answer, or busy, not ready, too late or over the key's limit, after
+                all retries.
         """
         query = _query(scale, model, output_format, quality, proof, fallback)
         return _enhanced(self._call("POST", "/enhance", query, picture))
@@ -158,12 +165,16 @@ class AsyncClient:
         self,
         url: str = URL,
         *,
+        key: str | None = None,
         timeout: float = 300,
         retries: int = 5,
         http: httpx.AsyncClient | None = None,
     ) -> None:
         self._http = http or httpx.AsyncClient(
-            base_url=url, timeout=timeout, transport=_transport(retries)
+            base_url=url,
+            headers=_authorization(key),
+            timeout=timeout,
+            transport=_transport(retries),
         )
 
     async def enhance(
@@ -226,13 +237,17 @@ class AsyncClient:
             raise _unanswered(error, self._http.base_url) from error
 
 
+def _authorization(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
 def _transport(retries: int) -> RetryTransport:
     return RetryTransport(
         retry=Retry(
             total=retries,
             # No call changes anything, so that each can be made again.
             allowed_methods=["GET", "POST"],
-            status_forcelist=[503],
+            status_forcelist=[429, 503],
             retry_on_exceptions=[httpx.ConnectError, httpx.RemoteProtocolError],
             backoff_factor=0.5,
         )

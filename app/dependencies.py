@@ -53,7 +53,12 @@ async def get_call(
         ),
     ] = None,
 ) -> AsyncIterator[Call]:
-    """This request's time and memory, held until its answer is sent."""
+    """This request's time and memory, held until its answer is sent.
+
+    Raises:
+        NotReady: before the body is read, if the answer could not be made anyway.
+    """
+    service.check_ready()
     with service.admission.reservation() as reservation:
         seconds = None if deadline_ms is None else deadline_ms / 1000
         yield Call(request, service.settings, reservation, seconds)
@@ -74,11 +79,9 @@ async def read_upload(service: ServiceDependency, call: CallDependency) -> Uploa
     """Read the body, never more of it than allowed, and the picture's header.
 
     Raises:
-        NotReady: before the body is read, if the answer could not be made anyway.
         SuperresError: as :meth:`app.transfer.Call.read_body` and
             :func:`superres.codecs.read_header`.
     """
-    service.check_ready()
     data = await call.read_body()
     header = await anyio.to_thread.run_sync(
         lambda: read_header(data, max_pixels=service.settings.max_input_pixels)
@@ -115,7 +118,7 @@ UPLOAD_ERRORS = (
     errors.AnimatedImage,
     errors.ImageTooLarge,
 )
-"""What :func:`read_upload` raises, besides :class:`superres.errors.NotReady`."""
+"""What :func:`read_upload` raises."""
 
 ENHANCING_ERRORS = (
     errors.NotAcceptable,

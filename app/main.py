@@ -1,23 +1,34 @@
 """The app: ``uvicorn --factory app.main:create_app``, or ``superres serve``."""
 
+import asyncio
 import ctypes
+import os
+import signal
+import sys
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import TypedDict
 
 from anyio import CapacityLimiter
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from app import errors
-from app.routes import compare, enhance, page, status
+from app.access import Access, admit, admit_admin, read_keys
+from app.drain import Drain, DrainMiddleware
+from app.errors import declare
+from app.protection import ProtectionMiddleware
+from app.routes import admin, compare, enhance, models, page, status
 from app.service import Service
 from app.settings import Settings
 from app.telemetry import Telemetry, TelemetryMiddleware
 from app.web import STATIC
 from superres.engine import Engine
+from superres.errors import Forbidden, SuperresError, TooManyRequests, Unauthorized
 
 
 class State(TypedDict):
@@ -26,6 +37,9 @@ class State(TypedDict):
     service: Service
     telemetry: Telemetry
     enhancing: CapacityLimiter
+    access: Access
+    caller: str
+    """The name of the caller's key; empty without one."""
 
 
 def create_app(
@@ -38,23 +52,30 @@ def create_app(
         engines: engines by model name, in place of the SavedModels: for tests.
 
     Raises:
+        BadRequest: the setting of the keys, or of a limit, is not one.
         ModelMissing: no models in the models folder.
         ModelMismatch: a card or a file there is not what it says.
     """
     settings = settings or Settings()
+    access = Access(read_keys(settings.api_keys.get_secret_value(), settings.rate_limit))
     service = Service(settings, engines)
     telemetry = Telemetry(service)
+    drain = Drain(service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         _share_heaps()
-        service.start()
+        loading = asyncio.create_task(service.start())
+        _reload_on_hangup(service)
         # Decoding and encoding have the default threads: enhancing must not take them all.
         yield State(
             service=service,
             telemetry=telemetry,
             enhancing=CapacityLimiter(settings.max_requests),
+            access=access,
+            caller="",
         )
+        loading.cancel()
         service.close()
 
     app = FastAPIOffline(
@@ -65,13 +86,53 @@ def create_app(
         lifespan=lifespan,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
+    app.state.drain = drain
+    # The last is the outermost.
+    app.add_middleware(DrainMiddleware, drain=drain)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    app.add_middleware(ProtectionMiddleware)
     app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
     errors.install(app)
-    for routes in (page, enhance, compare, status):
+    keyed = declare(Unauthorized, TooManyRequests)
+    for routes in (page, compare, status):  # compare has a page, and asks for the key itself
         app.include_router(routes.router)
+    for routes in (enhance, models):
+        app.include_router(routes.router, dependencies=[Depends(admit)], responses=keyed)
+    app.include_router(
+        admin.router,
+        dependencies=[Depends(admit_admin)],
+        responses=keyed | declare(Forbidden),
+    )
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
+
+
+def _reload_on_hangup(service: Service) -> None:
+    """Let SIGHUP reload the models; but from a terminal it says that the terminal is gone."""
+    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+        return
+    if os.isatty(0):
+        return
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        with suppress(SuperresError):  # it is in the log
+            await service.reload()
+
+    def begin() -> None:
+        task = asyncio.create_task(reload())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
 
 
 def _share_heaps() -> None:

@@ -17,7 +17,9 @@ from typing import Any
 import httpx
 import jsonschema
 import uvicorn
+from fastapi import FastAPI
 
+from app.drain import LAST_ANSWERS_S, Server
 from app.main import create_app
 from app.settings import Settings
 from superres.engine import Engine
@@ -59,25 +61,34 @@ def check_against_openapi(spec: dict[str, Any], response: httpx.Response) -> Non
 def serve_app(settings: Settings, engines: Mapping[str, Engine] | None) -> Iterator[httpx.Client]:
     """The app in this process, and a client that holds every answer to the OpenAPI."""
     app = create_app(settings, engines)
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
     spec = json.loads(json.dumps(app.openapi()))
 
     def check(response: httpx.Response) -> None:
         response.read()
         check_against_openapi(spec, response)
 
-    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    try:
-        with httpx.Client(
+    with (
+        run(app) as (_, base_url),
+        httpx.Client(
             base_url=base_url,
             timeout=60,
             limits=httpx.Limits(max_connections=None),
             event_hooks={"response": [check]},
-        ) as client:
-            yield client
+        ) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def run(app: FastAPI) -> Iterator[tuple[Server, str]]:
+    """The app in a thread of this process: the server, and its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LAST_ANSWERS_S)
+    server = Server(config, app.state.drain)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield server, f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
