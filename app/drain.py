@@ -1,7 +1,8 @@
 """The end of a process: what is in flight finishes, and what cannot is told so.
 
 On SIGTERM the service still listens, so that whoever comes is told to go elsewhere and
-``/readyz`` says why, until what it has begun is done or ``SUPERRES_DRAIN_S`` is over.
+``/readyz`` says why, until what it has begun is done or ``SUPERRES_DRAIN_S`` is over. Then it
+closes; only who connects in that very instant finds, as the kernel has it, nobody there.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import socket
 import time
 from dataclasses import dataclass
 
+import anyio
 import uvicorn
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -21,8 +23,9 @@ from superres.errors import NotReady
 
 LAST_ANSWERS_S = 5
 """Seconds, after the bound, in which answers under way may still be taken."""
-LINGER_S = 0.2
-"""Seconds in which who connected just before the end is still answered."""
+LINGER_S = 0.5
+"""Seconds in which who connected just before the end is still answered, and in which the rest of
+a body is taken that nobody wants: to close before it is there would cut the answer, too."""
 
 logger = logging.getLogger("superres")
 
@@ -34,6 +37,7 @@ class _Exchange:
     scope: Scope
     receive: Receive
     send: Send
+    body_is_whole: bool = False
     started: bool = False
     refused: bool = False
 
@@ -85,6 +89,11 @@ class Drain:
         """Run a request, and know of it until it is answered."""
         exchange = _Exchange(scope, receive, send)
 
+        async def receive_and_note() -> Message:
+            message = await receive()
+            exchange.body_is_whole = not message.get("more_body", False)
+            return message
+
         async def send_unless_refused(message: Message) -> None:
             if exchange.refused:
                 return
@@ -92,11 +101,14 @@ class Drain:
                 exchange.started = True
                 if self.draining:
                     MutableHeaders(scope=message)["Connection"] = "close"
+                    with anyio.move_on_after(LINGER_S):
+                        while not exchange.body_is_whole:
+                            await receive_and_note()
             await send(message)
 
         self._exchanges.add(exchange)
         try:
-            await app(scope, receive, send_unless_refused)
+            await app(scope, receive_and_note, send_unless_refused)
         finally:
             self._exchanges.remove(exchange)
 

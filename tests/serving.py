@@ -96,17 +96,21 @@ def run(app: FastAPI) -> Iterator[tuple[Server, str]]:
 
 
 @contextmanager
-def serve_process(**settings: object) -> Iterator[tuple[httpx.Client, int]]:
+def serve_process(
+    log: Path = Path(os.devnull), **settings: object
+) -> Iterator[tuple[httpx.Client, int]]:
     """`superres serve`, ready, in a process of its own: a client, and the process's id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {f"SUPERRES_{name.upper()}": str(value) for name, value in settings.items()}
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("superres"), "serve", "--port", str(port)],
-        env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("superres"), "serve", "--port", str(port)],
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,  # from a terminal, SIGHUP would end it
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
     try:
         limits = httpx.Limits(max_connections=None)
         with httpx.Client(
@@ -116,7 +120,7 @@ def serve_process(**settings: object) -> Iterator[tuple[httpx.Client, int]]:
             yield client, process.pid
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def resident_bytes(pid: int, *, peak: bool = False) -> int:
