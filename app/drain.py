@@ -148,7 +148,8 @@ class Server(uvicorn.Server):
         await self._drain.refuse_the_rest()
         for server in self.servers:
             server.close()
-        await asyncio.sleep(LINGER_S)
+        if self.server_state.connections:
+            await asyncio.sleep(LINGER_S)
         await super().shutdown(sockets)
 
 

@@ -69,7 +69,7 @@ class Worker:
             at_work = self._running or bool(self._queue)
             return time.monotonic() - self._moved_at if at_work else 0.0
 
-    def close(self, seconds: float = 10) -> None:
+    def close(self, seconds: float = 3) -> None:
         """Stop the thread; what still waits is told so.
 
         Args:

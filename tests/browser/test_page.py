@@ -509,3 +509,9 @@ def test_a_service_with_keys_is_given_one_which_the_tab_keeps(
         expect(other.locator("#key-dialog")).to_be_visible()
         other.keyboard.press("Escape")
         expect(other.locator("#problem")).to_contain_text("A key is needed")
+
+
+def test_the_docs_offer_to_send_a_key(service, open_page: OpenPage):
+    page = open_page(f"{service.base_url}/docs", ".opblock")
+    page.locator(".btn.authorize").click()
+    expect(page.get_by_text("A key that the operator gave you.")).to_be_visible()
