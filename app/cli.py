@@ -184,13 +184,14 @@ def serve_command(
     ] = False,
 ) -> None:
     """Serve the HTTP API. Settings are environment variables, SUPERRES_*: see the README."""
+    from app.access import read_keys
     from app.drain import serve
     from app.main import create_app
     from app.settings import Settings
 
     settings = Settings()
-    open_to_all = without_keys or settings.without_keys
-    if not (settings.api_keys.get_secret_value() or open_to_all or _is_loopback(host)):
+    keys = read_keys(settings.api_keys.get_secret_value(), settings.rate_limit)
+    if not (keys or without_keys or settings.without_keys or _is_loopback(host)):
         raise BadRequest(
             f"on {host}, others than this machine could call, and there are no keys: set "
             "SUPERRES_API_KEYS (`superres key NAME` makes one), or, if something else decides "

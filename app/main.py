@@ -1,4 +1,8 @@
-"""The app: ``uvicorn --factory app.main:create_app``, or ``superres serve``."""
+"""The app, as ``superres serve`` serves it.
+
+``uvicorn --factory app.main:create_app`` does too, but cuts off what SIGTERM finds in flight, and
+listens wherever it is told to, with keys or without.
+"""
 
 import asyncio
 import ctypes

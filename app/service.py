@@ -136,7 +136,7 @@ class Service:
         """
         self._check_not_draining()
         self._check_loaded()
-        stalled, bound = self._worker.stalled_seconds, self.settings.stalled_s
+        stalled, bound = self.stalled_seconds, self.settings.stalled_s
         if stalled > bound:
             raise NotReady(
                 f"the device has stalled: its oldest tile has not moved for {stalled:.0f} s; "
@@ -246,6 +246,11 @@ class Service:
     def queued_tiles(self) -> int:
         """Tiles that wait for the device."""
         return self._worker.queued_tiles
+
+    @property
+    def stalled_seconds(self) -> float:
+        """How long the oldest tile has not moved."""
+        return self._worker.stalled_seconds
 
     @property
     def requests(self) -> int:

@@ -214,6 +214,11 @@ def test_a_card_that_lies_keeps_the_service_from_becoming_ready_until_it_is_mend
         file.write_text(json.dumps(card))
         assert len(client.post("/admin/reload").json()["fresh"]) == 1
         assert client.post("/enhance", content=plain()).status_code == 200
+        with (file.parent / "saved_model" / "saved_model.pb").open("ab") as changed:
+            changed.write(b"!")
+        refused = client.post("/admin/reload")
+        assert_problem(refused, 409, "reload-failed", "the models stay as they are: srcnn-x3: ")
+        assert client.post("/enhance", content=plain()).status_code == 200
 
 
 def test_a_changed_file_stops_the_service_before_it_listens(serve, tampered, srcnn_card):

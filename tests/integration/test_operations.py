@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -123,6 +124,8 @@ def test_a_device_that_hangs_makes_the_service_unready_until_it_moves(serve, src
         wait_for_the_device(engine)
         assert client.get("/readyz").status_code == 200
         time.sleep(0.5)
+        stalled = re.search(r"^superres_stalled_seconds (.*)$", client.get("/metrics").text, re.M)
+        assert 0.5 <= float(stalled[1]) < 20
         assert_problem(client.get("/readyz"), 503, "not-ready", "the device has stalled")
         answer = client.post("/enhance", content=plain())
         assert_problem(answer, 503, "not-ready", "at most 0.3 are allowed")
