@@ -5,7 +5,6 @@ listens wherever it is told to, with keys or without.
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -25,6 +24,7 @@ from app import errors
 from app.access import Access, admit, admit_admin, read_keys
 from app.drain import Drain, DrainMiddleware
 from app.errors import declare
+from app.heaps import share_heaps
 from app.protection import ProtectionMiddleware
 from app.routes import admin, compare, enhance, models, page, status
 from app.service import Service
@@ -68,7 +68,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        _share_heaps()
+        share_heaps()
         loading = asyncio.create_task(service.start())
         _reload_on_hangup(service)
         # Decoding and encoding have the default threads: enhancing must not take them all.
@@ -137,14 +137,3 @@ def _reload_on_hangup(service: Service) -> None:
         task.add_done_callback(tasks.discard)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
-
-
-def _share_heaps() -> None:
-    """Let all threads share two heaps, so that what one frees another can use.
-
-    glibc would give each thread its own, up to 8 a core: memory grew by a tenth over 2,000
-    requests. Elsewhere there is nothing to do.
-    """
-    m_arena_max = -8
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(m_arena_max, 2)

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from app.admission import Admission, Kind
+from app.heaps import trim_heaps
 from app.schemas import DryRun
 from app.settings import Settings
 from app.transfer import Call
@@ -294,6 +295,7 @@ class Service:
         # TensorFlow's objects refer to each other, and are too few for the collector to come
         # by itself.
         gc.collect()
+        trim_heaps()
 
     def _load(self) -> tuple[tuple[LoadedModel, ...], list[Pace]]:
         """The folder's models, those that are served already as they are; and paces."""
