@@ -1,5 +1,6 @@
-"""The ``superres`` command: serve, enhance, compare, models, health."""
+"""The ``superres`` command: serve, key, enhance, compare, models, health."""
 
+import ipaddress
 import logging
 import time
 from pathlib import Path
@@ -175,14 +176,46 @@ def models_command(models: Models = DEFAULT_MODELS) -> None:
 def serve_command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    without_keys: Annotated[
+        bool,
+        typer.Option(
+            "--without-keys", help="Listen beyond this machine though everybody may then call."
+        ),
+    ] = False,
 ) -> None:
     """Serve the HTTP API. Settings are environment variables, SUPERRES_*: see the README."""
-    import uvicorn
-
+    from app.access import read_keys
+    from app.drain import serve
     from app.main import create_app
+    from app.settings import Settings
 
+    settings = Settings()
+    keys = read_keys(settings.api_keys.get_secret_value(), settings.rate_limit)
+    if not (keys or without_keys or settings.without_keys or _is_loopback(host)):
+        raise BadRequest(
+            f"on {host}, others than this machine could call, and there are no keys: set "
+            "SUPERRES_API_KEYS (`superres key NAME` makes one), or, if something else decides "
+            "who may call, say --without-keys or set SUPERRES_WITHOUT_KEYS=true"
+        )
     logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
-    uvicorn.run(create_app(), host=host, port=port, timeout_graceful_shutdown=30)
+    app = create_app(settings)
+    serve(app, app.state.drain, host=host, port=port)
+
+
+@cli.command("key")
+def key_command(
+    name: Annotated[str, typer.Argument(help="Whose it is: in logs, and as owner of jobs.")],
+    admin: Annotated[bool, typer.Option("--admin", help="Good for /admin, too.")] = False,
+    limit: Annotated[
+        str | None, typer.Option(help="As 120/minute. Default: SUPERRES_RATE_LIMIT.")
+    ] = None,
+) -> None:
+    """Make an API key. It is shown once: the service knows only its hash."""
+    from app.access import make_key
+
+    key, entry = make_key(name, admin=admin, limit=limit)
+    print(f"The key, for {name} alone; it is not shown again:\n  {key}")
+    print(f"For SUPERRES_API_KEYS, beside the others, separated by commas:\n  {entry}")
 
 
 @cli.command("health")
@@ -215,6 +248,13 @@ def _load(
 ) -> Enhancer:
     with Console(stderr=True).status("loading the model"):
         return load_model(model, scale=scale, models=models, precision=precision, device=device)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _format_of(output: Path) -> OutputFormat:

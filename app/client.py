@@ -26,7 +26,7 @@ from superres.errors import BadImage, ModelError, SuperresError, Unavailable
 URL = "http://127.0.0.1:8000"
 JOB_PIXELS = 8_000_000
 """Output pixels from which a picture is enhanced as a job."""
-POLL_S = 0.5
+POLL_S = 1.0
 """Seconds between two looks at a job."""
 EncodedPicture = bytes | os.PathLike[str]
 """An encoded picture, or the path of one."""
@@ -60,11 +60,12 @@ class Enhanced:
 class Client:
     """Calls the service; safe to share between threads.
 
-    A call that finds the service busy, not ready yet or not there is made again, when the
-    service's ``Retry-After`` says so.
+    A call that finds the service busy, not ready yet or not there, or the key's limit used up,
+    is made again, when the service's ``Retry-After`` says so.
 
     Args:
         url: of the service.
+        key: that the operator gave you, if the service asks for one.
         timeout: seconds without a byte after which a call is given up.
         retries: how often a call is made again.
         job_pixels: output pixels from which a picture is enhanced as a job, which no time of an
@@ -76,6 +77,7 @@ class Client:
         self,
         url: str = URL,
         *,
+        key: str | None = None,
         timeout: float = 300,
         retries: int = 5,
         job_pixels: int = JOB_PIXELS,
@@ -83,7 +85,10 @@ class Client:
     ) -> None:
         self._job_pixels = job_pixels
         self._http = http or httpx.Client(
-            base_url=url, timeout=timeout, transport=_transport(retries)
+            base_url=url,
+            headers=_authorization(key),
+            timeout=timeout,
+            transport=_transport(retries),
         )
 
     def enhance(
@@ -107,7 +112,9 @@ class Client:
             ModelMissing: no such model.
             EngineError: the device failed.
             JobAbandoned: the service could not bring it to an end.
-            Unavailable: no answer, or busy, not ready or too late, after all retries.
+            Unauthorized: the service asks for a key, or for another one.
+            Unavailable: no answer, or busy, not ready, too late or over the key's limit, after
+                all retries.
         """
         query = _query(scale, model, output_format, quality, proof, fallback)
         content = _content(picture)
@@ -191,6 +198,7 @@ class AsyncClient:
         self,
         url: str = URL,
         *,
+        key: str | None = None,
         timeout: float = 300,
         retries: int = 5,
         job_pixels: int = JOB_PIXELS,
@@ -198,7 +206,10 @@ class AsyncClient:
     ) -> None:
         self._job_pixels = job_pixels
         self._http = http or httpx.AsyncClient(
-            base_url=url, timeout=timeout, transport=_transport(retries)
+            base_url=url,
+            headers=_authorization(key),
+            timeout=timeout,
+            transport=_transport(retries),
         )
 
     async def enhance(
@@ -280,13 +291,17 @@ class AsyncClient:
             raise _unanswered(error, self._http.base_url) from error
 
 
+def _authorization(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
 def _transport(retries: int) -> RetryTransport:
     return RetryTransport(
         retry=Retry(
             total=retries,
             # Each call can be made again: at worst there are two jobs, and one goes unfetched.
             allowed_methods=["DELETE", "GET", "POST"],
-            status_forcelist=[503],
+            status_forcelist=[429, 503],
             retry_on_exceptions=[httpx.ConnectError, httpx.RemoteProtocolError],
             backoff_factor=0.5,
         )

@@ -56,7 +56,12 @@ async def get_call(
         ),
     ] = None,
 ) -> AsyncIterator[Call]:
-    """This request's time and memory, held until its answer is sent."""
+    """This request's time and memory, held until its answer is sent.
+
+    Raises:
+        NotReady: before the body is read, if the answer could not be made anyway.
+    """
+    service.check_ready()
     with service.admission.reservation() as reservation:
         seconds = None if deadline_ms is None else deadline_ms / 1000
         yield Call(request, service.settings, reservation, seconds)
@@ -77,11 +82,9 @@ async def read_upload(service: ServiceDependency, call: CallDependency) -> Uploa
     """Read the body, never more of it than allowed, and the picture's header.
 
     Raises:
-        NotReady: before the body is read, if the answer could not be made anyway.
         SuperresError: as :meth:`app.transfer.Call.read_body` and
             :func:`superres.codecs.read_header`.
     """
-    service.check_ready()
     data = await call.read_body()
     header = await anyio.to_thread.run_sync(
         lambda: read_header(data, max_pixels=service.settings.max_input_pixels)
@@ -100,7 +103,7 @@ def get_jobs(request: Request) -> Jobs:
 
 def get_caller(request: Request) -> str | None:
     """Who calls: the name of the key, where there are keys."""
-    return getattr(request.state, "caller", None)
+    return request.state.caller or None
 
 
 JobsDependency = Annotated[Jobs, Depends(get_jobs)]
@@ -145,7 +148,7 @@ UPLOAD_ERRORS = (
     errors.AnimatedImage,
     errors.ImageTooLarge,
 )
-"""What :func:`read_upload` raises, besides :class:`superres.errors.NotReady`."""
+"""What :func:`read_upload` raises."""
 
 ENHANCING_ERRORS = (
     errors.NotAcceptable,

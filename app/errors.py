@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from app.protection import HEADERS
 from app.schemas import Problem
 from superres import errors
 from superres.errors import SuperresError
@@ -20,10 +21,13 @@ UNFORESEEN = "an unforeseen error; the log has it by request_id"
 
 STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
     errors.MalformedRequest: (400, "malformed-request"),
+    errors.Unauthorized: (401, "unauthorized"),
+    errors.Forbidden: (403, "forbidden"),
     errors.JobMissing: (404, "unknown-job"),
     errors.NotAcceptable: (406, "not-acceptable"),
     errors.BodyTooSlow: (408, "body-too-slow"),
     errors.JobUnfinished: (409, "job-unfinished"),
+    errors.ReloadFailed: (409, "reload-failed"),
     errors.BodyTooLarge: (413, "body-too-large"),
     errors.UnsupportedFormat: (415, "unsupported-format"),
     errors.AnimatedImage: (422, "animated-image"),
@@ -31,6 +35,7 @@ STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
     errors.BadImage: (422, "unreadable-image"),
     errors.BadRequest: (422, "bad-parameter"),
     errors.ModelMissing: (422, "unknown-model"),
+    errors.TooManyRequests: (429, "too-many-requests"),
     errors.CallerGone: (499, "caller-gone"),
     errors.EngineError: (500, "engine-failed"),
     errors.JobAbandoned: (500, "job-abandoned"),
@@ -44,12 +49,15 @@ STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
 
 _TITLES = {
     "malformed-request": "The request cannot be parsed",
+    "unauthorized": "A key is needed",
+    "forbidden": "The key is not good for this",
     "not-found": "No such resource",
     "method-not-allowed": "Not a method of this resource",
     "unknown-job": "No such job",
     "not-acceptable": "No answer in a form that you accept",
     "body-too-slow": "The body did not arrive in time",
     "job-unfinished": "The job is not done yet",
+    "reload-failed": "The models were not replaced",
     "body-too-large": "The body has too many bytes",
     "unsupported-format": "Not a format that is read here",
     "animated-image": "Animated and multi-page pictures are not enhanced",
@@ -57,6 +65,7 @@ _TITLES = {
     "unreadable-image": "The picture cannot be read",
     "bad-parameter": "A parameter is not what is allowed",
     "unknown-model": "No such model",
+    "too-many-requests": "Too many requests with this key",
     "caller-gone": "The caller hung up",
     "engine-failed": "The device failed",
     "job-abandoned": "The job was given up",
@@ -66,6 +75,16 @@ _TITLES = {
     "storage-failed": "Nothing can be stored now",
     "deadline-exceeded": "The time is up",
 }
+
+
+RETRIED = (
+    errors.NotReady,
+    errors.Busy,
+    errors.TooManyRequests,
+    errors.JobUnfinished,
+    errors.StorageError,
+)
+"""Those that come with a ``Retry-After``."""
 
 
 def declare(*kinds: type[SuperresError]) -> dict[int | str, dict[str, Any]]:
@@ -84,7 +103,14 @@ def declare(*kinds: type[SuperresError]) -> dict[int | str, dict[str, Any]]:
         entry["description"] += ("; " if entry["description"] else "") + (
             f"{_TITLES[slug]} (`{TYPE_PREFIX}{slug}`)"
         )
-        if status in (409, 503):
+        if status == 401:
+            entry["headers"] = {
+                "WWW-Authenticate": {
+                    "description": "How a key is sent.",
+                    "schema": {"type": "string"},
+                }
+            }
+        if issubclass(kind, RETRIED):
             entry["headers"] = {
                 "Retry-After": {
                     "description": "Seconds to wait before trying again.",
@@ -112,15 +138,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(SuperresError)
     async def _superres_error(request: Request, error: SuperresError) -> JSONResponse:
-        status, slug = _status_and_slug(error)
-        if status == 500:
-            logger.error("%s %s: %s", request.method, request.url.path, error)
-        response = _problem(request, status, slug, str(error))
-        if isinstance(error, errors.Unavailable) and status in (409, 503):
-            response.headers["Retry-After"] = str(error.retry_after)
-        if isinstance(error, errors.BodyTooSlow):
-            response.headers["Connection"] = "close"  # the rest of it is not waited for
-        return response
+        return to_response(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -139,7 +157,27 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
         # What it was is for the log, not for the caller; Starlette logs the traceback.
-        return _problem(request, 500, "internal-error", UNFORESEEN)
+        response = _problem(request, 500, "internal-error", UNFORESEEN)
+        # Starlette sends this past all middleware, and then has uvicorn close the connection.
+        response.headers.update(HEADERS)
+        response.headers["X-Request-ID"] = request.scope.get("request_id", "")
+        response.headers["Connection"] = "close"
+        return response
+
+
+def to_response(request: Request, error: SuperresError) -> JSONResponse:
+    """The problem that an error is."""
+    status, slug = _status_and_slug(error)
+    if status == 500:
+        logger.error("%s %s: %s", request.method, request.url.path, error)
+    response = _problem(request, status, slug, str(error))
+    if isinstance(error, RETRIED):
+        response.headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, errors.Unauthorized):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="superres"'
+    if isinstance(error, errors.BodyTooSlow):
+        response.headers["Connection"] = "close"  # the rest of it is not waited for
+    return response
 
 
 def problem_of(error: Exception, request_id: str) -> Problem:

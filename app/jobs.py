@@ -114,13 +114,13 @@ class Jobs:
         self._door = anyio.Lock()
         """Held by the one that waits for room, so that no later job overtakes it."""
         self._at_door: dict[UUID, anyio.CancelScope] = {}
-        self._draining = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Jobs"]:
         """Take up what an earlier service left, and do jobs until this is left.
 
-        What is being done then is done again by the next service.
+        From when the service drains, none is begun and none is watched. What is being done at
+        the end is done again by the next service.
 
         Raises:
             StorageError: the jobs cannot be read.
@@ -131,7 +131,6 @@ class Jobs:
                 tasks.start_soon(self._do_jobs)
             tasks.start_soon(self._sweep)
             yield self
-            self.drain()
             unfinished = list(self._running)
             for job in self._running.values():
                 job.turn.cancel()
@@ -140,10 +139,6 @@ class Jobs:
             await anyio.to_thread.run_sync(self._store.put_back, *unfinished)
         except StorageError as error:  # then this attempt counts
             logger.warning("jobs were not put back: %s", error)
-
-    def drain(self) -> None:
-        """Begin no more jobs, and end what is being watched; jobs at work go on."""
-        self._draining = True
 
     async def accept(
         self,
@@ -222,7 +217,7 @@ class Jobs:
     async def watch(self, job: Job) -> AsyncIterator[JobReport]:
         """Tell of a job whenever there is something new, until it has ended or is removed."""
         told = None
-        while not self._draining:
+        while not self._service.draining:
             if (report := self.report(job)) != told:
                 yield report
             told = report
@@ -258,12 +253,12 @@ class Jobs:
             waiting.cancel()
 
     async def _do_jobs(self) -> None:
-        while not self._draining:
+        while not self._service.draining:
             try:
                 async with AsyncExitStack() as door:
                     await door.enter_async_context(self._door)
                     job = await self._oldest()
-                    if not self._draining:
+                    if not self._service.draining:
                         await self._do(job, door)
             except StorageError as error:
                 logger.warning("jobs have to wait: %s", error)

@@ -1,25 +1,40 @@
-"""The app: ``uvicorn --factory app.main:create_app``, or ``superres serve``."""
+"""The app, as ``superres serve`` serves it.
 
-import ctypes
+``uvicorn --factory app.main:create_app`` does too, but cuts off what SIGTERM finds in flight, and
+listens wherever it is told to, with keys or without.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from importlib.metadata import version
 from typing import TypedDict
 
 from anyio import CapacityLimiter
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from app import errors
+from app.access import Access, admit, admit_admin, read_keys
+from app.drain import Drain, DrainMiddleware
+from app.errors import declare
+from app.heaps import share_heaps
 from app.jobs import Jobs
-from app.routes import compare, enhance, jobs, page, status
+from app.protection import ProtectionMiddleware
+from app.routes import admin, compare, enhance, jobs, models, page, status
 from app.service import Service
 from app.settings import Settings
 from app.store import Store
 from app.telemetry import Telemetry, TelemetryMiddleware
 from app.web import STATIC
 from superres.engine import Engine
+from superres.errors import Forbidden, SuperresError, TooManyRequests, Unauthorized
 
 
 class State(TypedDict):
@@ -29,6 +44,9 @@ class State(TypedDict):
     telemetry: Telemetry
     enhancing: CapacityLimiter
     jobs: Jobs
+    access: Access
+    caller: str
+    """The name of the caller's key; empty without one."""
 
 
 def create_app(
@@ -41,26 +59,38 @@ def create_app(
         engines: engines by model name, in place of the SavedModels: for tests.
 
     Raises:
+        BadRequest: the setting of the keys, or of a limit, is not one.
         ModelMissing: no models in the models folder.
         ModelMismatch: a card or a file there is not what it says.
         StorageError: the jobs' folder is another service's, or cannot be written.
     """
     settings = settings or Settings()
+    access = Access(read_keys(settings.api_keys.get_secret_value(), settings.rate_limit))
     service = Service(settings, engines)
     store = Store(
         settings.jobs, max_waiting=settings.max_waiting_jobs, max_bytes=settings.max_jobs_bytes
     )
     telemetry = Telemetry(service, store)
+    drain = Drain(service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        _share_heaps()
-        service.start()
+        share_heaps()
+        loading = asyncio.create_task(service.start())
+        _reload_on_hangup(service)
         # Decoding and encoding have the default threads: enhancing must not take them all.
         enhancing = CapacityLimiter(settings.max_requests)
         with closing(store), closing(service):
             async with Jobs(store, service, telemetry, enhancing).running() as jobs:
-                yield State(service=service, telemetry=telemetry, enhancing=enhancing, jobs=jobs)
+                yield State(
+                    service=service,
+                    telemetry=telemetry,
+                    enhancing=enhancing,
+                    jobs=jobs,
+                    access=access,
+                    caller="",
+                )
+                loading.cancel()
 
     app = FastAPIOffline(
         redoc_url=None,
@@ -70,21 +100,50 @@ def create_app(
         lifespan=lifespan,
         license_info={"name": "MIT", "identifier": "MIT"},
     )
+    app.state.drain = drain
+    # The last is the outermost.
+    app.add_middleware(DrainMiddleware, drain=drain)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    app.add_middleware(ProtectionMiddleware)
     app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
     errors.install(app)
-    for routes in (page, enhance, jobs, compare, status):
+    keyed = declare(Unauthorized, TooManyRequests)
+    for routes in (page, compare, status):  # compare has a page, and asks for the key itself
         app.include_router(routes.router)
+    for routes in (enhance, jobs, models):
+        app.include_router(routes.router, dependencies=[Depends(admit)], responses=keyed)
+    app.include_router(
+        admin.router,
+        dependencies=[Depends(admit_admin)],
+        responses=keyed | declare(Forbidden),
+    )
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
 
 
-def _share_heaps() -> None:
-    """Let all threads share two heaps, so that what one frees another can use.
+def _reload_on_hangup(service: Service) -> None:
+    """Let SIGHUP reload the models; but from a terminal it says that the terminal is gone."""
+    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+        return
+    if os.isatty(0):
+        return
+    tasks: set[asyncio.Task[None]] = set()
 
-    glibc would give each thread its own, up to 8 a core: memory grew by a tenth over 2,000
-    requests. Elsewhere there is nothing to do.
-    """
-    m_arena_max = -8
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(m_arena_max, 2)
+    async def reload() -> None:
+        with suppress(SuperresError):  # it is in the log
+            await service.reload()
+
+    def begin() -> None:
+        task = asyncio.create_task(reload())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)

@@ -220,6 +220,16 @@ class Readiness(BaseModel):
     models: list[ReadyModel]
 
 
+class Reloaded(BaseModel):
+    """The models have been read again."""
+
+    fresh: list[str] = Field(
+        description="Those that were loaded, as in `X-Model`; the others have not changed.",
+        examples=[["srcnn-x3@0123456789ab"]],
+    )
+    models: list[ReadyModel]
+
+
 class Version(BaseModel):
     """What is running."""
 

@@ -1,17 +1,21 @@
 """What the routes share: the models, the device's owner, and whether both are ready."""
 
+import asyncio
+import gc
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import anyio
 import numpy as np
 
-from app.admission import Admission, Reservation
+from app.admission import Admission, Kind, Reservation
+from app.heaps import trim_heaps
 from app.schemas import DryRun
 from app.settings import Settings
 from app.transfer import Call
@@ -20,17 +24,20 @@ from superres.card import ModelCard, check_files
 from superres.codecs import Header, OutputFormat, Picture
 from superres.engine import Engine, SavedModelEngine
 from superres.enhancer import Enhancer
-from superres.errors import NotReady, SuperresError
+from superres.errors import NotReady, ReloadFailed, SuperresError
 from superres.forecast import Forecast, forecast
 from superres.registry import choose, read_cards
 
 TRIAL = (256, 256)
-"""Size of the picture that is timed at start-up."""
+"""Size of the picture by which a model is warmed up and timed."""
 
 WATCH_S = 0.1
 """Seconds between two looks at whether there is room."""
 
 logger = logging.getLogger("superres")
+Result = TypeVar("Result")
+Pace = tuple[Kind, int, float]
+"""Of a kind of work: pixels, and the seconds that they took."""
 
 
 class Caller(Protocol):
@@ -51,17 +58,26 @@ class Caller(Protocol):
         """Call ``then`` if nobody waits any more meanwhile."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A model that is being served, and how."""
 
     card: ModelCard
+    engine: Engine
     precision: str
     device: str
+
+    @property
+    def label(self) -> str:
+        """Name and short hash, as in ``X-Model``."""
+        return f"{self.card.name}@{self.card.short_hash}"
 
 
 class Service:
     """Loads the models in the background, and lets requests work once they are checked.
+
+    ``loaded`` and ``cards`` change together, between two steps of the event loop: who takes a
+    card and its engine without awaiting in between has the two that belong together.
 
     Construction reads the cards and hashes the files, so that a models folder that is
     not what it says stops the service before it listens.
@@ -77,38 +93,91 @@ class Service:
 
     def __init__(self, settings: Settings, engines: Mapping[str, Engine] | None = None) -> None:
         self.settings = settings
-        self.cards = tuple(
-            card for card in read_cards(settings.models) if engines is None or card.name in engines
-        )
-        for card in self.cards:
-            check_files(settings.models / card.name, card)
         self._given_engines = engines
+        self.cards = self._read_cards()
         self.admission = Admission(
             max_requests=settings.max_requests, max_bytes=settings.max_memory_bytes
         )
-        self._worker: Worker | None = None
+        self._worker = Worker()
         self._failure: str | None = None
+        self._loading = asyncio.Lock()
+        self._turns: set[Turn] = set()
         self.loaded: tuple[LoadedModel, ...] = ()
+        self.draining = False
 
-    def start(self) -> None:
-        """Begin to load the models; :meth:`check_ready` tells when that is done."""
-        # TensorFlow's import takes seconds, in which the socket should already answer.
-        threading.Thread(target=self._load, name="load", daemon=True).start()
+    async def start(self) -> None:
+        """Load the models; meanwhile :meth:`check_ready` tells how far that is."""
+        started = time.monotonic()
+        try:
+            await self._replace()
+        except SuperresError as error:
+            self._failure = str(error)
+            logger.error("the models cannot be served: %s", error)
+        except Exception as error:
+            self._failure = f"{type(error).__name__}: {error}"
+            logger.exception("the models cannot be served")
+        else:
+            logger.info("ready after %.1f s", time.monotonic() - started)
+
+    async def reload(self) -> list[str]:
+        """Load what has changed in the models folder, and let it take over, or nothing of it.
+
+        Those that are new are loaded beside the old, checked against their cards and warmed
+        up. Requests end on the model that they began with.
+
+        Returns:
+            Labels of the models that were loaded.
+
+        Raises:
+            ReloadFailed: a model is not what its card says, or there are none.
+            NotReady: the service is stopping.
+        """
+        self._check_not_draining()
+        try:
+            fresh = await self._replace()
+        except Exception as error:
+            if isinstance(error, SuperresError):
+                reason = str(error)
+                logger.error("the models stay as they are: %s", reason)
+            else:
+                reason = f"{type(error).__name__}: {error}"
+                logger.exception("the models stay as they are")
+            raise ReloadFailed(f"the models stay as they are: {reason}") from error
+        logger.info("reloaded: %s", ", ".join(fresh) or "nothing has changed")
+        return fresh
 
     def close(self) -> None:
         """Stop the device's thread."""
-        if self._worker is not None:
-            self._worker.close()
+        self._worker.close()
 
     def check_ready(self) -> None:
-        """Return if pictures can be enhanced now.
+        """Return if a request can be taken on now.
 
         Raises:
-            NotReady: the models are still loading, or one of them failed.
+            NotReady: the models are still loading, or one of them failed; the device has
+                stalled; or the service is stopping.
         """
+        self._check_not_draining()
+        self._check_loaded()
+        stalled, bound = self.stalled_seconds, self.settings.stalled_s
+        if stalled > bound:
+            raise NotReady(
+                f"the device has stalled: its oldest tile has not moved for {stalled:.0f} s; "
+                f"at most {bound:g} are allowed",
+                retry_after=30,
+            )
+
+    def _check_not_draining(self) -> None:
+        if self.draining:
+            raise NotReady(
+                "the service is draining: what it has begun is finished, and nothing new accepted",
+                retry_after=5,
+            )
+
+    def _check_loaded(self) -> None:
         if self._failure is not None:
             raise NotReady(f"the models cannot be served: {self._failure}", retry_after=60)
-        if self._worker is None:
+        if not self.loaded:
             raise NotReady("the models are being loaded and checked", retry_after=5)
 
     def choose(self, model: str, scale: float) -> ModelCard:
@@ -153,7 +222,7 @@ class Service:
         alone = self.admission.seconds_alone((call.route, card.name, bits), taken.pixels)
         more = taken.peak_bytes - call.reservation.bytes
         while call.seconds_left() > 0 and (
-            self._worker is None or self.admission.retry_after(more, alone, call.seconds_left())
+            not self.loaded or self.admission.retry_after(more, alone, call.seconds_left())
         ):
             await anyio.sleep(WATCH_S)
 
@@ -168,13 +237,12 @@ class Service:
             taken: what the work takes.
 
         Raises:
-            NotReady: as :meth:`check_ready`.
+            NotReady: the models are not loaded, or were replaced since the card was chosen.
             Busy, ImageTooLarge: as :meth:`app.admission.Admission.work`.
             DeadlineExceeded: the request's time is up already.
         """
-        self.check_ready()
-        assert self._worker is not None  # noqa: S101 - check_ready said so
-        turn = Turn(self._worker, card.name, call.seconds, call.began)
+        self._check_loaded()
+        turn = Turn(self._worker, self._engine_of(card), call.seconds, call.began)
         turn.check()
         kind = (call.route, card.name, bits)
         with (
@@ -183,7 +251,11 @@ class Service:
             ),
             call.hung_up(turn.cancel),
         ):
-            yield turn
+            self._turns.add(turn)
+            try:
+                yield turn
+            finally:
+                self._turns.remove(turn)
 
     def report(self, call: Call, card: ModelCard, header: Header, taken: Forecast) -> DryRun:
         """What a request would take, and whether there is room for it now."""
@@ -210,50 +282,100 @@ class Service:
     @property
     def queued_tiles(self) -> int:
         """Tiles that wait for the device."""
-        return 0 if self._worker is None else self._worker.queued_tiles
+        return self._worker.queued_tiles
+
+    @property
+    def stalled_seconds(self) -> float:
+        """How long the oldest tile has not moved."""
+        return self._worker.stalled_seconds
 
     @property
     def requests(self) -> int:
         """Pictures being worked on."""
         return self.admission.at_work
 
-    def _time(self, engine: Engine, card: ModelCard) -> None:
-        """Give the first requests a pace to be judged by."""
-        for bits, dtype in ((8, np.uint8), (16, np.uint16)):
-            started = time.monotonic()
-            scale = card.geometry.scale
-            Enhancer(engine, card.geometry).enhance(Picture(np.zeros((*TRIAL, 3), dtype)), scale)
-            pixels = (1 + scale**2) * TRIAL[0] * TRIAL[1]
-            seconds = time.monotonic() - started
-            self.admission.measured(("/enhance", card.name, bits), pixels, seconds)
+    def _engine_of(self, card: ModelCard) -> Engine:
+        for model in self.loaded:
+            if model.card == card:
+                return model.engine
+        raise NotReady(f"{card.name} has just been replaced; try again", retry_after=1)
 
-    def _load(self) -> None:
+    def _read_cards(self) -> tuple[ModelCard, ...]:
+        """The cards of the models folder, whose files are what the cards say."""
+        given = self._given_engines
+        cards = read_cards(self.settings.models)
+        cards = tuple(card for card in cards if given is None or card.name in given)
+        for card in cards:
+            check_files(self.settings.models / card.name, card)
+        return cards
+
+    async def _replace(self) -> list[str]:
+        """Load what is in the models folder and not served yet; serve all that is there."""
+        async with self._loading:
+            try:
+                models, paces = await _in_a_thread(self._load)
+                fresh = [model.label for model in models if model not in self.loaded]
+                self.loaded = models
+                self.cards = tuple(model.card for model in models)
+                self._failure = None
+                for pace in paces:
+                    self.admission.measured(*pace)
+                return fresh
+            finally:
+                self._letting_go = asyncio.create_task(self._let_go())
+
+    async def _let_go(self) -> None:
+        """Free what was replaced, once the requests that began with it have ended."""
+        while {turn.engine for turn in self._turns} - {model.engine for model in self.loaded}:
+            await asyncio.sleep(0.5)
+        # TensorFlow's objects refer to each other, and are too few for the collector to come
+        # by itself.
+        gc.collect()
+        trim_heaps()
+
+    def _load(self) -> tuple[tuple[LoadedModel, ...], list[Pace]]:
+        """The folder's models, those that are served already as they are; and paces."""
+        models, paces = [], []
+        for card in self._read_cards():
+            served = [model for model in self.loaded if model.card == card]
+            if served:
+                models += served
+            elif self._given_engines is not None:
+                engine = self._given_engines[card.name]
+                models.append(LoadedModel(card, engine, "float32", "given"))
+            else:
+                folder, settings = self.settings.models / card.name, self.settings
+                engine = SavedModelEngine(
+                    folder, card, precision=settings.precision, device=settings.device
+                )
+                device = engine.device.strip("/").lower()
+                models.append(LoadedModel(card, engine, engine.precision, device))
+                paces += _warm_up(engine, card)
+        return tuple(models), paces
+
+
+def _warm_up(engine: Engine, card: ModelCard) -> list[Pace]:
+    """Enlarge a picture of either depth; gives the first requests a pace to be judged by."""
+    paces: list[Pace] = []
+    for bits, dtype in ((8, np.uint8), (16, np.uint16)):
         started = time.monotonic()
+        scale = card.geometry.scale
+        Enhancer(engine, card.geometry).enhance(Picture(np.zeros((*TRIAL, 3), dtype)), scale)
+        pixels = (1 + scale**2) * TRIAL[0] * TRIAL[1]
+        paces.append((("/enhance", card.name, bits), pixels, time.monotonic() - started))
+    return paces
+
+
+async def _in_a_thread(work: Callable[[], Result]) -> Result:
+    """Do it in a thread that, unlike a pool's, does not keep the process from ending."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        future.set_running_or_notify_cancel()
         try:
-            engines: dict[str, Engine] = {}
-            loaded = []
-            for card in self.cards:
-                precision, device = "float32", "given"
-                if self._given_engines is not None:
-                    engines[card.name] = self._given_engines[card.name]
-                else:
-                    engine = SavedModelEngine(
-                        self.settings.models / card.name,
-                        card,
-                        precision=self.settings.precision,
-                        device=self.settings.device,
-                    )
-                    engines[card.name] = engine
-                    self._time(engine, card)
-                    precision, device = engine.precision, engine.device.strip("/").lower()
-                loaded.append(LoadedModel(card, precision, device))
-        except SuperresError as error:
-            self._failure = str(error)
-            logger.error("the models cannot be served: %s", error)
-        except Exception as error:
-            self._failure = f"{type(error).__name__}: {error}"
-            logger.exception("the models cannot be served")
-        else:
-            self.loaded = tuple(loaded)
-            self._worker = Worker(engines)
-            logger.info("ready after %.1f s", time.monotonic() - started)
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await asyncio.wrap_future(future)

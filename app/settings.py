@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS
@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     transfer_timeout_s: float = Field(
         60, gt=0, description="Seconds for a body to arrive, and for an answer to be taken."
     )
+    drain_s: float = Field(
+        30, ge=0, description="Seconds that what is in flight may take after SIGTERM."
+    )
+    stalled_s: float = Field(
+        60, gt=0, description="Seconds without a tile done after which the device has stalled."
+    )
     jobs: Path = Field(
         DEFAULT_JOBS, description="The folder of jobs; one service alone may work in it."
     )
@@ -70,5 +76,17 @@ class Settings(BaseSettings):
     )
     job_deadline_s: float = Field(
         3600, gt=0, description="Seconds of work after which a job is given up."
+    )
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="NAME:SHA256[:admin][:LIMIT], separated by commas."
+    )
+    rate_limit: str = Field(
+        "120/minute", description="Requests allowed with a key that has no limit of its own."
+    )
+    without_keys: bool = Field(
+        False, description="Listen beyond loopback though there are no keys."
+    )
+    cors_origins: str = Field(
+        "", description="Origins, separated by commas, whose pages may call; * is all."
     )
     commit: str = Field("unknown", description="Commit that the image was built from.")

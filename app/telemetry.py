@@ -107,6 +107,11 @@ class _ServiceCollector(Collector):
             "superres_queue_tiles", "Tiles that wait for the device.", value=service.queued_tiles
         )
         yield GaugeMetricFamily(
+            "superres_stalled_seconds",
+            "How long the oldest tile has not moved.",
+            value=service.stalled_seconds,
+        )
+        yield GaugeMetricFamily(
             "superres_pictures_in_progress", "Pictures being worked on.", value=service.requests
         )
         yield GaugeMetricFamily(

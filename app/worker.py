@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,8 +25,7 @@ logger = logging.getLogger("superres")
 class _Ticket:
     """One ``predict`` in the queue."""
 
-    key: tuple[str, tuple[int, ...], str]
-    """Model, tile shape and type: what may share a batch."""
+    engine: Engine
     tiles: TileBatch
     queued_at: float
     answers: list[np.ndarray] = field(default_factory=list)
@@ -37,19 +35,24 @@ class _Ticket:
     error: SuperresError | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
+    def may_share(self, other: "_Ticket") -> bool:
+        """Whether tiles of both can be one batch."""
+        return (
+            self.engine is other.engine
+            and self.tiles.shape[1:] == other.tiles.shape[1:]
+            and self.tiles.dtype == other.tiles.dtype
+        )
+
 
 class Worker:
-    """Owns the engines of one device, and the one thread that calls them.
+    """Owns one device: the one thread that calls its engines."""
 
-    Args:
-        engines: the real engines, by the model's name.
-    """
-
-    def __init__(self, engines: Mapping[str, Engine]) -> None:
-        self._engines = dict(engines)
+    def __init__(self) -> None:
         self._queue: deque[_Ticket] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._running = False
+        self._moved_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
 
@@ -59,8 +62,19 @@ class Worker:
         with self._changed:
             return sum(len(ticket.tiles) - ticket.taken for ticket in self._queue)
 
-    def close(self) -> None:
-        """Stop the thread; what still waits is told so."""
+    @property
+    def stalled_seconds(self) -> float:
+        """How long the oldest tile has not moved; 0 where there is none."""
+        with self._changed:
+            at_work = self._running or bool(self._queue)
+            return time.monotonic() - self._moved_at if at_work else 0.0
+
+    def close(self, seconds: float = 3) -> None:
+        """Stop the thread; what still waits is told so.
+
+        Args:
+            seconds: that its last batch may take; a device that hangs is left alone.
+        """
         with self._changed:
             self._closed = True
             for ticket in self._queue:
@@ -68,7 +82,7 @@ class Worker:
                 ticket.done.set()
             self._queue.clear()
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(seconds)
 
     def answer(self, ticket: _Ticket, *, timeout: float) -> bool:
         """Queue a ticket and wait until it is answered; false if that took too long.
@@ -83,6 +97,8 @@ class Worker:
                 raise NotReady("the service is stopping")
             if ticket.error is not None:
                 raise ticket.error
+            if not (self._running or self._queue):
+                self._moved_at = time.monotonic()
             self._queue.append(ticket)
             self._changed.notify()
         if not ticket.done.wait(timeout):
@@ -102,33 +118,45 @@ class Worker:
                 ticket.done.set()
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            tickets = [ticket for ticket, _ in batch]
-            try:
-                answers = self._engines[tickets[0].key[0]].predict(
-                    np.stack([ticket.tiles[index] for ticket, index in batch])
-                )
-            except SuperresError as error:
-                self._fail(tickets, error)
-            except Exception:
-                logger.exception("the engine failed")
-                self._fail(
-                    tickets, EngineError("the device failed in an unforeseen way; the log says how")
-                )
-            else:
-                for ticket, answer in zip(tickets, answers, strict=True):
-                    # In order: a ticket's tiles are taken first to last.
-                    ticket.answers.append(answer)
-                    if len(ticket.answers) == len(ticket.tiles):
-                        ticket.done.set()
+        # A call for each batch, so that nothing holds on to an engine while the next is awaited.
+        while self._run_batch():
+            with self._changed:
+                self._running = False
+                self._moved_at = time.monotonic()
+
+    def _run_batch(self) -> bool:
+        """Wait for a batch and answer it; false when closed."""
+        batch = self._next_batch()
+        if not batch:
+            return False
+        tickets = [ticket for ticket, _ in batch]
+        try:
+            answers = tickets[0].engine.predict(
+                np.stack([ticket.tiles[index] for ticket, index in batch])
+            )
+        except SuperresError as error:
+            self._fail(tickets, error)
+        except Exception:
+            logger.exception("the engine failed")
+            self._fail(
+                tickets, EngineError("the device failed in an unforeseen way; the log says how")
+            )
+        else:
+            for ticket, answer in zip(tickets, answers, strict=True):
+                # In order: a ticket's tiles are taken first to last.
+                ticket.answers.append(answer)
+                if len(ticket.answers) == len(ticket.tiles):
+                    ticket.done.set()
+        return True
 
     def _next_batch(self) -> list[tuple[_Ticket, int]]:
         """Wait for tiles, and take up to a batch that can run together; none when closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
+            self._running = bool(self._queue)
             batch: list[tuple[_Ticket, int]] = []
             while len(batch) < BATCH:
-                ticket = self._next_ticket(batch[0][0].key if batch else None)
+                ticket = self._next_ticket(batch[0][0] if batch else None)
                 if ticket is None:
                     break
                 if ticket.taken == 0:
@@ -139,10 +167,10 @@ class Worker:
                     self._queue.append(ticket)
             return batch
 
-    def _next_ticket(self, key: tuple[str, tuple[int, ...], str] | None) -> _Ticket | None:
-        """Take the longest-waiting ticket out of the queue, or the first that fits ``key``."""
+    def _next_ticket(self, other: _Ticket | None) -> _Ticket | None:
+        """Take the longest-waiting ticket out of the queue, or the first that fits the other."""
         for position, ticket in enumerate(self._queue):
-            if key is None or ticket.key == key:
+            if other is None or ticket.may_share(other):
                 del self._queue[position]
                 return ticket
         return None
@@ -159,16 +187,16 @@ class Turn:
 
     Args:
         worker: the device's owner.
-        model: a model's name.
+        engine: that answers all of them, whatever is loaded meanwhile.
         seconds: after which the work is given up.
         since: when they began, by :func:`time.monotonic`; now unless given.
     """
 
     def __init__(
-        self, worker: Worker, model: str, seconds: float, since: float | None = None
+        self, worker: Worker, engine: Engine, seconds: float, since: float | None = None
     ) -> None:
         self._worker = worker
-        self._model = model
+        self.engine = engine
         self._seconds = seconds
         self._deadline = seconds + (time.monotonic() if since is None else since)
         self._ticket: _Ticket | None = None
@@ -204,7 +232,7 @@ class Turn:
             NotReady: the service is stopping.
         """
         started = time.monotonic()
-        ticket = _Ticket((self._model, tiles.shape[1:], tiles.dtype.name), tiles, started)
+        ticket = _Ticket(self.engine, tiles, started)
         self._ticket = ticket
         self.check()  # after the ticket can be seen, so that no cancelling is missed
         if not self._worker.answer(ticket, timeout=self._deadline - started):

@@ -13,15 +13,20 @@
     |   +-- BodyTooSlow         not there in time
     |   +-- NotAcceptable       no answer in a form that the caller accepts
     |   +-- JobMissing          no such job, or not the caller's
+    +-- AccessDenied          the caller may not do this
+    |   +-- Unauthorized        without a key, or with one that is not known
+    |   +-- Forbidden           with a key that is good for less
     +-- ModelError
     |   +-- ModelMissing        no such model or family in the models folder
     |   +-- ModelMismatch       a model that is not what its card says
+    |   +-- ReloadFailed        models that cannot take over from those being served
     +-- EngineError           the device failed at work that it should manage
     +-- JobAbandoned          a job that could not be brought to an end
     +-- CallerGone            nobody waits for the answer any more
     +-- Unavailable           right, but not now: try again later
-        +-- NotReady            the models are still being loaded
+        +-- NotReady            the models are still being loaded, or the service is stopping
         +-- Busy                no room beside those at work
+        +-- TooManyRequests     over the limit of the caller's own key
         +-- DeadlineExceeded    the caller's time is up
         +-- JobUnfinished       a result that is not made yet
         +-- StorageError        nothing can be written: disk full, database locked
@@ -75,6 +80,18 @@ class JobMissing(BadRequest):
     """No such job, or it is somebody else's: which of the two is not told."""
 
 
+class AccessDenied(SuperresError):
+    """The caller may not do this."""
+
+
+class Unauthorized(AccessDenied):
+    """Without a key, or with one that is not known."""
+
+
+class Forbidden(AccessDenied):
+    """With a key that is good for less."""
+
+
 class ModelError(SuperresError):
     """A model cannot be served."""
 
@@ -85,6 +102,10 @@ class ModelMissing(ModelError):
 
 class ModelMismatch(ModelError):
     """A model that is not what its card says."""
+
+
+class ReloadFailed(ModelError):
+    """Models that cannot take over from those being served."""
 
 
 class EngineError(SuperresError):
@@ -111,11 +132,15 @@ class Unavailable(SuperresError):
 
 
 class NotReady(Unavailable):
-    """The models are still being loaded and checked."""
+    """The models are still being loaded and checked, or the service is stopping."""
 
 
 class Busy(Unavailable):
     """No room beside the requests that are being worked on."""
+
+
+class TooManyRequests(Unavailable):
+    """Over the limit of the caller's own key."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -20,6 +20,7 @@ import jsonschema
 import uvicorn
 from fastapi import FastAPI
 
+from app.drain import LAST_ANSWERS_S, Server
 from app.main import create_app
 from app.settings import Settings
 from superres.engine import Engine
@@ -70,25 +71,34 @@ def serve_app(settings: Settings, engines: Mapping[str, Engine] | None) -> Itera
 
 @contextmanager
 def _serving(app: FastAPI) -> Iterator[httpx.Client]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
     spec = json.loads(json.dumps(app.openapi()))
 
     def check(response: httpx.Response) -> None:
         response.read()
         check_against_openapi(spec, response)
 
-    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    try:
-        with httpx.Client(
+    with (
+        run(app) as (_, base_url),
+        httpx.Client(
             base_url=base_url,
             timeout=60,
             limits=httpx.Limits(max_connections=None),
             event_hooks={"response": [check]},
-        ) as client:
-            yield client
+        ) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def run(app: FastAPI) -> Iterator[tuple[Server, str]]:
+    """The app in a thread of this process: the server, and its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LAST_ANSWERS_S)
+    server = Server(config, app.state.drain)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield server, f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
@@ -96,19 +106,23 @@ def _serving(app: FastAPI) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def serve_process(**settings: object) -> Iterator[tuple[httpx.Client, int]]:
+def serve_process(
+    log: Path = Path(os.devnull), **settings: object
+) -> Iterator[tuple[httpx.Client, int]]:
     """`superres serve`, ready, in a process of its own: a client, and the process's id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     jobs = tempfile.TemporaryDirectory()
     settings = {"jobs": jobs.name} | settings
     environment = {f"SUPERRES_{name.upper()}": str(value) for name, value in settings.items()}
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("superres"), "serve", "--port", str(port)],
-        env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("superres"), "serve", "--port", str(port)],
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,  # from a terminal, SIGHUP would end it
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
     try:
         limits = httpx.Limits(max_connections=None)
         with httpx.Client(
@@ -118,7 +132,7 @@ def serve_process(**settings: object) -> Iterator[tuple[httpx.Client, int]]:
             yield client, process.pid
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
         jobs.cleanup()
 
 

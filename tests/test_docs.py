@@ -106,7 +106,7 @@ def test_the_readmes_commands_work(folder: Path):
     shutil.copy(folder / "photo.jpg", folder / "photos" / "sub" / "photo.jpg")
     environment = Path(sys.executable).parent
     commands = re.findall(r"^\.venv/bin/((?:superres|python -c) .*)$", README, flags=re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 7
     said = ""
     for command in commands:
         program, *arguments = shlex.split(command)
@@ -116,6 +116,7 @@ def test_the_readmes_commands_work(folder: Path):
         assert run.returncode == 0, run.stderr
         said += run.stdout + run.stderr
     assert "gain over bicubic: +" in said
+    assert re.search(r"  alice:[0-9a-f]{64}:300/minute\n", said)
     for verdict in ("to be made", "made", "done already"):
         assert re.search(rf"│ {verdict} +│ +1 │", said)
     for made, size in {"larger.png": (480, 360), "larger/sub/photo.jpg": (320, 240)}.items():

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import anyio.to_thread
 import numpy as np
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.access import Credentials, admit
 from app.dependencies import (
     ENHANCING_ERRORS,
     UPLOAD,
@@ -26,11 +28,12 @@ from app.samples import Sample, read_sample
 from app.schemas import ComparisonReport
 from app.service import Service
 from app.transfer import Answer, Call
-from app.web import HEADERS, compare_page
+from app.web import HEADERS, compare_page, empty_compare_page
 from superres.arrays import RgbU8, to_integer
 from superres.card import ModelCard
 from superres.codecs import Header, Picture, decode, encode
 from superres.enhancer import LARGEST_SCALE, Enhancer
+from superres.errors import TooManyRequests, Unauthorized
 from superres.forecast import forecast_comparison
 from superres.proof import Comparison, compare
 from superres.registry import DEFAULT_MODEL
@@ -69,23 +72,36 @@ class SampleQuery(CompareQuery):
     sample: Sample = Field("coffee", description="A shipped photograph.")
 
 
+async def admit_or_ask(request: Request, credentials: Credentials) -> bool:
+    """Let the caller in; one who has no key, and asks for the page, gets one that asks for it."""
+    wants_page = negotiate(request, OFFERED) == "text/html"
+    if request.state.access.keys and credentials is None and wants_page:
+        return False
+    await admit(request, credentials)
+    return True
+
+
 @router.get(
     "/compare",
     response_model=ComparisonReport,
     responses={
         200: COMPARED,
         304: {"description": "As `If-None-Match` says, nothing has changed."},
-        **declare(*ENHANCING_ERRORS),
+        **declare(Unauthorized, TooManyRequests, *ENHANCING_ERRORS),
     },
     summary="Bicubic against the model on a shipped sample",
 )
 async def compare_sample(
     request: Request,
+    admitted: Annotated[bool, Depends(admit_or_ask)],
     query: Annotated[SampleQuery, Query()],
     call: CallDependency,
     service: ServiceDependency,
 ) -> Response:
     """The sample is the truth: it is shrunk, and both methods bring it back."""
+    if not admitted:
+        page = empty_compare_page(query.scale, model=query.model, sample=query.sample)
+        return HTMLResponse(page, headers=HEADERS | {"Vary": "Accept, Authorization"})
     truth = read_sample(query.sample)
     header = Header("png", (truth.shape[0], truth.shape[1]), 8)
     return await _compare(request, service, call, header, lambda: truth, query)
@@ -94,7 +110,11 @@ async def compare_sample(
 @router.post(
     "/compare",
     response_model=ComparisonReport,
-    responses={200: COMPARED, **declare(*UPLOAD_ERRORS, *ENHANCING_ERRORS)},
+    responses={
+        200: COMPARED,
+        **declare(Unauthorized, TooManyRequests, *UPLOAD_ERRORS, *ENHANCING_ERRORS),
+    },
+    dependencies=[Depends(admit)],
     openapi_extra=UPLOAD,
     summary="Bicubic against the model on your picture",
 )

@@ -1,23 +1,12 @@
-"""What is running, whether it works, and how good it is."""
-
-import platform
-from importlib.metadata import version
+"""Whether the service works, and how good it is: open to all."""
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
 from app.dependencies import ServiceDependency, TelemetryDependency, negotiate
 from app.errors import declare
-from app.schemas import (
-    Health,
-    ModelList,
-    ModelQuality,
-    ModelReport,
-    QualityReport,
-    Readiness,
-    ReadyModel,
-    Version,
-)
+from app.schemas import Health, ModelQuality, QualityReport, Readiness, ReadyModel
+from app.service import Service
 from superres import errors
 
 router = APIRouter()
@@ -32,40 +21,28 @@ async def healthz() -> Health:
 @router.get(
     "/readyz",
     responses=declare(errors.NotReady),
-    summary="The models are loaded, warmed up and agree with their cards",
+    summary="The models are loaded, warmed up and agree with their cards; the device moves",
 )
 async def readyz(service: ServiceDependency) -> Readiness:
-    """503 until then, or for good, with the reason, if a model is not what its card says."""
+    """503 until then, with the reason; for good, if a model is not what its card says.
+
+    So too while the device has stalled, and from SIGTERM on, while the service drains.
+    """
     service.check_ready()
-    return Readiness(
-        status="ready",
-        models=[
-            ReadyModel(
-                name=one.card.name,
-                hash=one.card.short_hash,
-                precision=one.precision,
-                device=one.device,
-            )
-            for one in service.loaded
-        ],
-    )
+    return Readiness(status="ready", models=ready_models(service))
 
 
-@router.get("/version", summary="What is running")
-async def get_version(service: ServiceDependency) -> Version:
-    """The versions that a bug report should name."""
-    return Version(
-        version=version("superres"),
-        commit=service.settings.commit,
-        python=platform.python_version(),
-        models={card.name: card.short_hash for card in service.cards},
-    )
-
-
-@router.get("/models", summary="The models' cards")
-async def models(service: ServiceDependency) -> ModelList:
-    """What each model is, how it was trained and what it scored."""
-    return ModelList(models=[ModelReport.of(card) for card in service.cards])
+def ready_models(service: Service) -> list[ReadyModel]:
+    """What is served now."""
+    return [
+        ReadyModel(
+            name=one.card.name,
+            hash=one.card.short_hash,
+            precision=one.precision,
+            device=one.device,
+        )
+        for one in service.loaded
+    ]
 
 
 @router.get(

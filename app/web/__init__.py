@@ -22,8 +22,6 @@ HEADERS = {
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
 }
 """Of every page: nothing comes from other hosts, and nothing inline runs."""
 
@@ -60,17 +58,34 @@ def compare_page(
         model: as the caller asked for it.
         sample: the shipped picture's name; empty for a caller's own.
     """
+    return _compare_page(
+        f"superres: bicubic against {report.model} at x{report.scale:g}",
+        report.scale,
+        model=model,
+        sample=sample,
+        comparison=_comparison(comparison, report),
+    )
+
+
+def empty_compare_page(scale: float, *, model: str, sample: str) -> str:
+    """The same without the comparison, which its script then asks for with the caller's key."""
+    return _compare_page("superres: compare", scale, model=model, sample=sample)
+
+
+def _compare_page(
+    title: str, scale: float, *, model: str, sample: str, comparison: str = ""
+) -> str:
     return _page(
         mode="compare",
-        title=f"superres: bicubic against {report.model} at x{report.scale:g}",
+        title=title,
         heading="Shrunk, brought back, and scored",
         lede="A picture is taken as the truth. It is shrunk, bicubic and the model each bring it "
         "back, and both are held against it.",
         verb="Compare",
-        scale=f"{report.scale:g}",
+        scale=f"{scale:g}",
         model=model,
         sample=sample,
-        comparison=_comparison(comparison, report),
+        comparison=comparison,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.worker import Turn, Worker
-from superres.engine import BATCH
+from superres.engine import BATCH, Engine
 from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady
 
 
@@ -38,7 +38,7 @@ def engine() -> Recorder:
 
 @pytest.fixture
 def worker(engine):
-    worker = Worker({"a": engine, "b": engine})
+    worker = Worker()
     yield worker
     engine.go.set()
     worker.close()
@@ -55,24 +55,31 @@ def wait_for(condition) -> None:
         time.sleep(0.005)
 
 
-def predict(worker: Worker, batch: np.ndarray, model: str = "a", seconds: float = 10):
-    return Turn(worker, model, seconds).predict(batch)
+def predict(worker: Worker, engine: Engine, batch: np.ndarray, seconds: float = 10):
+    return Turn(worker, engine, seconds).predict(batch)
+
+
+class Twin:
+    """Another model: the same engine, under another identity."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.predict = engine.predict
 
 
 def test_answers_come_back_in_order(worker, engine):
     engine.go.set()
-    assert np.array_equal(predict(worker, tiles(*range(11))), tiles(*range(1, 12)))
+    assert np.array_equal(predict(worker, engine, tiles(*range(11))), tiles(*range(1, 12)))
     assert max(len(batch) for batch in engine.batches) == BATCH
 
 
 def test_requests_take_turns_and_share_batches(worker, engine):
     """A thumbnail that comes after a panorama is in the next batch but one."""
     with ThreadPoolExecutor(3) as callers:
-        first = callers.submit(predict, worker, tiles(1))  # holds the device
+        first = callers.submit(predict, worker, engine, tiles(1))  # holds the device
         wait_for(lambda: engine.calls == 1)
-        panorama = callers.submit(predict, worker, tiles(*range(10, 22)))
+        panorama = callers.submit(predict, worker, engine, tiles(*range(10, 22)))
         wait_for(lambda: worker.queued_tiles == 12)
-        thumbnail = callers.submit(predict, worker, tiles(99))
+        thumbnail = callers.submit(predict, worker, engine, tiles(99))
         wait_for(lambda: worker.queued_tiles == 13)
         engine.go.set()
         assert np.array_equal(first.result(), tiles(2))
@@ -82,15 +89,16 @@ def test_requests_take_turns_and_share_batches(worker, engine):
 
 
 @pytest.mark.parametrize(
-    "other", [{"batch": tiles(2, side=64)}, {"batch": tiles(2) / np.float32(1)}, {"model": "b"}]
+    ("model", "other"),
+    [(None, tiles(2, side=64)), (None, tiles(2) / np.float32(1)), (Twin, tiles(2))],
 )
-def test_tiles_of_another_shape_type_or_model_run_apart(worker, engine, other):
+def test_tiles_of_another_shape_type_or_model_run_apart(worker, engine, model, other):
     with ThreadPoolExecutor(3) as callers:
-        callers.submit(predict, worker, tiles(0))
+        callers.submit(predict, worker, engine, tiles(0))
         wait_for(lambda: engine.calls == 1)
-        one = callers.submit(predict, worker, tiles(1))
+        one = callers.submit(predict, worker, engine, tiles(1))
         wait_for(lambda: worker.queued_tiles == 1)
-        two = callers.submit(predict, worker, **({"batch": tiles(2)} | other))
+        two = callers.submit(predict, worker, model(engine) if model else engine, other)
         wait_for(lambda: worker.queued_tiles == 2)
         engine.go.set()
         assert one.result()[0, 0, 0, 0] == 2
@@ -102,23 +110,23 @@ def test_a_failed_batch_fails_its_requests_and_no_other(worker, engine):
     engine.go.set()
     engine.failure = EngineError("no memory")
     with pytest.raises(EngineError, match="no memory"):
-        predict(worker, tiles(*range(9)))
+        predict(worker, engine, tiles(*range(9)))
     assert worker.queued_tiles == 0
-    assert predict(worker, tiles(5))[0, 0, 0, 0] == 6
+    assert predict(worker, engine, tiles(5))[0, 0, 0, 0] == 6
 
 
 def test_past_the_deadline_the_rest_of_the_tiles_is_not_computed(worker, engine):
     with pytest.raises(DeadlineExceeded, match=r"had 0\.1 s;"):
-        predict(worker, tiles(*range(9)), seconds=0.1)
+        predict(worker, engine, tiles(*range(9)), seconds=0.1)
     assert worker.queued_tiles == 0
     engine.go.set()
     wait_for(lambda: engine.batches)
-    assert predict(worker, tiles(50))[0, 0, 0, 0] == 51
+    assert predict(worker, engine, tiles(50))[0, 0, 0, 0] == 51
     assert engine.batches == [[0, 1, 2, 3], [50]]
 
 
 def test_a_caller_who_hangs_up_takes_the_rest_of_the_tiles_along(worker, engine):
-    turn = Turn(worker, "a", 10)
+    turn = Turn(worker, engine, 10)
     with ThreadPoolExecutor(1) as callers:
         gone = callers.submit(turn.predict, tiles(*range(9)))
         wait_for(lambda: engine.calls == 1)
@@ -128,15 +136,15 @@ def test_a_caller_who_hangs_up_takes_the_rest_of_the_tiles_along(worker, engine)
     with pytest.raises(CallerGone):
         turn.predict(tiles(1))
     engine.go.set()
-    assert predict(worker, tiles(50))[0, 0, 0, 0] == 51
+    assert predict(worker, engine, tiles(50))[0, 0, 0, 0] == 51
     assert engine.batches == [[0, 1, 2, 3], [50]]
 
 
 def test_closing_tells_those_who_wait(worker, engine):
     with ThreadPoolExecutor(2) as callers:
-        held = callers.submit(predict, worker, tiles(1))
+        held = callers.submit(predict, worker, engine, tiles(1))
         wait_for(lambda: engine.calls == 1)
-        waiting = callers.submit(predict, worker, tiles(2))
+        waiting = callers.submit(predict, worker, engine, tiles(2))
         wait_for(lambda: worker.queued_tiles == 1)
         closer = threading.Thread(target=worker.close)
         closer.start()
@@ -146,4 +154,20 @@ def test_closing_tells_those_who_wait(worker, engine):
         assert held.result()[0, 0, 0, 0] == 2
         closer.join()
     with pytest.raises(NotReady, match="stopping"):
-        predict(worker, tiles(3))
+        predict(worker, engine, tiles(3))
+
+
+def test_a_device_that_hangs_is_told_by_its_oldest_tile_and_does_not_keep_the_worker(
+    worker, engine
+):
+    assert worker.stalled_seconds == 0
+    with ThreadPoolExecutor(1) as callers:
+        held = callers.submit(predict, worker, engine, tiles(1))
+        wait_for(lambda: engine.calls == 1)
+        wait_for(lambda: worker.stalled_seconds > 0.1)
+        started = time.monotonic()
+        worker.close(0.1)
+        assert time.monotonic() - started < 1
+        engine.go.set()
+        held.result()
+    wait_for(lambda: worker.stalled_seconds == 0)

@@ -37,7 +37,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """Open an address, with options of the context: color_scheme, viewport, ...
+    """Open an address until something is there; options are the context's: viewport, ...
 
     At the end, nothing may have gone to another host, and nothing may be on the console.
     """
@@ -49,7 +49,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
         if line.type in ("error", "warning") and "Failed to load resource" not in line.text:
             complaints.append(line.text)
 
-    def open_page(address: str, **options: Any) -> Page:
+    def open_page(address: str, until: str = "#scales button", **options: Any) -> Page:
         context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         context.set_default_timeout(30_000)
         contexts.append(context)
@@ -64,7 +64,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
         page.on("console", keep)
         page.on("request", hold_to_this_host)
         page.goto(address)
-        page.locator("#scales button").first.wait_for()
+        page.locator(until).first.wait_for()
         return page
 
     yield open_page

@@ -17,6 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
+from app.access import make_key
 from superres.arrays import RgbU8
 from superres.card import ModelCard
 from superres.codecs import decode
@@ -535,3 +536,44 @@ def test_a_finger_drags_the_divider_on_a_phone(service, open_page: OpenPage, cat
     assert box is not None
     page.touchscreen.tap(box["x"] + 0.3 * box["width"], box["y"] + box["height"] / 2)
     assert float(page.get_by_label("Divider").input_value()) == pytest.approx(30, abs=0.6)
+
+
+def test_a_service_with_keys_is_given_one_which_the_tab_keeps(
+    serve, open_page: OpenPage, screenshot: Screenshot, srcnn_card: ModelCard, cat
+):
+    key, entry = make_key("alice")
+    engines = {srcnn_card.name: BlurEngine(srcnn_card.geometry)}
+    with serve(engines, api_keys=entry) as service:
+        page = open_page(f"{service.base_url}", "#key-dialog[open]")
+        assert_accessible(page)
+        screenshot(page, "key-light")
+        field = page.get_by_label("The key that its operator gave you")
+        field.fill("superres_wrong")
+        field.press("Enter")
+        expect(page.get_by_text("That key was not accepted.")).to_be_visible()
+        assert_accessible(page)
+        field.fill(key)
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator("#scales button").first).to_be_visible()
+        enhance(page, cat)
+        assert "$SUPERRES_KEY" in page.locator("#curl").inner_text()
+        assert key not in page.content()
+
+        page.get_by_role("link", name="Compare").click()
+        expect(page.locator(".gain")).to_contain_text("dB")
+        expect(page.locator(".percent")).not_to_be_empty()
+        expect(page.locator("#drop")).to_be_hidden()
+
+        # Another tab knows nothing of it, and one may go on without.
+        other = open_page(f"{service.base_url}", "#key-dialog[open]")
+        other.get_by_role("button", name="Not now").click()
+        choose(other, cat)
+        expect(other.locator("#key-dialog")).to_be_visible()
+        other.keyboard.press("Escape")
+        expect(other.locator("#problem")).to_contain_text("A key is needed")
+
+
+def test_the_docs_offer_to_send_a_key(service, open_page: OpenPage):
+    page = open_page(f"{service.base_url}/docs", ".opblock")
+    page.locator(".btn.authorize").click()
+    expect(page.get_by_text("A key that the operator gave you.")).to_be_visible()

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.access import make_key
 from superres.card import ModelCard
 from superres.engine import BlurEngine
 from superres.errors import EngineError, ModelMismatch
@@ -190,12 +191,16 @@ def tampered(tmp_path: Path, srcnn_card: ModelCard) -> Path:
     return tmp_path
 
 
-def test_a_card_that_lies_keeps_the_service_from_becoming_ready(serve, tampered, srcnn_card):
+def test_a_card_that_lies_keeps_the_service_from_becoming_ready_until_it_is_mended(
+    serve, tampered, srcnn_card
+):
     file = tampered / srcnn_card.name / "card.json"
     card = json.loads(file.read_text())
     card["geometry"]["halo"] = 5
     file.write_text(json.dumps(card))
-    with serve(models=tampered) as client:
+    key, entry = make_key("ops", admin=True)
+    with serve(models=tampered, api_keys=entry) as client:
+        client.headers["Authorization"] = f"Bearer {key}"
         answer = client.get("/readyz")
         for _ in range(200):
             if "loaded and checked" not in answer.text:
@@ -206,6 +211,15 @@ def test_a_card_that_lies_keeps_the_service_from_becoming_ready(serve, tampered,
         assert client.get("/healthz").status_code == 200
         answer = client.post("/enhance", content=plain())
         assert_problem(answer, 503, "not-ready", "the card says a halo of 5 px")
+        card["geometry"]["halo"] = srcnn_card.geometry.halo
+        file.write_text(json.dumps(card))
+        assert len(client.post("/admin/reload").json()["fresh"]) == 1
+        assert client.post("/enhance", content=plain()).status_code == 200
+        with (file.parent / "saved_model" / "saved_model.pb").open("ab") as changed:
+            changed.write(b"!")
+        refused = client.post("/admin/reload")
+        assert_problem(refused, 409, "reload-failed", "the models stay as they are: srcnn-x3: ")
+        assert client.post("/enhance", content=plain()).status_code == 200
 
 
 def test_a_changed_file_stops_the_service_before_it_listens(serve, tampered, srcnn_card):

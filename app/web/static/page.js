@@ -21,6 +21,7 @@ let picture = null; // the file in hand
 let running = null; // the AbortController of the work under way
 let secondsPerMegapixel = 0.2; // a first guess, corrected by every answer
 const urls = []; // of the blobs on show
+let taking = null; // the promise of a key that is being asked for
 
 // -- a picture comes in ------------------------------------------------------------------
 
@@ -73,9 +74,9 @@ function compareSample(sample) {
 
 // -- the pickers -------------------------------------------------------------------------
 
-const models = await fetch("models")
+const models = await ask("models")
   .then((answer) => answer.json())
-  .then((answer) => answer.models)
+  .then((answer) => answer.models ?? [])
   .catch(() => []); // the service's own choice is still there
 
 for (const scale of [...new Set(models.map((model) => model.scale))].sort()) {
@@ -217,7 +218,11 @@ async function compare(megapixels, signal) {
     span: [0, 1],
     doing: "Shrinking, bringing back, scoring",
   });
-  const page = new DOMParser().parseFromString(await blob.text(), "text/html");
+  await showPage(await blob.text());
+}
+
+async function showPage(html) {
+  const page = new DOMParser().parseFromString(html, "text/html");
   at("result").replaceChildren(...page.getElementById("result").childNodes);
   at("working").hidden = true;
   await showComparison();
@@ -238,6 +243,16 @@ async function show(figure) {
 }
 
 await showComparison();
+// A browser that opens a page sends no key, and gets it without the comparison.
+if (mode === "compare" && !at("result").childElementCount && sessionStorage.getItem("key"))
+  await askForComparison();
+
+async function askForComparison() {
+  const answer = await ask(location.href, { headers: { Accept: "text/html" } });
+  if (!answer.ok) return complain(await problemOf(await answer.blob(), answer.headers.get("Retry-After")));
+  at("drop").hidden = true;
+  await showPage(await answer.text());
+}
 
 // Sends the picture; resolves to the answer's headers and blob, rejects with a problem.
 // fetch cannot tell how much was sent, so this is XMLHttpRequest.
@@ -250,6 +265,7 @@ function send(url, { signal, accept, seconds, span, doing, asJob = false }) {
     xhr.responseType = "blob";
     xhr.setRequestHeader("Accept", accept);
     if (asJob) xhr.setRequestHeader("Prefer", "respond-async");
+    for (const [name, value] of Object.entries(authorization())) xhr.setRequestHeader(name, value);
     xhr.upload.onprogress = ({ loaded, total }) => show("Sending", (0.15 * loaded) / total);
     xhr.upload.onload = () => {
       if (asJob) return;
@@ -270,6 +286,8 @@ function send(url, { signal, accept, seconds, span, doing, asJob = false }) {
       if (xhr.status === 200) return resolve({ header, blob: xhr.response });
       if (xhr.status === 202)
         return resolve(follow(JSON.parse(await xhr.response.text()), { signal, doing, show }));
+      if (xhr.status === 401 && (await takeKey()))
+        return resolve(send(url, { signal, accept, seconds, span, doing, asJob }));
       reject(await problemOf(xhr.response, xhr.getResponseHeader("Retry-After")));
     };
     xhr.onerror = () => reject(new Error(NO_ANSWER));
@@ -303,18 +321,19 @@ async function follow({ id }, { signal, doing, show }) {
         if (++failures > 30) throw new Error(NO_ANSWER);
       }
     }
-    const answer = await fetch(`${job}/result`, { signal });
+    const answer = await ask(`${job}/result`, { signal });
     const blob = await answer.blob();
     if (!answer.ok) throw await problemOf(blob);
     return { header: (name) => answer.headers.get(name), blob };
   } finally {
-    fetch(job, { method: "DELETE", keepalive: true }).catch(() => {}); // it would expire, too
+    // If this fails, it expires.
+    fetch(job, { method: "DELETE", keepalive: true, headers: authorization() }).catch(() => {});
   }
 }
 
 // What a job's event stream tells. EventSource would not do: it sends no headers of ours.
 async function* reports(url, signal) {
-  const answer = await fetch(url, { signal });
+  const answer = await ask(url, { signal });
   if (!answer.ok) throw await problemOf(await answer.blob(), answer.headers.get("Retry-After"));
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
@@ -325,6 +344,44 @@ async function* reports(url, signal) {
     text = lines.pop();
     for (const line of lines) if (line.startsWith("data: ")) yield JSON.parse(line.slice(6));
   }
+}
+
+// -- the key -----------------------------------------------------------------------------
+
+// Without one, a service that has no keys still answers.
+function authorization() {
+  const key = sessionStorage.getItem("key");
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+// fetch with the key; while the service wants another one, the caller is asked for it.
+async function ask(url, { headers = {}, signal } = {}) {
+  for (;;) {
+    const answer = await fetch(url, { headers: { ...headers, ...authorization() }, signal });
+    if (answer.status !== 401 || !(await takeKey())) return answer;
+  }
+}
+
+// Asks for a key, once for all who want it; resolves to whether there is one.
+function takeKey() {
+  taking ??= new Promise((resolve) => {
+    at("key-refused").hidden = !sessionStorage.getItem("key");
+    sessionStorage.removeItem("key");
+    at("key").value = "";
+    at("key-dialog").returnValue = "";
+    at("key-dialog").addEventListener(
+      "close",
+      () => {
+        const key = at("key-dialog").returnValue === "key" && at("key").value.trim();
+        if (key) sessionStorage.setItem("key", key);
+        taking = null;
+        resolve(Boolean(key));
+      },
+      { once: true },
+    );
+    at("key-dialog").showModal();
+  });
+  return taking;
 }
 
 // -- what is said ------------------------------------------------------------------------
@@ -366,7 +423,8 @@ function curl(query, file) {
   const part = /[;,"\\]/.test(name) ? `file=@"${name.replace(/(["\\])/g, "\\$1")}"` : `file=@${name}`;
   const plain = /^[\w.@=-]+$/.test(part) ? part : quoted(part);
   const url = new URL(`enhance?${new URLSearchParams(query)}`, location.href);
-  return `curl -F ${plain} ${quoted(url.href)} -o ${quoted(file)}`;
+  const key = sessionStorage.getItem("key") ? '-H "Authorization: Bearer $SUPERRES_KEY" ' : "";
+  return `curl ${key}-F ${plain} ${quoted(url.href)} -o ${quoted(file)}`;
 }
 
 if (navigator.clipboard)

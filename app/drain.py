@@ -1,0 +1,159 @@
+"""The end of a process: what is in flight finishes, and what cannot is told so.
+
+On SIGTERM the service still listens, so that whoever comes is told to go elsewhere and
+``/readyz`` says why, until what it has begun is done or ``SUPERRES_DRAIN_S`` is over. Then it
+closes; only who connects in that very instant finds, as the kernel has it, nobody there.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from dataclasses import dataclass
+
+import anyio
+import uvicorn
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import to_response
+from app.service import Service
+from superres.errors import NotReady
+
+LAST_ANSWERS_S = 5
+"""Seconds, after the bound, in which answers under way may still be taken."""
+LINGER_S = 0.5
+"""Seconds in which who connected just before the end is still answered, and in which the rest of
+a body is taken that nobody wants: to close before it is there would cut the answer, too."""
+
+logger = logging.getLogger("superres")
+
+
+@dataclass(eq=False)
+class _Exchange:
+    """A request that is not answered yet, or not wholly."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    body_is_whole: bool = False
+    started: bool = False
+    refused: bool = False
+
+
+class Drain:
+    """Knows what is in flight.
+
+    Args:
+        service: is told when the end begins.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._exchanges: set[_Exchange] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are not wholly answered."""
+        return len(self._exchanges)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the end has begun."""
+        return self._service.draining
+
+    def begin(self) -> float:
+        """Accept no more work; the seconds that what is in flight may take."""
+        self._service.draining = True
+        return self._service.settings.drain_s
+
+    async def refuse_the_rest(self) -> None:
+        """Answer 503 to all whose answer has not begun.
+
+        To what works on them it is as though the caller had hung up, which stops it.
+        """
+        rest = [one for one in self._exchanges if not one.started]
+        if rest:
+            logger.warning("%d requests were not done in time, and are refused", len(rest))
+        for exchange in rest:
+            exchange.started = exchange.refused = True
+            response = to_response(
+                Request(exchange.scope),
+                NotReady("the service stopped before this was done; try again", retry_after=5),
+            )
+            response.headers["Connection"] = "close"
+            await response(exchange.scope, exchange.receive, exchange.send)
+
+    async def follow(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run a request, and know of it until it is answered."""
+        exchange = _Exchange(scope, receive, send)
+
+        async def receive_and_note() -> Message:
+            message = await receive()
+            exchange.body_is_whole = not message.get("more_body", False)
+            return message
+
+        async def send_unless_refused(message: Message) -> None:
+            if exchange.refused:
+                return
+            if message["type"] == "http.response.start":
+                exchange.started = True
+                if self.draining:
+                    MutableHeaders(scope=message)["Connection"] = "close"
+                    with anyio.move_on_after(LINGER_S):
+                        while not exchange.body_is_whole:
+                            await receive_and_note()
+            await send(message)
+
+        self._exchanges.add(exchange)
+        try:
+            await app(scope, receive_and_note, send_unless_refused)
+        finally:
+            self._exchanges.remove(exchange)
+
+
+class DrainMiddleware:
+    """Has a :class:`Drain` follow every request."""
+
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
+        self._app = app
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        await self._drain.follow(self._app, scope, receive, send)
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's, but it goes on listening while what is in flight is finished.
+
+    Args:
+        config: uvicorn's.
+        drain: the app's, as ``app.state.drain``.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is in flight, refuse the rest, and only then close."""
+        until = time.monotonic() + self._drain.begin()
+        logger.info("stopping: %d requests in flight", self._drain.in_flight)
+        while self._drain.in_flight and time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(0.05)
+        await self._drain.refuse_the_rest()
+        for server in self.servers:
+            server.close()
+        if self.server_state.connections:
+            await asyncio.sleep(LINGER_S)
+        await super().shutdown(sockets)
+
+
+def serve(app: ASGIApp, drain: Drain, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; a second SIGINT does not wait."""
+    config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=LAST_ANSWERS_S)
+    Server(config, drain).run()

@@ -1,0 +1,26 @@
+"""What only the operator does."""
+
+from fastapi import APIRouter
+
+from app.dependencies import ServiceDependency
+from app.errors import declare
+from app.routes.status import ready_models
+from app.schemas import Reloaded
+from superres import errors
+
+router = APIRouter()
+
+
+@router.post(
+    "/admin/reload",
+    responses=declare(errors.ReloadFailed, errors.NotReady),
+    summary="Let the models that are in the models folder now take over",
+)
+async def reload(service: ServiceDependency) -> Reloaded:
+    """Those that changed are loaded beside the old, checked and warmed up; SIGHUP does the same.
+
+    No request is lost, and each ends on the model that it began with. If one model is bad,
+    all stay as they are.
+    """
+    fresh = await service.reload()
+    return Reloaded(fresh=fresh, models=ready_models(service))

@@ -1,0 +1,28 @@
+"""What is being served."""
+
+import platform
+from importlib.metadata import version
+
+from fastapi import APIRouter
+
+from app.dependencies import ServiceDependency
+from app.schemas import ModelList, ModelReport, Version
+
+router = APIRouter()
+
+
+@router.get("/version", summary="What is running")
+async def get_version(service: ServiceDependency) -> Version:
+    """The versions that a bug report should name."""
+    return Version(
+        version=version("superres"),
+        commit=service.settings.commit,
+        python=platform.python_version(),
+        models={card.name: card.short_hash for card in service.cards},
+    )
+
+
+@router.get("/models", summary="The models' cards")
+async def models(service: ServiceDependency) -> ModelList:
+    """What each model is, how it was trained and what it scored."""
+    return ModelList(models=[ModelReport.of(card) for card in service.cards])

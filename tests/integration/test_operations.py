@@ -1,0 +1,317 @@
+"""The end of a process, and models that are replaced while it runs."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from app.access import make_key
+from app.main import create_app
+from app.settings import Settings
+from superres.card import ModelCard
+from superres.registry import DEFAULT_MODELS
+from tests.integration.test_errors import Stuck, assert_problem
+from tests.pictures import encoded, plain
+from tests.serving import resident_bytes, run, serve_process, wait_until_ready
+
+ADMIN, ADMIN_ENTRY = make_key("ops", admin=True, limit="1000/second")
+AS_ADMIN = {"Authorization": f"Bearer {ADMIN}"}
+
+
+@contextmanager
+def stoppable(card: ModelCard, engine: Stuck, **settings: object):
+    """A service with that device, in this process: the server, and a client."""
+    app = create_app(Settings(device="cpu", **settings), {card.name: engine})
+    with run(app) as (server, url), httpx.Client(base_url=url, timeout=30) as client:
+        wait_until_ready(client)
+        yield server, client
+        engine.go.set()
+
+
+def wait_for_the_device(engine: Stuck) -> None:
+    while not engine.calls:
+        time.sleep(0.01)
+
+
+def wait_for_draining(client: httpx.Client) -> httpx.Response:
+    until = time.monotonic() + 5
+    while (answer := client.get("/readyz")).status_code == 200:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return answer
+
+
+def test_what_was_begun_is_finished_while_newcomers_are_sent_elsewhere(srcnn_card):
+    engine = Stuck(srcnn_card)
+    with stoppable(srcnn_card, engine) as (server, client), ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(client.post, "/enhance", content=plain())
+        wait_for_the_device(engine)
+        server.should_exit = True
+        assert_problem(wait_for_draining(client), 503, "not-ready", "the service is draining")
+        refused = client.post("/enhance", content=plain())
+        assert_problem(refused, 503, "not-ready", "the service is draining")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.headers["connection"] == "close"
+        assert client.get("/healthz").status_code == 200
+        engine.go.set()
+        assert begun.result().status_code == 200
+
+
+def test_a_body_that_was_on_its_way_is_still_taken(srcnn_card):
+    engine = Stuck(srcnn_card)
+    engine.go.set()
+    with stoppable(srcnn_card, engine) as (server, client), ThreadPoolExecutor(1) as pool:
+        sent = threading.Event()
+
+        def slowly() -> Iterator[bytes]:
+            yield plain()[:20]
+            sent.wait(10)
+            yield plain()[20:]
+
+        begun = pool.submit(client.post, "/enhance", content=slowly())
+        time.sleep(0.3)
+        server.should_exit = True
+        wait_for_draining(client)
+        sent.set()
+        assert begun.result().status_code == 200
+
+
+def test_past_the_bound_the_rest_is_refused_and_no_connection_cut(srcnn_card):
+    engine = Stuck(srcnn_card)
+    with (
+        stoppable(srcnn_card, engine, drain_s=0.3) as (server, client),
+        ThreadPoolExecutor(2) as pool,
+    ):
+        endless = threading.Event()
+
+        def trickle() -> Iterator[bytes]:
+            yield plain()[:20]
+            endless.wait(20)
+
+        begun = [
+            pool.submit(client.post, "/enhance", content=plain()),
+            pool.submit(client.post, "/enhance", content=trickle()),
+        ]
+        wait_for_the_device(engine)
+        server.should_exit = True
+        assert_problem(begun[0].result(), 503, "not-ready", "stopped before this was done")
+        assert begun[0].result().headers["retry-after"] == "5"
+        endless.set()
+        assert_problem(begun[1].result(), 503, "not-ready", "stopped before this was done")
+
+
+def test_a_device_that_hangs_makes_the_service_unready_until_it_moves(serve, srcnn_card):
+    engine = Stuck(srcnn_card)
+    with (
+        serve({srcnn_card.name: engine}, stalled_s=0.3) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        held = pool.submit(client.post, "/enhance", content=plain())
+        wait_for_the_device(engine)
+        assert client.get("/readyz").status_code == 200
+        time.sleep(0.5)
+        stalled = re.search(r"^superres_stalled_seconds (.*)$", client.get("/metrics").text, re.M)
+        assert 0.5 <= float(stalled[1]) < 20
+        assert_problem(client.get("/readyz"), 503, "not-ready", "the device has stalled")
+        answer = client.post("/enhance", content=plain())
+        assert_problem(answer, 503, "not-ready", "at most 0.3 are allowed")
+        assert client.get("/healthz").status_code == 200
+        engine.go.set()
+        assert held.result().status_code == 200
+        assert client.get("/readyz").status_code == 200
+
+
+def photographs(coffee: np.ndarray) -> list[bytes]:
+    """Of several sizes, so that tiles of several shapes are at the device at once."""
+    sides = [(40, 60), (130, 150), (200, 260), (300, 420)]
+    return [encoded(coffee[:height, :width], "JPEG") for height, width in sides]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_no_accepted_request_is_lost_to_sigterm(coffee):
+    """Callers who hold their connection, and callers who connect anew, until nobody listens."""
+    pictures = photographs(coffee)
+    with serve_process(device="cpu", precision="bfloat16") as (client, pid):
+        stopping = threading.Event()
+
+        def call(number: int) -> Counter[str]:
+            ends: Counter[str] = Counter()
+            holds = number % 2 == 0
+            headers = {} if holds else {"Connection": "close"}
+            while "nobody listened" not in ends and "lost" not in ends:
+                try:
+                    answer = client.post("/enhance", content=pictures[number % 4], headers=headers)
+                except httpx.ConnectError:
+                    ends["nobody listened"] += 1
+                    continue
+                except httpx.HTTPError as error:
+                    ends["lost"] += 1
+                    print(repr(error))
+                    continue
+                if answer.status_code == 200:
+                    digest = base64.b64encode(hashlib.sha256(answer.content).digest()).decode()
+                    assert answer.headers["content-digest"] == f"sha-256=:{digest}:"
+                    ends["answered after SIGTERM" if stopping.is_set() else "answered"] += 1
+                else:
+                    assert answer.status_code == 503
+                    ends["refused"] += 1
+                    time.sleep(int(answer.headers["retry-after"]))
+            return ends
+
+        with ThreadPoolExecutor(16) as callers:
+            calls = [callers.submit(call, number) for number in range(16)]
+            time.sleep(5)
+            stopping.set()
+            os.kill(pid, signal.SIGTERM)
+            ends = sum((one.result() for one in calls), Counter())
+    print(ends)
+    assert ends["lost"] == 0
+    assert ends["answered"] > 4
+    assert ends["answered after SIGTERM"] > 2
+    assert ends["refused"] > 2
+    assert ends["nobody listened"] == 16
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A models folder of its own, that may be changed."""
+    folder = tmp_path / "models"
+    shutil.copytree(DEFAULT_MODELS, folder)
+    return folder
+
+
+def disguised(models: Path) -> Path:
+    """srcnn-x2 under the name and for the scale of srcnn-x3: another valid model."""
+    folder = models.parent / "disguised"
+    shutil.copytree(DEFAULT_MODELS / "srcnn-x2", folder)
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"name": "srcnn-x3", "scale": 3}))
+    return folder
+
+
+def exchange(models: Path, other: Path) -> None:
+    """Swap srcnn-x3 and another folder."""
+    served, aside = models / "srcnn-x3", models.parent / "aside"
+    served.rename(aside)
+    other.rename(served)
+    aside.rename(other)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ten_reloads_under_load_lose_nothing_mix_nothing_and_leave_no_memory(
+    models: Path, coffee, tmp_path: Path
+):
+    other = disguised(models)
+    pictures = photographs(coffee)
+    log = tmp_path / "log"
+    settings = {"models": models, "api_keys": ADMIN_ENTRY, "precision": "bfloat16"}
+    with serve_process(log, device="cpu", **settings) as (client, pid):
+        client.headers.update(AS_ADMIN)
+
+        def reload() -> str:
+            exchange(models, other)
+            answer = client.post("/admin/reload")
+            assert answer.status_code == 200, answer.text
+            (label,) = answer.json()["fresh"]
+            return label
+
+        def one(number: int) -> httpx.Response:
+            return client.post("/enhance", content=pictures[number])
+
+        alone: dict[str, list[bytes]] = {}
+        for _ in range(2):
+            label = reload()
+            alone[label] = [one(number).content for number in range(4)]
+            assert one(0).headers["x-model"] == label
+        assert len(alone) == 2
+        assert all(a != b for a, b in zip(*alone.values(), strict=True))
+
+        def caller(number: int, stop: threading.Event) -> Counter[str]:
+            by: Counter[str] = Counter()
+            while not stop.is_set():
+                answer = one(number % 4)
+                assert answer.status_code == 200, answer.text
+                assert answer.content == alone[answer.headers["x-model"]][number % 4]
+                by[answer.headers["x-model"]] += 1
+            return by
+
+        def reload_under_load(times: int) -> tuple[Counter[str], int]:
+            """Answers by model, and the memory when all is quiet again."""
+            stop = threading.Event()
+            with ThreadPoolExecutor(6) as callers:
+                calls = [callers.submit(caller, number, stop) for number in range(6)]
+                for _ in range(times):
+                    reload()
+                    time.sleep(1)
+                stop.set()
+                answered = sum((one.result() for one in calls), Counter())
+            reload()
+            time.sleep(2)  # what was replaced last is let go
+            return answered, resident_bytes(pid)
+
+        _, before = reload_under_load(3)
+        answered, after = reload_under_load(10)
+    print(answered, f"{before / 1e6:.0f} MB, {after / 1e6:.0f} MB")
+    assert answered.keys() == alone.keys()
+    assert min(answered.values()) >= 10
+    assert after <= 1.05 * before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_bad_model_leaves_the_old_one_serving_and_sighup_does_as_the_call(
+    models: Path, tmp_path: Path
+):
+    other = disguised(models)
+    log = tmp_path / "log"
+    with serve_process(log, device="cpu", models=models, api_keys=ADMIN_ENTRY) as (client, pid):
+        client.headers.update(AS_ADMIN)
+        before = client.post("/enhance", content=plain())
+        weights = models / "srcnn-x3" / "saved_model" / "saved_model.pb"
+        whole = weights.read_bytes()
+        weights.write_bytes(whole + b"!")
+        refused = client.post("/admin/reload")
+        assert_problem(refused, 409, "reload-failed", "the models stay as they are: srcnn-x3:")
+        weights.write_bytes(whole)
+
+        card = json.loads((other / "card.json").read_text())
+        answer = np.frombuffer(base64.b64decode(card["example"]["answer"]), "<f4") * 0.9
+        card["example"]["answer"] = base64.b64encode(answer.astype("<f4").tobytes()).decode()
+        (other / "card.json").write_text(json.dumps(card))
+        exchange(models, other)
+        os.kill(pid, signal.SIGHUP)
+        until = time.monotonic() + 60
+        while "differs from the card's example" not in log.read_text():
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
+        assert "SHA-256" in log.read_text()
+        after = client.post("/enhance", content=plain())
+        assert (after.headers["x-model"], after.content) == (
+            before.headers["x-model"],
+            before.content,
+        )
+
+        exchange(models, other)
+        shutil.rmtree(models / "srcnn-x2")
+        os.kill(pid, signal.SIGHUP)
+        while "srcnn-x2" in client.get("/models").text:
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
+        assert client.get("/readyz").status_code == 200
+        assert ADMIN not in log.read_text()
