@@ -14,8 +14,9 @@ BYTES_PER_TILE_SAMPLE = 16
 """Of the tiles in flight, at 8 bits: the bands that they are cut from, their copies in the
 queue, and the answers. Four times as many at 16 bits, which are float32 there."""
 
-WEBP_BYTES_PER_PIXEL = 9
-"""Of output, besides: libwebp wants the whole picture in planes of its own."""
+WEBP_ALPHA_BYTES_PER_PIXEL = 30
+"""Of output, besides, where it has alpha: libwebp compresses that without loss, by the whole plane
+and tables of where each of its pixels has been seen before."""
 BYTES_PER_COMPARED_PIXEL = 200
 """Four pictures, and the float64 planes that PSNR and SSIM are computed on."""
 
@@ -70,7 +71,7 @@ def forecast(
         # An answer that does not compress at all has three samples a pixel.
         + encoded_bytes
         + out * 3 * (2 if sixteen else 1)
-        + (out * WEBP_BYTES_PER_PIXEL if output_format == "webp" else 0)
+        + (out * WEBP_ALPHA_BYTES_PER_PIXEL if output_format == "webp" and header.alpha else 0)
     )
     return Forecast(size, cut.tiles, pixels, int(peak))
 

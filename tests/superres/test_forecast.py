@@ -10,15 +10,18 @@ from superres.forecast import forecast, forecast_comparison
 GEOMETRY = Geometry(domain="hr", upscale=1, halo=7, largest_tile=512)
 
 
-def peak(bits: int = 8, **options) -> int:
-    return forecast(Header("png", (1000, 2000), bits), 5000, 3, GEOMETRY, **options).peak_bytes
+def peak(bits: int = 8, alpha: bool = False, **options) -> int:
+    header = Header("png", (1000, 2000), bits, alpha)
+    return forecast(header, 5000, 3, GEOMETRY, **options).peak_bytes
 
 
 def test_memory_is_what_the_rule_allows_and_the_answer_at_its_largest():
     pixels, out = 20_000_000, 18_000_000
     assert peak() - (1.3 * 4 * pixels + 3 * out + 5000) < 150e6
     assert peak(16) > 2 * peak() - 5000
-    assert peak(output_format="webp") == peak() + 9 * out
+    assert peak(output_format="webp") == peak()
+    assert peak(alpha=True) == peak()
+    assert peak(alpha=True, output_format="webp") == peak() + 30 * out
 
 
 def test_the_limits_are_those_of_the_work():
