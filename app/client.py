@@ -37,7 +37,7 @@ class Enhanced:
     size: Size
     """(height, width), px."""
     model: str
-    """What made it: ``srcnn-x3@0123456789ab``, or ``bicubic``."""
+    """What made it: ``srcnn-x3@0123456789ab``, ``srcnn-x3+ensemble@0123456789ab``, ``bicubic``."""
     gain_db: float | None
     """With a proof, the model's estimated gain over bicubic."""
     notes: str
@@ -83,6 +83,7 @@ class Client:
         model: str | None = None,
         output_format: OutputFormat | None = None,
         quality: int | None = None,
+        ensemble: bool = False,
         proof: bool = False,
         fallback: Fallback = "none",
     ) -> Enhanced:
@@ -95,7 +96,7 @@ class Client:
             EngineError: the device failed.
             Unavailable: no answer, or busy, not ready or too late, after all retries.
         """
-        query = _query(scale, model, output_format, quality, proof, fallback)
+        query = _query(scale, model, output_format, quality, ensemble, proof, fallback)
         return _enhanced(self._call("POST", "/enhance", query, picture))
 
     def compare(
@@ -174,11 +175,12 @@ class AsyncClient:
         model: str | None = None,
         output_format: OutputFormat | None = None,
         quality: int | None = None,
+        ensemble: bool = False,
         proof: bool = False,
         fallback: Fallback = "none",
     ) -> Enhanced:
         """As :meth:`Client.enhance`."""
-        query = _query(scale, model, output_format, quality, proof, fallback)
+        query = _query(scale, model, output_format, quality, ensemble, proof, fallback)
         return _enhanced(await self._call("POST", "/enhance", query, picture))
 
     async def compare(
@@ -244,6 +246,7 @@ def _query(
     model: str | None,
     output_format: OutputFormat | None,
     quality: int | None,
+    ensemble: bool,
     proof: bool,
     fallback: Fallback,
 ) -> dict[str, Any]:
@@ -252,6 +255,7 @@ def _query(
         "model": model,
         "format": output_format,
         "quality": quality,
+        "ensemble": ensemble,
         "proof": proof,
         "fallback": fallback,
     }

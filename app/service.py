@@ -16,7 +16,7 @@ from app.transfer import Call
 from app.worker import Turn, Worker
 from superres.card import ModelCard, check_files
 from superres.codecs import Header, OutputFormat, Picture
-from superres.engine import Engine, SavedModelEngine
+from superres.engine import VIEWS, Engine, SavedModelEngine
 from superres.enhancer import Enhancer
 from superres.errors import NotReady, SuperresError
 from superres.forecast import Forecast, forecast
@@ -103,6 +103,8 @@ class Service:
         card: ModelCard,
         scale: float,
         output_format: OutputFormat,
+        *,
+        ensemble: bool = False,
     ) -> Forecast:
         """What enlarging a picture takes, within the limits on pixels and memory.
 
@@ -115,13 +117,16 @@ class Service:
             scale,
             card.geometry,
             output_format=output_format,
+            ensemble=ensemble,
             max_pixels=self.settings.max_output_pixels,
         )
         self.admission.check_fits(found.peak_bytes)
         return found
 
     @contextmanager
-    def at_work(self, call: Call, card: ModelCard, bits: int, taken: Forecast) -> Iterator[Turn]:
+    def at_work(
+        self, call: Call, card: ModelCard, bits: int, taken: Forecast, *, ensemble: bool = False
+    ) -> Iterator[Turn]:
         """Let a request work, if there is room; its tiles wait their turn at the device.
 
         Args:
@@ -129,6 +134,7 @@ class Service:
             card: the model.
             bits: of the picture's samples.
             taken: what the work takes.
+            ensemble: whether it is an ensemble's, which goes at a pace of its own.
 
         Raises:
             NotReady: as :meth:`check_ready`.
@@ -139,7 +145,7 @@ class Service:
         assert self._worker is not None  # noqa: S101 - check_ready said so
         turn = Turn(self._worker, card.name, call.seconds, call.began)
         turn.check()
-        kind = (call.route, card.name, bits)
+        kind = (call.route, card.label(ensemble=ensemble), bits)
         with (
             self.admission.work(
                 call.reservation, kind, taken.pixels, taken.peak_bytes, call.seconds_left()
@@ -148,14 +154,23 @@ class Service:
         ):
             yield turn
 
-    def report(self, call: Call, card: ModelCard, header: Header, taken: Forecast) -> DryRun:
+    def report(
+        self,
+        call: Call,
+        card: ModelCard,
+        header: Header,
+        taken: Forecast,
+        *,
+        ensemble: bool = False,
+    ) -> DryRun:
         """What a request would take, and whether there is room for it now."""
-        kind = (call.route, card.name, header.bits)
+        label = card.label(ensemble=ensemble)
+        kind = (call.route, label, header.bits)
         alone = self.admission.seconds_alone(kind, taken.pixels)
         more = taken.peak_bytes - call.reservation.bytes
         wait = self.admission.retry_after(more, alone, call.seconds_left())
         return DryRun(
-            model=card.name,
+            model=label,
             source_format=header.source_format,
             bits=header.bits,
             input_width=header.size[1],
@@ -187,7 +202,9 @@ class Service:
             Enhancer(engine, card.geometry).enhance(Picture(np.zeros((*TRIAL, 3), dtype)), 3)
             pixels = 10 * TRIAL[0] * TRIAL[1]
             seconds = time.monotonic() - started
-            self.admission.measured(("/enhance", card.name, bits), pixels, seconds)
+            for ensemble, times in ((False, 1), (True, VIEWS)):
+                kind = ("/enhance", card.label(ensemble=ensemble), bits)
+                self.admission.measured(kind, pixels, times * seconds)
 
     def _load(self) -> None:
         started = time.monotonic()

@@ -112,7 +112,9 @@ def main() -> None:
             peak, forecast = measure_comparison(client, pid, picture)
         shown = [f"{peak / 1e6:.0f}", "", "", f"{forecast / 1e6:.0f}"]
         table.add_row("POST /compare", f"{megapixels}", *shown)
-        print("compare", megapixels, *shown, f"{peak / picture.rgb.size * 3:.0f} a pixel", flush=True)
+        print(
+            "compare", megapixels, *shown, f"{peak / picture.rgb.size * 3:.0f} a pixel", flush=True
+        )
     for factor, bits in ((1, 8), (2, 16)):
         per_output_pixel = 1.3 * 4 * (1 + 1 / SCALE**2) * factor
         rules = [per_output_pixel * megapixels + 400 for megapixels in MEGAPIXELS]

@@ -544,10 +544,10 @@ def _encode_webp(picture: Picture, quality: int) -> bytes:
         return bytes(webp)
     pixels = memoryview(webp)[12:]
     # Where alpha made libwebp write this chunk itself, another takes its place.
-    alpha = pixels[:4] == b"VP8X"
+    alpha = bytes(pixels[:4]) == b"VP8X"
     flags = 0x10 * alpha + sum({b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}[one] for one in chunks)
     canvas = b"".join((side - 1).to_bytes(3, "little") for side in reversed(picture.size))
-    body = [
+    body: list[bytes | memoryview] = [
         b"WEBP",
         _riff_chunk(b"VP8X", struct.pack("<I", flags) + canvas),
         chunks.get(b"ICCP", b""),

@@ -10,9 +10,13 @@ from superres.enhancer import COLUMNS, output_size, plan
 BYTES_PER_PIXEL = 1.3 * 4
 """Of input and output together, at 8 bits a sample: each exists once, and a third again for
 what decoders and encoders keep. Twice as many at 16 bits."""
-BYTES_PER_TILE_SAMPLE = 16
-"""Of the tiles in flight, at 8 bits: the bands that they are cut from, their copies in the
-queue, and the answers. Four times as many at 16 bits, which are float32 there."""
+BYTES_PER_TILE_SAMPLE = 12
+"""Of the tiles in flight, at 8 bits: the bands that they are cut from, and their copies in the
+queue. Four times as many at 16 bits, which are float32 there."""
+BYTES_PER_ANSWER_SAMPLE = 4
+"""Of the answers to them, likewise."""
+BYTES_PER_ENSEMBLE_SAMPLE = 16
+"""Of the answers, besides, at either depth: their mean, and what is added to it, in float32."""
 
 WEBP_ALPHA_BYTES_PER_PIXEL = 30
 """Of output, besides, where it has alpha: libwebp compresses that without loss, by the whole plane
@@ -39,6 +43,7 @@ def forecast(
     geometry: Geometry,
     *,
     output_format: OutputFormat = "png",
+    ensemble: bool = False,
     max_pixels: int = MAX_OUTPUT_PIXELS,
 ) -> Forecast:
     """Compute what enhancing takes, before any pixel is decoded.
@@ -49,6 +54,7 @@ def forecast(
         scale: 1 to 4.
         geometry: of the model.
         output_format: that will be written.
+        ensemble: whether eight views of each tile are averaged.
         max_pixels: most output pixels that are made.
 
     Raises:
@@ -64,10 +70,16 @@ def forecast(
     out = size[0] * size[1]
     pixels = header.size[0] * header.size[1] + out
     in_flight = min(cut.tiles, COLUMNS) * cut.tile[0] * cut.tile[1] * 3
+    answers = in_flight * geometry.upscale**2
+    made = (cut.plane[0] * geometry.upscale, cut.plane[1] * geometry.upscale)
     sixteen = header.bits == 16
     peak = (
         pixels * BYTES_PER_PIXEL * (2 if sixteen else 1)
+        # What a network makes too large is there whole before it is shrunk.
+        + (0 if made == size else made[0] * made[1] * 3 * (2 if sixteen else 1))
         + in_flight * BYTES_PER_TILE_SAMPLE * (4 if sixteen else 1)
+        + answers * BYTES_PER_ANSWER_SAMPLE * (4 if sixteen else 1)
+        + (answers * BYTES_PER_ENSEMBLE_SAMPLE if ensemble else 0)
         # An answer that does not compress at all has three samples a pixel.
         + encoded_bytes
         + out * 3 * (2 if sixteen else 1)

@@ -50,7 +50,7 @@ def enhance_page() -> str:
 
 
 def compare_page(
-    comparison: Comparison, report: ComparisonReport, *, model: str, sample: str
+    comparison: Comparison, report: ComparisonReport, *, model: str, ensemble: bool, sample: str
 ) -> str:
     """The page at ``/compare``, with a comparison.
 
@@ -58,6 +58,7 @@ def compare_page(
         comparison: what to show.
         report: its figures.
         model: as the caller asked for it.
+        ensemble: likewise.
         sample: the shipped picture's name; empty for a caller's own.
     """
     return _page(
@@ -69,6 +70,7 @@ def compare_page(
         verb="Compare",
         scale=f"{report.scale:g}",
         model=model,
+        ensemble=ensemble,
         sample=sample,
         comparison=_comparison(comparison, report),
     )
@@ -83,6 +85,7 @@ def _page(
     verb: str,
     scale: str = "3",
     model: str = "",
+    ensemble: bool = False,
     sample: str = "",
     comparison: str = "",
 ) -> str:
@@ -95,6 +98,7 @@ def _page(
         verb=verb,
         scale=scale,
         model=escape(model),
+        ensemble="checked" if ensemble else "",
         sample=sample,
         comparison=comparison,
         drop_hidden="hidden" if comparison else "",

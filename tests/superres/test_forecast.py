@@ -1,9 +1,14 @@
 """What a picture takes, from its header. That it is enough is measured by `make bench-memory`."""
 
+import tracemalloc
+
+import numpy as np
 import pytest
 
 from superres.card import Geometry
-from superres.codecs import Header
+from superres.codecs import Header, Picture
+from superres.engine import BlurEngine
+from superres.enhancer import Enhancer
 from superres.errors import BadRequest, ImageTooLarge
 from superres.forecast import forecast, forecast_comparison
 
@@ -22,6 +27,26 @@ def test_memory_is_what_the_rule_allows_and_the_answer_at_its_largest():
     assert peak(output_format="webp") == peak()
     assert peak(alpha=True) == peak()
     assert peak(alpha=True, output_format="webp") == peak() + 30 * out
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("upscale", [1, 4])
+def test_tiles_in_flight_and_what_is_made_too_large_are_foreseen(upscale, ensemble, bits):
+    domain = "hr" if upscale == 1 else "lr"
+    geometry = Geometry(domain=domain, upscale=upscale, halo=7, largest_tile=128)
+    enhancer = Enhancer(BlurEngine(geometry), geometry)
+    if ensemble:
+        enhancer = enhancer.ensembled()
+    picture = Picture(np.zeros((100, 500, 3), np.uint8 if bits == 8 else np.uint16))
+    scale = 2.5
+    foreseen = forecast(Header("png", picture.size, bits), 0, scale, geometry, ensemble=ensemble)
+    tracemalloc.start()
+    enhanced = enhancer.enhance(picture, scale)
+    peak = tracemalloc.get_traced_memory()[1] + picture.samples.nbytes
+    tracemalloc.stop()
+    # Beside it are what decoders and encoders keep, and the answer's file at its largest.
+    assert peak < foreseen.peak_bytes - enhanced.samples.nbytes
 
 
 def test_the_limits_are_those_of_the_work():

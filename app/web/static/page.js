@@ -105,6 +105,7 @@ function markScale() {
 function parameters() {
   const chosen = { scale: at("scale").value };
   if (at("model").value) chosen.model = at("model").value;
+  if (at("ensemble").checked) chosen.ensemble = true;
   return chosen;
 }
 
@@ -142,20 +143,21 @@ async function enhance(megapixels, signal) {
   const asked = parameters();
   const scale = Number(asked.scale);
   const made = megapixels * scale ** 2;
+  const views = asked.ensemble ? 8 : 1;
   const proof = scale >= SMALLEST_PROVED_SCALE ? { proof: true } : {};
   const enhanced = await send(`enhance?${new URLSearchParams({ ...asked, ...proof })}`, {
     signal,
     accept: SHOWN,
-    seconds: 0.3 + made * secondsPerMegapixel,
+    seconds: 0.3 + made * views * secondsPerMegapixel,
     span: [0, 0.85],
     doing: `Enhancing to ${made < 10 ? made.toFixed(1) : Math.round(made)} megapixels`,
   });
   const header = (name) => enhanced.xhr.getResponseHeader(name);
   const spent = [...header("Server-Timing").matchAll(/dur=([\d.]+)/g)];
-  secondsPerMegapixel = spent.reduce((sum, [, ms]) => sum + ms / 1000, 0) / made;
+  secondsPerMegapixel = spent.reduce((sum, [, ms]) => sum + ms / 1000, 0) / made / views;
   const format = enhanced.blob.type.split("/")[1];
   const bicubic = await send(
-    `enhance?${new URLSearchParams({ ...asked, format, fallback: "always" })}`,
+    `enhance?${new URLSearchParams({ scale, format, fallback: "always" })}`,
     { signal, accept: SHOWN, seconds: 0.3 + made * 0.1, span: [0.85, 1], doing: "Making bicubic’s, to compare" },
   );
 
@@ -196,7 +198,7 @@ async function compare(megapixels, signal) {
   const { blob } = await send(`compare?${new URLSearchParams(parameters())}`, {
     signal,
     accept: "text/html",
-    seconds: 0.5 + megapixels * (1 + secondsPerMegapixel),
+    seconds: 0.5 + megapixels * (1 + (at("ensemble").checked ? 8 : 1) * secondsPerMegapixel),
     span: [0, 1],
     doing: "Shrinking, bringing back, scoring",
   });
