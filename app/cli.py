@@ -1,6 +1,5 @@
 """The ``superres`` command: serve, enhance, compare, models, health."""
 
-import logging
 import time
 from pathlib import Path
 from typing import Annotated, get_args
@@ -185,10 +184,20 @@ def serve_command(
     """Serve the HTTP API. Settings are environment variables, SUPERRES_*: see the README."""
     import uvicorn
 
+    from app.logs import configure
     from app.main import create_app
+    from app.settings import Settings
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
-    uvicorn.run(create_app(), host=host, port=port, timeout_graceful_shutdown=30)
+    settings = Settings()
+    configure(settings.log_format)
+    uvicorn.run(
+        create_app(settings),
+        host=host,
+        port=port,
+        timeout_graceful_shutdown=30,
+        log_config=None,
+        access_log=False,  # the middleware's line says more
+    )
 
 
 @cli.command("health")

@@ -16,6 +16,7 @@ from app.routes import compare, enhance, page, status
 from app.service import Service
 from app.settings import Settings
 from app.telemetry import Telemetry, TelemetryMiddleware
+from app.traces import make_provider, of_requests
 from app.web import STATIC
 from superres.engine import Engine
 
@@ -40,10 +41,12 @@ def create_app(
     Raises:
         ModelMissing: no models in the models folder.
         ModelMismatch: a card or a file there is not what it says.
+        BadRequest: traces are asked for, and what makes them is not installed.
     """
     settings = settings or Settings()
     service = Service(settings, engines)
-    telemetry = Telemetry(service)
+    traces = make_provider(settings.traces)
+    telemetry = Telemetry(service, traces)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -63,6 +66,7 @@ def create_app(
         version=version("superres"),
         summary="Enlarges and sharpens photographs, and proves that it beats bicubic.",
         lifespan=lifespan,
+        telemetry=of_requests(traces),
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     app.add_middleware(TelemetryMiddleware, telemetry=telemetry)

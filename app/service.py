@@ -191,6 +191,11 @@ class Service:
         return 0 if self._worker is None else self._worker.queued_tiles
 
     @property
+    def done_tiles(self) -> int:
+        """Tiles that the device has done."""
+        return 0 if self._worker is None else self._worker.done_tiles
+
+    @property
     def requests(self) -> int:
         """Pictures being worked on."""
         return self.admission.at_work

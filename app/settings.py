@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.logs import LogFormat
 from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS
 from superres.engine import PrecisionChoice
 from superres.registry import DEFAULT_MODELS
@@ -48,5 +49,11 @@ class Settings(BaseSettings):
     )
     transfer_timeout_s: float = Field(
         60, gt=0, description="Seconds for a body to arrive, and for an answer to be taken."
+    )
+    log_format: LogFormat = Field(
+        "console", description="Of the log's lines: console, for people, or json."
+    )
+    traces: bool = Field(
+        False, description="OpenTelemetry traces, to where the OTEL_* variables say."
     )
     commit: str = Field("unknown", description="Commit that the image was built from.")

@@ -85,17 +85,20 @@ def serve_app(settings: Settings, engines: Mapping[str, Engine] | None) -> Itera
 
 
 @contextmanager
-def serve_process(**settings: object) -> Iterator[tuple[httpx.Client, int]]:
+def serve_process(
+    *, log: Path | None = None, **settings: object
+) -> Iterator[tuple[httpx.Client, int]]:
     """`superres serve`, ready, in a process of its own: a client, and the process's id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {f"SUPERRES_{name.upper()}": str(value) for name, value in settings.items()}
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("superres"), "serve", "--port", str(port)],
-        env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with open(os.devnull if log is None else log, "wb") as stdout:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("superres"), "serve", "--port", str(port)],
+            env=os.environ | environment,
+            stdout=stdout,
+            stderr=subprocess.DEVNULL,
+        )
     try:
         limits = httpx.Limits(max_connections=None)
         with httpx.Client(
