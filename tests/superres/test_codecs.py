@@ -334,9 +334,15 @@ def test_the_header_tells_what_decoding_will_show(small, image_format):
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF", "GIF"])
-def test_the_header_tells_of_alpha(small, image_format):
+def test_the_header_tells_of_alpha_from_a_file_too(small, image_format, tmp_path):
     small.putalpha(100 if image_format != "GIF" else 0)
-    assert read_header(saved(small, image_format)).alpha
+    file = tmp_path / "small"
+    file.write_bytes(saved(small, image_format))
+    header = read_header(file)
+    assert header.alpha
+    assert header == read_header(file.read_bytes())
+    with pytest.raises(FileNotFoundError):
+        read_header(tmp_path / "none")
 
 
 @pytest.mark.parametrize("output_format", ["png", "tiff"])

@@ -1,16 +1,19 @@
 """What a picture takes, from its header. That it is enough is measured by `make bench-memory`."""
 
+import os
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from superres.card import Geometry
-from superres.codecs import Header, Picture
+from superres.codecs import Header, Picture, encode
 from superres.engine import BlurEngine
 from superres.enhancer import Enhancer
 from superres.errors import BadRequest, ImageTooLarge
 from superres.forecast import forecast, forecast_comparison
+from tests.serving import reset_peak, resident_bytes
 
 GEOMETRY = Geometry(domain="hr", upscale=1, halo=7, largest_tile=512)
 
@@ -47,6 +50,20 @@ def test_tiles_in_flight_and_what_is_made_too_large_are_foreseen(upscale, ensemb
     tracemalloc.stop()
     # Beside it are what decoders and encoders keep, and the answer's file at its largest.
     assert peak < foreseen.peak_bytes - enhanced.samples.nbytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone tells")
+def test_the_worst_alpha_in_webp_is_foreseen():
+    """Noise, which libwebp looks for in vain in all that came before."""
+    samples = np.random.default_rng(0).integers(0, 256, (1500, 1500, 4), np.uint8)
+    alone = forecast(Header("png", (1500, 1500), 8, True), 0, 1, GEOMETRY)
+    foreseen = forecast(Header("png", (1500, 1500), 8, True), 0, 1, GEOMETRY, output_format="webp")
+    encode(Picture(samples[:50, :50]), "webp")
+    before = resident_bytes(os.getpid())
+    reset_peak(os.getpid())
+    encode(Picture(samples), "webp")
+    taken = resident_bytes(os.getpid(), peak=True) - before
+    assert 20 * 1500**2 < taken < foreseen.peak_bytes - alone.peak_bytes + 6 * 1500**2
 
 
 def test_the_limits_are_those_of_the_work():
