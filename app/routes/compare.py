@@ -126,7 +126,9 @@ async def _compare(
 ) -> Response:
     card = service.choose(query.model, query.scale)
     media_type = negotiate(request, OFFERED)
-    taken = forecast_comparison(header, call.reservation.bytes, card.geometry)
+    taken = forecast_comparison(
+        header, call.reservation.bytes, card.geometry, ensemble=query.ensemble
+    )
     with service.at_work(call, card, header.bits, taken, ensemble=query.ensemble) as turn:
         truth = await anyio.to_thread.run_sync(read)
         etag = await anyio.to_thread.run_sync(_etag, truth, query, card, media_type)
