@@ -37,6 +37,9 @@ check: $(TOOLS)
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	@# There is no wheel of hadolint for other machines.
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
+	@# It is in Debian's package prometheus.
+	if command -v promtool >/dev/null; then cd deploy/prometheus \
+		&& promtool check config prometheus.yml && promtool test rules alerts_test.yml; fi
 
 INPUTS ?= 1000000
 fuzz: $(TOOLS)

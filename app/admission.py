@@ -27,7 +27,7 @@ LONGEST_RETRY = 60
 """Seconds; what was promised to callers who never came back should not grow for ever."""
 
 Kind = tuple[str, str, int]
-"""Route, model and bits a sample: what goes at one pace."""
+"""Route, model (or its ensemble) and bits a sample: what goes at one pace."""
 
 
 class _Pace:

@@ -1,7 +1,6 @@
 """The ``superres`` command: serve, key, enhance, compare, models, health."""
 
 import ipaddress
-import logging
 import time
 from pathlib import Path
 from typing import Annotated, get_args
@@ -30,6 +29,9 @@ from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, choose, read_cards
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Scale = Annotated[float, typer.Option(help="1 to 4; fractions too.")]
 Model = Annotated[str, typer.Option(help="A family (srcnn) or a name (srcnn-x3).")]
+Ensemble = Annotated[
+    bool, typer.Option("--ensemble", help="Average eight views: eight times the work.")
+]
 Models = Annotated[Path, typer.Option(envvar="SUPERRES_MODELS", help="The models folder.")]
 Precision = Annotated[
     PrecisionChoice,
@@ -51,6 +53,7 @@ def enhance_command(
         typer.Option("--format", help="Default: as OUTPUT ends, else as the input is, else png."),
     ] = None,
     quality: Annotated[int, typer.Option(help="1 to 100, for JPEG and WebP.")] = DEFAULT_QUALITY,
+    ensemble: Ensemble = False,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Folders in folders, too.")
     ] = False,
@@ -71,10 +74,10 @@ def enhance_command(
     jobs = plan(inputs, output, output_format, recursive=recursive)
     output_size((1, 1), scale)  # a wrong scale is one error, not one a file
     card = choose(read_cards(models), model, scale)
-    enhancer = None if dry_run else _load(card.name, scale, models, precision, device)
+    enhancer = None if dry_run else _load(card.name, scale, models, precision, device, ensemble)
     batch = Batch(
         enhancer,
-        Recipe(f"{card.name}@{card.short_hash}", scale, quality),
+        Recipe(f"{card.label(ensemble=ensemble)}@{card.short_hash}", scale, quality),
         None if is_file(inputs, output) else Ledger(output),
         resume=resume,
         force=force,
@@ -119,6 +122,7 @@ def compare_command(
     ] = None,
     scale: Scale = 3,
     model: Model = DEFAULT_MODEL,
+    ensemble: Ensemble = False,
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
     device: Device = "auto",
@@ -129,14 +133,15 @@ def compare_command(
 
     truth = to_integer(decode(picture.read_bytes()).rgb, "uint8")
     output_format = None if output is None else _format_of(output)
-    enhancer = _load(model, scale, models, precision, device)
+    enhancer = _load(model, scale, models, precision, device, ensemble)
     comparison = compare(enhancer, truth, scale)
+    method = f"{model}+ensemble" if ensemble else model
     table = Table(title=f"{picture.name} at x{scale:g}", title_justify="left")
     for column in ("method", "PSNR Y, dB", "SSIM Y", "PSNR RGB, dB", "SSIM RGB"):
         table.add_column(column, justify="left" if column == "method" else "right")
-    for method, scores in (("bicubic", comparison.bicubic_scores), (model, comparison.sr_scores)):
+    for name, scores in (("bicubic", comparison.bicubic_scores), (method, comparison.sr_scores)):
         table.add_row(
-            method,
+            name,
             f"{scores.psnr_y:.2f}",
             f"{scores.ssim_y:.4f}",
             f"{scores.psnr_rgb:.2f}",
@@ -146,7 +151,7 @@ def compare_command(
     console.print(table)
     console.print(f"gain over bicubic: {comparison.gain_db:+.2f} dB", highlight=False)
     if output is not None and output_format is not None:
-        strip = Picture(draw_strip(comparison, model))
+        strip = Picture(draw_strip(comparison, method))
         write_whole(output, encode(strip, output_format))
         console.print(f"strip: {output}", highlight=False, markup=False)
 
@@ -186,6 +191,7 @@ def serve_command(
     """Serve the HTTP API. Settings are environment variables, SUPERRES_*: see the README."""
     from app.access import read_keys
     from app.drain import serve
+    from app.logs import configure
     from app.main import create_app
     from app.settings import Settings
 
@@ -197,7 +203,7 @@ def serve_command(
             "SUPERRES_API_KEYS (`superres key NAME` makes one), or, if something else decides "
             "who may call, say --without-keys or set SUPERRES_WITHOUT_KEYS=true"
         )
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
+    configure(settings.log_format)
     app = create_app(settings)
     serve(app, app.state.drain, host=host, port=port)
 
@@ -244,10 +250,16 @@ def main() -> None:
 
 
 def _load(
-    model: str, scale: float, models: Path, precision: PrecisionChoice, device: str
+    model: str,
+    scale: float,
+    models: Path,
+    precision: PrecisionChoice,
+    device: str,
+    ensemble: bool,
 ) -> Enhancer:
     with Console(stderr=True).status("loading the model"):
-        return load_model(model, scale=scale, models=models, precision=precision, device=device)
+        enhancer = load_model(model, scale=scale, models=models, precision=precision, device=device)
+    return enhancer.ensembled() if ensemble else enhancer
 
 
 def _is_loopback(host: str) -> bool:

@@ -44,7 +44,7 @@ class Enhanced:
     size: Size
     """(height, width), px."""
     model: str
-    """What made it: ``srcnn-x3@0123456789ab``, or ``bicubic``."""
+    """What made it: ``srcnn-x3@0123456789ab``, ``srcnn-x3+ensemble@0123456789ab``, ``bicubic``."""
     gain_db: float | None
     """With a proof, the model's estimated gain over bicubic."""
     notes: str
@@ -99,6 +99,7 @@ class Client:
         model: str | None = None,
         output_format: OutputFormat | None = None,
         quality: int | None = None,
+        ensemble: bool = False,
         proof: bool = False,
         fallback: Fallback = "none",
     ) -> Enhanced:
@@ -116,7 +117,7 @@ class Client:
             Unavailable: no answer, or busy, not ready, too late or over the key's limit, after
                 all retries.
         """
-        query = _query(scale, model, output_format, quality, proof, fallback)
+        query = _query(scale, model, output_format, quality, ensemble, proof, fallback)
         content = _content(picture)
         large = _output_pixels(content, scale) >= self._job_pixels
         answer = self._call("POST", "/enhance", query, content, as_job=large)
@@ -220,11 +221,12 @@ class AsyncClient:
         model: str | None = None,
         output_format: OutputFormat | None = None,
         quality: int | None = None,
+        ensemble: bool = False,
         proof: bool = False,
         fallback: Fallback = "none",
     ) -> Enhanced:
         """As :meth:`Client.enhance`."""
-        query = _query(scale, model, output_format, quality, proof, fallback)
+        query = _query(scale, model, output_format, quality, ensemble, proof, fallback)
         content = _content(picture)
         large = _output_pixels(content, scale) >= self._job_pixels
         answer = await self._call("POST", "/enhance", query, content, as_job=large)
@@ -313,6 +315,7 @@ def _query(
     model: str | None,
     output_format: OutputFormat | None,
     quality: int | None,
+    ensemble: bool,
     proof: bool,
     fallback: Fallback,
 ) -> dict[str, Any]:
@@ -321,6 +324,7 @@ def _query(
         "model": model,
         "format": output_format,
         "quality": quality,
+        "ensemble": ensemble,
         "proof": proof,
         "fallback": fallback,
     }

@@ -155,5 +155,12 @@ class Server(uvicorn.Server):
 
 def serve(app: ASGIApp, drain: Drain, *, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; a second SIGINT does not wait."""
-    config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=LAST_ANSWERS_S)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        timeout_graceful_shutdown=LAST_ANSWERS_S,
+        log_config=None,
+        access_log=False,  # the middleware's line says more, and no query
+    )
     Server(config, drain).run()

@@ -7,6 +7,7 @@ so at once, so that pictures are decoded and encoded while the device works on a
 import hashlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,22 +16,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
-
 from superres.arrays import Size, TileBatch
 from superres.codecs import (
-    INPUT_FORMATS,
     INPUT_SUFFIXES,
     MAX_OUTPUT_PIXELS,
-    OUTPUT_FORMATS,
     SUFFIXES,
     OutputFormat,
     decode,
+    default_output_format,
     encode,
+    read_header,
 )
 from superres.engine import Engine
 from superres.enhancer import Enhancer, output_size
-from superres.errors import BadRequest, SuperresError
+from superres.errors import BadImage, BadRequest, SuperresError
 
 LEDGER = ".superres.jsonl"
 THREADS = 3
@@ -327,12 +326,10 @@ def _pictures(inputs: list[Path], output: Path, recursive: bool) -> Iterator[tup
 def _header(source: Path) -> tuple[OutputFormat, int]:
     """The format that a picture's result has, and its pixels; what cannot be read fails later."""
     try:
-        with Image.open(source, formats=INPUT_FORMATS) as image:
-            own = "jpeg" if image.format == "MPO" else str(image.format).lower()
-            pixels = image.width * image.height
-    except Exception:
+        header = read_header(source, max_pixels=sys.maxsize)
+    except (BadImage, OSError):
         return "png", 1
-    return next((name for name in OUTPUT_FORMATS if name == own), "png"), pixels
+    return default_output_format(header), header.size[0] * header.size[1]
 
 
 def _name(place: Path, output_format: OutputFormat) -> str:

@@ -18,6 +18,7 @@ from uuid import UUID
 import anyio
 import anyio.to_thread
 from anyio import CapacityLimiter
+from structlog.contextvars import bind_contextvars
 
 from app.admission import Reservation
 from app.enhancing import EnhanceQuery, Order, enhance, order
@@ -276,22 +277,23 @@ class Jobs:
 
     async def _do(self, job: Job, door: AsyncExitStack) -> None:
         """Do a job; the door is opened to the next one when it is at work."""
+        bind_contextvars(request_id=job.request_id, job=str(job.id))
         stages = Stages(self._telemetry)
         try:
             await self._enhance(job, stages, door)
         except CallerGone:
-            logger.info("job %s, request %s: stopped", job.id, job.request_id)
+            logger.info("the job was stopped")
         except (NotReady, Busy) as error:
-            logger.info("job %s, request %s: put off, %s", job.id, job.request_id, error)
+            logger.info("the job was put off: %s", error)
             await anyio.sleep(RETRY_S)
             await _insist(partial(self._store.put_back, job.id))
         except StorageError:
             raise
         except Exception as error:
             if isinstance(error, SuperresError):
-                logger.warning("job %s, request %s: %s", job.id, job.request_id, error)
+                logger.warning("the job failed: %s", error)
             else:
-                logger.exception("job %s, request %s failed", job.id, job.request_id)
+                logger.exception("the job failed")
             problem = problem_of(error, job.request_id)
             await _insist(partial(self._store.fail, job.id, problem, stages.seconds))
         finally:
@@ -310,11 +312,15 @@ class Jobs:
         with service.admission.reservation() as reservation:
             waiting = _Caller(job, reservation, math.inf)
             with anyio.CancelScope() as self._at_door[job.id]:
-                await service.wait_for_room(waiting, asked.card, header.bits, asked.taken)
+                await service.wait_for_room(
+                    waiting, asked.card, header.bits, asked.taken, ensemble=query.ensemble
+                )
             if self._at_door[job.id].cancelled_caught:
                 raise CallerGone("the job was removed before it was begun")
             caller = _Caller(job, reservation, service.settings.job_deadline_s)
-            with service.at_work(caller, asked.card, header.bits, asked.taken) as turn:
+            with service.at_work(
+                caller, asked.card, header.bits, asked.taken, ensemble=query.ensemble
+            ) as turn:
                 running = self._running[job.id] = _Running(turn, stages, job.tiles)
                 if not await anyio.to_thread.run_sync(self._store.start, job.id):
                     raise CallerGone("the job was removed before it was begun")

@@ -32,6 +32,7 @@ from app.service import Service
 from app.settings import Settings
 from app.store import Store
 from app.telemetry import Telemetry, TelemetryMiddleware
+from app.traces import make_provider, of_requests
 from app.web import STATIC
 from superres.engine import Engine
 from superres.errors import Forbidden, SuperresError, TooManyRequests, Unauthorized
@@ -59,7 +60,8 @@ def create_app(
         engines: engines by model name, in place of the SavedModels: for tests.
 
     Raises:
-        BadRequest: the setting of the keys, or of a limit, is not one.
+        BadRequest: the setting of the keys, or of a limit, is not one; or traces are asked for,
+            and what makes them is not installed.
         ModelMissing: no models in the models folder.
         ModelMismatch: a card or a file there is not what it says.
         StorageError: the jobs' folder is another service's, or cannot be written.
@@ -70,7 +72,8 @@ def create_app(
     store = Store(
         settings.jobs, max_waiting=settings.max_waiting_jobs, max_bytes=settings.max_jobs_bytes
     )
-    telemetry = Telemetry(service, store)
+    traces = make_provider(settings.traces)
+    telemetry = Telemetry(service, store, traces)
     drain = Drain(service)
 
     @asynccontextmanager
@@ -98,6 +101,7 @@ def create_app(
         version=version("superres"),
         summary="Enlarges and sharpens photographs, and proves that it beats bicubic.",
         lifespan=lifespan,
+        telemetry=of_requests(traces),
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     app.state.drain = drain

@@ -22,7 +22,7 @@ from app.transfer import Call
 from app.worker import Turn, Worker
 from superres.card import ModelCard, check_files
 from superres.codecs import Header, OutputFormat, Picture
-from superres.engine import Engine, SavedModelEngine
+from superres.engine import VIEWS, Engine, SavedModelEngine
 from superres.enhancer import Enhancer
 from superres.errors import NotReady, ReloadFailed, SuperresError
 from superres.forecast import Forecast, forecast
@@ -195,6 +195,8 @@ class Service:
         card: ModelCard,
         scale: float,
         output_format: OutputFormat,
+        *,
+        ensemble: bool = False,
     ) -> Forecast:
         """What enlarging a picture takes, within the limits on pixels and memory.
 
@@ -207,19 +209,21 @@ class Service:
             scale,
             card.geometry,
             output_format=output_format,
+            ensemble=ensemble,
             max_pixels=self.settings.max_output_pixels,
         )
         self.admission.check_fits(found.peak_bytes)
         return found
 
     async def wait_for_room(
-        self, call: Caller, card: ModelCard, bits: int, taken: Forecast
+        self, call: Caller, card: ModelCard, bits: int, taken: Forecast, *, ensemble: bool = False
     ) -> None:
         """Wait until :meth:`at_work`, called at once, does not raise NotReady or Busy.
 
         Or until the caller's time is up.
         """
-        alone = self.admission.seconds_alone((call.route, card.name, bits), taken.pixels)
+        kind = (call.route, card.label(ensemble=ensemble), bits)
+        alone = self.admission.seconds_alone(kind, taken.pixels)
         more = taken.peak_bytes - call.reservation.bytes
         while call.seconds_left() > 0 and (
             not self.loaded or self.admission.retry_after(more, alone, call.seconds_left())
@@ -227,7 +231,9 @@ class Service:
             await anyio.sleep(WATCH_S)
 
     @contextmanager
-    def at_work(self, call: Caller, card: ModelCard, bits: int, taken: Forecast) -> Iterator[Turn]:
+    def at_work(
+        self, call: Caller, card: ModelCard, bits: int, taken: Forecast, *, ensemble: bool = False
+    ) -> Iterator[Turn]:
         """Let a request work, if there is room; its tiles wait their turn at the device.
 
         Args:
@@ -235,6 +241,7 @@ class Service:
             card: the model.
             bits: of the picture's samples.
             taken: what the work takes.
+            ensemble: whether it is an ensemble's, which goes at a pace of its own.
 
         Raises:
             NotReady: the models are not loaded, or were replaced since the card was chosen.
@@ -244,7 +251,7 @@ class Service:
         self._check_loaded()
         turn = Turn(self._worker, self._engine_of(card), call.seconds, call.began)
         turn.check()
-        kind = (call.route, card.name, bits)
+        kind = (call.route, card.label(ensemble=ensemble), bits)
         with (
             self.admission.work(
                 call.reservation, kind, taken.pixels, taken.peak_bytes, call.seconds_left()
@@ -257,14 +264,23 @@ class Service:
             finally:
                 self._turns.remove(turn)
 
-    def report(self, call: Call, card: ModelCard, header: Header, taken: Forecast) -> DryRun:
+    def report(
+        self,
+        call: Call,
+        card: ModelCard,
+        header: Header,
+        taken: Forecast,
+        *,
+        ensemble: bool = False,
+    ) -> DryRun:
         """What a request would take, and whether there is room for it now."""
-        kind = (call.route, card.name, header.bits)
+        label = card.label(ensemble=ensemble)
+        kind = (call.route, label, header.bits)
         alone = self.admission.seconds_alone(kind, taken.pixels)
         more = taken.peak_bytes - call.reservation.bytes
         wait = self.admission.retry_after(more, alone, call.seconds_left())
         return DryRun(
-            model=card.name,
+            model=label,
             source_format=header.source_format,
             bits=header.bits,
             input_width=header.size[1],
@@ -288,6 +304,11 @@ class Service:
     def stalled_seconds(self) -> float:
         """How long the oldest tile has not moved."""
         return self._worker.stalled_seconds
+
+    @property
+    def done_tiles(self) -> int:
+        """Tiles that the device has done."""
+        return self._worker.done_tiles
 
     @property
     def requests(self) -> int:
@@ -362,7 +383,10 @@ def _warm_up(engine: Engine, card: ModelCard) -> list[Pace]:
         scale = card.geometry.scale
         Enhancer(engine, card.geometry).enhance(Picture(np.zeros((*TRIAL, 3), dtype)), scale)
         pixels = (1 + scale**2) * TRIAL[0] * TRIAL[1]
-        paces.append((("/enhance", card.name, bits), pixels, time.monotonic() - started))
+        seconds = time.monotonic() - started
+        for ensemble, views in ((False, 1), (True, VIEWS)):
+            kind = ("/enhance", card.label(ensemble=ensemble), bits)
+            paces.append((kind, pixels, views * seconds))
     return paces
 
 

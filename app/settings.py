@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.logs import LogFormat
 from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS
 from superres.engine import PrecisionChoice
 from superres.registry import DEFAULT_MODELS
@@ -88,5 +89,11 @@ class Settings(BaseSettings):
     )
     cors_origins: str = Field(
         "", description="Origins, separated by commas, whose pages may call; * is all."
+    )
+    log_format: LogFormat = Field(
+        "console", description="Of the log's lines: console, for people, or json."
+    )
+    traces: bool = Field(
+        False, description="OpenTelemetry traces, to where the OTEL_* variables say."
     )
     commit: str = Field("unknown", description="Commit that the image was built from.")

@@ -7,14 +7,18 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from opentelemetry.trace import TracerProvider
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from app.service import Service
 from app.store import Store
-from superres.errors import StorageError
+from app.traces import PROBES
+from superres.errors import NotReady, StorageError
 from superres.metrics import Scores
 
 logger = logging.getLogger("superres")
@@ -28,7 +32,7 @@ _DECIBELS = (-2, -1, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)
 class Telemetry:
     """One registry of metrics an app, so that two apps in a process do not share any."""
 
-    def __init__(self, service: Service, store: Store) -> None:
+    def __init__(self, service: Service, store: Store, traces: TracerProvider) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "superres_requests",
@@ -65,6 +69,8 @@ class Telemetry:
         )
         self.registry.register(_ServiceCollector(service))
         self.registry.register(_StoreCollector(store))
+        ProcessCollector(registry=self.registry)
+        self.tracer = traces.get_tracer("superres")
 
 
 class Stages:
@@ -86,7 +92,11 @@ class Stages:
         self.add(stage, time.perf_counter() - started)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Add a stage that was timed elsewhere."""
+        """Add a stage that was timed elsewhere, up to now."""
+        ended = time.time_ns()
+        span = self._telemetry.tracer.start_span(stage, start_time=ended - round(seconds * 1e9))
+        span.set_attribute("request_id", get_contextvars().get("request_id", ""))
+        span.end(ended)
         self.seconds[stage] = seconds
         self._telemetry.stage_seconds.labels(stage).observe(seconds)
 
@@ -101,8 +111,14 @@ class _ServiceCollector(Collector):
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         service = self._service
+        yield GaugeMetricFamily(
+            "superres_ready", "1 if pictures can be enhanced now.", value=_is_ready(service)
+        )
+        yield CounterMetricFamily(
+            "superres_tiles", "Tiles that the device has done.", value=service.done_tiles
+        )
         yield GaugeMetricFamily(
             "superres_queue_tiles", "Tiles that wait for the device.", value=service.queued_tiles
         )
@@ -118,6 +134,11 @@ class _ServiceCollector(Collector):
             "superres_reserved_bytes",
             "Memory that requests hold, by what they may peak at.",
             value=service.admission.reserved_bytes,
+        )
+        yield GaugeMetricFamily(
+            "superres_max_memory_bytes",
+            "Memory that requests may hold together.",
+            value=service.admission.max_bytes,
         )
         engines = GaugeMetricFamily(
             "superres_engine_info",
@@ -193,6 +214,8 @@ class TelemetryMiddleware:
             return
         request_id = _request_id(scope)
         scope["request_id"] = request_id
+        # A request has a task of its own, and so have they.
+        bind_contextvars(request_id=request_id, method=scope["method"])
         started = time.perf_counter()
         status = 500
 
@@ -212,10 +235,20 @@ class TelemetryMiddleware:
             # Routes are labels, paths are not: callers could make any number of those.
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in _METHODS else "other"
+            seconds = time.perf_counter() - started
             self._telemetry.requests.labels(method, route, status).inc()
-            self._telemetry.request_seconds.labels(method, route).observe(
-                time.perf_counter() - started
-            )
+            self._telemetry.request_seconds.labels(method, route).observe(seconds)
+            about = {"route": route, "status": status, "seconds": round(seconds, 4)}
+            quiet = route in PROBES and status < 400
+            logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra=about)
+
+
+def _is_ready(service: Service) -> bool:
+    try:
+        service.check_ready()
+    except NotReady:
+        return False
+    return True
 
 
 def _request_id(scope: Scope) -> str:

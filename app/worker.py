@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
+from structlog.contextvars import get_contextvars
 
 from superres.arrays import TileBatch
 from superres.engine import BATCH, Engine
@@ -33,6 +34,7 @@ class _Ticket:
     waited: float = 0.0
     """Seconds until its first tile was taken."""
     error: SuperresError | None = None
+    request_id: str = field(default_factory=lambda: get_contextvars().get("request_id", ""))
     done: threading.Event = field(default_factory=threading.Event)
 
     def may_share(self, other: "_Ticket") -> bool:
@@ -53,6 +55,8 @@ class Worker:
         self._closed = False
         self._running = False
         self._moved_at = time.monotonic()
+        self.done_tiles = 0
+        """Tiles that have been answered."""
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
 
@@ -137,11 +141,13 @@ class Worker:
         except SuperresError as error:
             self._fail(tickets, error)
         except Exception:
-            logger.exception("the engine failed")
+            requests = sorted({ticket.request_id for ticket in tickets})
+            logger.exception("the engine failed", extra={"requests": requests})
             self._fail(
                 tickets, EngineError("the device failed in an unforeseen way; the log says how")
             )
         else:
+            self.done_tiles += len(batch)
             for ticket, answer in zip(tickets, answers, strict=True):
                 # In order: a ticket's tiles are taken first to last.
                 ticket.answers.append(answer)

@@ -1,7 +1,8 @@
 """How much memory one request takes, beside the rule: `make bench-memory`.
 
 The rule: above idle, no more than 1.3 x 4 bytes for each input and output pixel, twice that
-at 16 bits, plus the encoded bodies, plus 400 MB. Linux only.
+at 16 bits, plus the encoded bodies, plus 400 MB. A comparison has no rule: it is held against
+its own forecast. Linux only.
 """
 
 import argparse
@@ -16,7 +17,9 @@ from rich.table import Table
 from skimage import data, transform
 
 from superres.arrays import to_integer
-from superres.codecs import OutputFormat, Picture, encode
+from superres.codecs import OutputFormat, Picture, encode, read_header
+from superres.forecast import forecast_comparison
+from superres.registry import DEFAULT_MODELS, choose, read_cards
 from tests.serving import reset_peak, resident_bytes, serve_process
 
 SCALE = 3
@@ -26,15 +29,20 @@ KINDS: tuple[tuple[OutputFormat, int, int], ...] = (
     ("png", 8, 4),
     ("jpeg", 8, 3),
     ("webp", 8, 3),
+    ("webp", 8, 4),
     ("png", 16, 3),
     ("tiff", 16, 4),
 )
 """Format, bits, channels."""
+COMPARED_MEGAPIXELS = (1, 4, 16)
+"""Of the pictures that are compared."""
+LIMITS = {"deadline_s": 600, "max_body_bytes": 2**28, "max_memory_bytes": 2**34}
+"""Of the service that is measured: none that a request of 100 megapixels would meet."""
 
 
-def photograph(megapixels: float, bits: int, channels: int) -> Picture:
+def photograph(megapixels: float, bits: int, channels: int, scale: float = SCALE) -> Picture:
     """A noisy photograph that has about so many output pixels: noise compresses badly."""
-    side = math.sqrt(megapixels * 1e6) / SCALE
+    side = math.sqrt(megapixels * 1e6) / scale
     rgb = transform.resize(data.coffee(), (round(side), round(side), 3)).astype(np.float32)
     rgb += np.random.default_rng(0).normal(0, 0.02, rgb.shape).astype(np.float32)
     samples = np.dstack([rgb, np.tile(np.linspace(0, 1, rgb.shape[1]), (rgb.shape[0], 1))])
@@ -60,6 +68,18 @@ def measure(
     return peak, int(rule), report["peak_bytes"]
 
 
+def measure_comparison(client: httpx.Client, pid: int, picture: Picture) -> tuple[int, int]:
+    """Bytes that POST /compare, answered as a page, peaks at above idle, and the forecast."""
+    upload = encode(picture, "png")
+    card = choose(read_cards(DEFAULT_MODELS), "srcnn", SCALE)
+    forecast = forecast_comparison(read_header(upload), len(upload), card.geometry)
+    idle = resident_bytes(pid)
+    reset_peak(pid)
+    headers = {"Accept": "text/html"}
+    client.post("/compare", content=upload, headers=headers).raise_for_status()
+    return resident_bytes(pid, peak=True) - idle, forecast.peak_bytes
+
+
 def main() -> None:
     """Measure, print, and plot."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -74,7 +94,7 @@ def main() -> None:
         peaks = []
         for megapixels in MEGAPIXELS:
             # A fresh process each: memory that an earlier one left would hide this one's.
-            with serve_process(device="cpu", deadline_s=600) as (client, pid):
+            with serve_process(device="cpu", **LIMITS) as (client, pid):
                 picture = photograph(megapixels, bits, channels)
                 measure(client, pid, photograph(0.3, bits, channels), output_format)
                 peak, rule, forecast = measure(client, pid, picture, output_format)
@@ -85,6 +105,16 @@ def main() -> None:
             table.add_row(kind, f"{megapixels}", *shown)
             print(kind, megapixels, *shown, flush=True)
         axes.plot(MEGAPIXELS, peaks, marker="o", label=kind)
+    for megapixels in COMPARED_MEGAPIXELS:
+        with serve_process(device="cpu", **LIMITS) as (client, pid):
+            picture = photograph(megapixels, 8, 3, scale=1)
+            measure_comparison(client, pid, photograph(0.03, 8, 3, scale=1))
+            peak, forecast = measure_comparison(client, pid, picture)
+        shown = [f"{peak / 1e6:.0f}", "", "", f"{forecast / 1e6:.0f}"]
+        table.add_row("POST /compare", f"{megapixels}", *shown)
+        print(
+            "compare", megapixels, *shown, f"{peak / picture.rgb.size * 3:.0f} a pixel", flush=True
+        )
     for factor, bits in ((1, 8), (2, 16)):
         per_output_pixel = 1.3 * 4 * (1 + 1 / SCALE**2) * factor
         rules = [per_output_pixel * megapixels + 400 for megapixels in MEGAPIXELS]

@@ -92,6 +92,10 @@ class ModelCard(_Frozen):
     """Config, data, steps, time, machine and commit."""
     scores: tuple[DatasetScores, ...] = ()
 
+    def label(self, *, ensemble: bool = False) -> str:
+        """What makes an answer, in a word: the model, alone or as an ensemble of its own views."""
+        return f"{self.name}+ensemble" if ensemble else self.name
+
     @property
     def short_hash(self) -> str:
         """Twelve digits that name this model's exact bytes."""

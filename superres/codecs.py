@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -28,8 +29,12 @@ MAX_INPUT_PIXELS = 64_000_000
 MAX_OUTPUT_PIXELS = 256_000_000
 DEFAULT_QUALITY = 92
 
+_HEAD = 32
+"""Bytes: as far as a PNG's depth."""
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"II*\0", b"MM\0*", b"BM", b"GIF8")
 _LONGEST_SIDE: dict[OutputFormat, int] = {"jpeg": 65_535, "webp": 16_383}
+_MOST_PIXELS: dict[OutputFormat, int] = {"webp": 200_000_000}
+"""VP8 has 512 KiB for how each block of 16x16 is predicted; a little beyond this they are full."""
 _GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B"}
 _PROFILED_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16L", "I;16B"}
 _CONVERTED_MODES = {
@@ -57,6 +62,8 @@ class Header:
     """(height, width), upright."""
     bits: int
     """A sample: 8 or 16."""
+    alpha: bool = False
+    """Whether anything of it may be transparent."""
 
 
 @dataclass(frozen=True)
@@ -99,25 +106,29 @@ class Picture:
         return height, width
 
 
-def read_header(data: bytes, *, max_pixels: int = MAX_INPUT_PIXELS) -> Header:
+def read_header(source: bytes | Path, *, max_pixels: int = MAX_INPUT_PIXELS) -> Header:
     """Read what the first bytes of an encoded picture tell; no pixel is decoded.
 
     Args:
-        data: the encoded file.
+        source: the encoded file, or its path; then little more than the header is read of it.
         max_pixels: most input pixels accepted.
 
     Raises:
         UnsupportedFormat, AnimatedImage, ImageTooLarge, BadImage: as :func:`decode`, as far
             as the header shows it.
+        OSError: no such file.
     """
-    with _opened(data, max_pixels) as image:
+    with _opened(source, max_pixels) as (image, head):
         height, width = image.height, image.width
         # TIFF's size is upright already, and PNG's EXIF may stand behind the pixels.
         exif = image.info.get("exif") if image.format == "PNG" else True
         if exif and image.format != "TIFF" and _orientation(image) >= 5:
             height, width = width, height
         return Header(
-            _source_format(image), (height, width), 16 if _has_16_bits(image, data) else 8
+            _source_format(image),
+            (height, width),
+            16 if _has_16_bits(image, head) else 8,
+            image.has_transparency_data,
         )
 
 
@@ -137,7 +148,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_INPUT_PIXELS) -> Picture:
         ImageTooLarge: more than ``max_pixels``.
         BadImage: empty, truncated or damaged.
     """
-    with _opened(data, max_pixels) as image:
+    with _opened(data, max_pixels) as (image, _):
         return _read(image, data)
 
 
@@ -177,7 +188,7 @@ def encode(picture: Picture, output_format: OutputFormat, quality: int = DEFAULT
 
     Raises:
         BadRequest: quality out of range.
-        ImageTooLarge: a side is longer than the format can hold.
+        ImageTooLarge: a side is longer, or there are more pixels, than the format can hold.
         UnsupportedFormat: not a format that is written here.
     """
     check_output(picture.size, output_format)
@@ -188,8 +199,10 @@ def encode(picture: Picture, output_format: OutputFormat, quality: int = DEFAULT
         return _encode_png(picture)
     if output_format == "tiff":
         return _encode_tiff(picture)
+    if output_format == "webp":
+        return _encode_webp(picture, quality)
     out = io.BytesIO()
-    _to_pillow(picture, keep_alpha=output_format == "webp").save(
+    _to_pillow(picture).save(
         out,
         output_format,
         quality=quality,
@@ -206,7 +219,7 @@ def check_output(size: Size, output_format: OutputFormat) -> None:
     """Return if the format can hold a picture of that size.
 
     Raises:
-        ImageTooLarge: a side is longer than the format can hold.
+        ImageTooLarge: a side is longer, or there are more pixels, than the format can hold.
         UnsupportedFormat: not a format that is written here.
     """
     if output_format not in OUTPUT_FORMATS:
@@ -217,6 +230,12 @@ def check_output(size: Size, output_format: OutputFormat) -> None:
     if longest is not None and max(size) > longest:
         raise ImageTooLarge(
             f"{output_format} holds at most {longest} px a side; the output has {max(size)}"
+        )
+    most, pixels = _MOST_PIXELS.get(output_format), size[0] * size[1]
+    if most is not None and pixels > most:
+        raise ImageTooLarge(
+            f"{output_format} holds at most {most:,} pixels; the output has {pixels:,} "
+            f"({size[1]}x{size[0]})"
         )
 
 
@@ -284,27 +303,39 @@ def _written_grey(picture: Picture, output_format: OutputFormat) -> bool:
 
 
 @contextmanager
-def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """Open an encoded picture, refuse what is not read, and make any failure a BadImage."""
-    if not data:
+def _opened(source: bytes | Path, max_pixels: int) -> Iterator[tuple[Image.Image, bytes]]:
+    """Open an encoded picture, refuse what is not read, and make any failure a BadImage.
+
+    Yields:
+        The picture, not decoded, and the first bytes of its file.
+    """
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        head = file.read(_HEAD)
+        file.seek(0)
+        with _bad_if_it_fails(head), Image.open(file, formats=INPUT_FORMATS) as image:
+            _refuse_what_cannot_be_read(image, max_pixels)
+            yield image, head
+
+
+@contextmanager
+def _bad_if_it_fails(head: bytes) -> Iterator[None]:
+    if not head:
         raise BadImage("the picture is empty: 0 bytes")
     # A decoder fed hostile bytes raises whatever it likes: struct.error, IndexError,
     # zlib.error, SyntaxError and more have been seen.
     try:
-        with Image.open(io.BytesIO(data), formats=INPUT_FORMATS) as image:
-            _refuse_what_cannot_be_read(image, max_pixels)
-            yield image
+        yield
     except BadImage:
         raise
     except MemoryError as error:
         # What its pixels need was counted on the header: it is a length that is a lie.
         raise BadImage("the picture asks for more memory than its pixels need") from error
     except UnidentifiedImageError as error:
-        if data.startswith(_MAGIC):
-            raise BadImage(f"the picture's header is damaged ({len(data)} bytes)") from error
+        if head.startswith(_MAGIC):
+            raise BadImage("the picture's header is damaged") from error
         raise UnsupportedFormat(
             f"not a picture in a format that is read here: {', '.join(INPUT_FORMATS)}; "
-            f"it begins with {data[:8]!r}"
+            f"it begins with {head[:8]!r}"
         ) from error
     except Exception as error:
         raise BadImage(f"the picture cannot be decoded: {error}") from error
@@ -334,9 +365,9 @@ def _source_format(image: Image.Image) -> str:
     return "jpeg" if image.format == "MPO" else str(image.format).lower()
 
 
-def _has_16_bits(image: Image.Image, data: bytes) -> bool:
+def _has_16_bits(image: Image.Image, head: bytes) -> bool:
     if image.format == "PNG":
-        return data[24] == 16
+        return head[24] == 16
     return image.format == "TIFF" and 16 in image.tag_v2.get(258, ())  # type: ignore[attr-defined]
 
 
@@ -460,10 +491,10 @@ def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_pillow(picture: Picture, *, keep_alpha: bool) -> Image.Image:
-    """A picture of 8 bits: without a copy, if it has alpha."""
+def _to_pillow(picture: Picture) -> Image.Image:
+    """A picture of 8 bits, flattened on white."""
     image = Image.fromarray(to_integer(_channels(picture, picture.grey), np.uint8))
-    if picture.alpha is None or keep_alpha:
+    if picture.alpha is None:
         return image
     white = Image.new("L" if picture.grey else "RGB", image.size, "white")
     white.paste(image, mask=image.getchannel("A"))
@@ -505,6 +536,46 @@ def _encode_png(picture: Picture) -> bytes:
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
     checksum = zlib.crc32(body, zlib.crc32(kind))
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+
+
+def _encode_webp(picture: Picture, quality: int) -> bytes:
+    import imagecodecs
+
+    samples = to_integer(_channels(picture, grey=False), np.uint8)
+    try:
+        # Pillow would copy the picture twice, at 4 bytes a pixel. Beyond method 2, libwebp keeps
+        # every coefficient until the end, and that takes more than the picture itself.
+        webp = imagecodecs.webp_encode(samples, level=quality, lossless=False, method=2)
+    except imagecodecs.WebpError as error:
+        height, width = picture.size
+        if "OVERFLOW" in str(error):
+            raise ImageTooLarge(
+                f"webp cannot hold so much detail in {width}x{height} pixels"
+            ) from error
+        raise
+    exif = picture.exif and picture.exif.removeprefix(b"Exif\0\0")
+    about = {b"ICCP": picture.icc_profile, b"EXIF": exif, b"XMP ": picture.xmp}
+    chunks = {name: _riff_chunk(name, block) for name, block in about.items() if block}
+    if not chunks:
+        return bytes(webp)
+    pixels = memoryview(webp)[12:]
+    # Where alpha made libwebp write this chunk itself, another takes its place.
+    alpha = bytes(pixels[:4]) == b"VP8X"
+    flags = 0x10 * alpha + sum({b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}[one] for one in chunks)
+    canvas = b"".join((side - 1).to_bytes(3, "little") for side in reversed(picture.size))
+    body: list[bytes | memoryview] = [
+        b"WEBP",
+        _riff_chunk(b"VP8X", struct.pack("<I", flags) + canvas),
+        chunks.get(b"ICCP", b""),
+        pixels[18 if alpha else 0 :],
+        chunks.get(b"EXIF", b""),
+        chunks.get(b"XMP ", b""),
+    ]
+    return b"".join([b"RIFF", struct.pack("<I", sum(map(len, body))), *body])
+
+
+def _riff_chunk(name: bytes, block: bytes) -> bytes:
+    return name + struct.pack("<I", len(block)) + block + b"\0" * (len(block) % 2)
 
 
 def _encode_tiff(picture: Picture) -> bytes:

@@ -6,18 +6,25 @@ from superres.arrays import Size
 from superres.card import Geometry
 from superres.codecs import MAX_OUTPUT_PIXELS, Header, OutputFormat
 from superres.enhancer import COLUMNS, output_size, own_size, plan
+from superres.tiling import Plan
 
 BYTES_PER_PIXEL = 1.3 * 4
 """Of input and output together, at 8 bits a sample: each exists once, and a third again for
 what decoders and encoders keep. Twice as many at 16 bits."""
-BYTES_PER_TILE_SAMPLE = 16
-"""Of the tiles in flight, at 8 bits: the bands that they are cut from, their copies in the
-queue, and the answers. Four times as many at 16 bits, which are float32 there."""
+BYTES_PER_TILE_SAMPLE = 12
+"""Of the tiles in flight, at 8 bits: the bands that they are cut from, and their copies in the
+queue. Four times as many at 16 bits, which are float32 there."""
+BYTES_PER_ANSWER_SAMPLE = 4
+"""Of the answers to them, likewise."""
+BYTES_PER_ENSEMBLE_SAMPLE = 16
+"""Of the answers, besides, at either depth: their mean, and what is added to it, in float32."""
 
-WEBP_BYTES_PER_PIXEL = 9
-"""Of output, besides: libwebp wants the whole picture in planes of its own."""
-BYTES_PER_COMPARED_PIXEL = 200
-"""Four pictures, and the float64 planes that PSNR and SSIM are computed on."""
+WEBP_ALPHA_BYTES_PER_PIXEL = 30
+"""Of output, besides, where it has alpha: libwebp compresses that without loss, by the whole plane
+and tables of where each of its pixels has been seen before."""
+BYTES_PER_COMPARED_PIXEL = 165
+"""Four pictures, and the float64 planes that PSNR and SSIM are computed on. With the tiles in
+flight, `make bench-memory` finds 162 to 184."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ def forecast(
     geometry: Geometry,
     *,
     output_format: OutputFormat = "png",
+    ensemble: bool = False,
     max_pixels: int = MAX_OUTPUT_PIXELS,
 ) -> Forecast:
     """Compute what enhancing takes, before any pixel is decoded.
@@ -48,6 +56,7 @@ def forecast(
         scale: 1 to 4.
         geometry: of the model.
         output_format: that will be written.
+        ensemble: whether eight views of each tile are averaged.
         max_pixels: most output pixels that are made.
 
     Raises:
@@ -64,25 +73,33 @@ def forecast(
     out = size[0] * size[1]
     given = header.size[0] * header.size[1]
     worked_on = given + made[0] * made[1]
-    in_flight = min(cut.tiles, COLUMNS) * cut.tile[0] * cut.tile[1] * 3
     sixteen = header.bits == 16
     peak = (
         (given + out) * BYTES_PER_PIXEL * (2 if sixteen else 1)
         # What the network makes is kept until it is resized.
-        + (0 if made == size else made[0] * made[1] * 3) * (2 if sixteen else 1)
-        + in_flight * BYTES_PER_TILE_SAMPLE * (4 if sixteen else 1)
+        + (0 if made == size else made[0] * made[1] * 3 * (2 if sixteen else 1))
+        + _in_flight(cut, geometry, 4 if sixteen else 1, ensemble)
         # An answer that does not compress at all has three samples a pixel.
         + encoded_bytes
         + out * 3 * (2 if sixteen else 1)
-        + (out * WEBP_BYTES_PER_PIXEL if output_format == "webp" else 0)
+        + (out * WEBP_ALPHA_BYTES_PER_PIXEL if output_format == "webp" and header.alpha else 0)
     )
     return Forecast(size, cut.tiles, worked_on, int(peak))
 
 
-def forecast_comparison(header: Header, encoded_bytes: int, geometry: Geometry) -> Forecast:
+def forecast_comparison(
+    header: Header, encoded_bytes: int, geometry: Geometry, *, ensemble: bool = False
+) -> Forecast:
     """Compute what :func:`superres.proof.compare` takes with this picture as the truth."""
     pixels = header.size[0] * header.size[1]
-    tiles = plan(header.size, geometry).tiles
-    return Forecast(
-        header.size, tiles, 2 * pixels, pixels * BYTES_PER_COMPARED_PIXEL + encoded_bytes
-    )
+    cut = plan(header.size, geometry)
+    peak = pixels * BYTES_PER_COMPARED_PIXEL + _in_flight(cut, geometry, 1, ensemble)
+    return Forecast(header.size, cut.tiles, 2 * pixels, peak + encoded_bytes)
+
+
+def _in_flight(cut: Plan, geometry: Geometry, sample_bytes: int, ensemble: bool) -> int:
+    """Bytes of the tiles that are with the engine at a time."""
+    samples = min(cut.tiles, COLUMNS) * cut.tile[0] * cut.tile[1] * 3
+    answers = samples * geometry.upscale**2
+    both = samples * BYTES_PER_TILE_SAMPLE + answers * BYTES_PER_ANSWER_SAMPLE
+    return both * sample_bytes + (answers * BYTES_PER_ENSEMBLE_SAMPLE if ensemble else 0)

@@ -107,7 +107,7 @@ def run(app: FastAPI) -> Iterator[tuple[Server, str]]:
 
 @contextmanager
 def serve_process(
-    log: Path = Path(os.devnull), **settings: object
+    *, log: Path | None = None, **settings: object
 ) -> Iterator[tuple[httpx.Client, int]]:
     """`superres serve`, ready, in a process of its own: a client, and the process's id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -115,13 +115,13 @@ def serve_process(
     jobs = tempfile.TemporaryDirectory()
     settings = {"jobs": jobs.name} | settings
     environment = {f"SUPERRES_{name.upper()}": str(value) for name, value in settings.items()}
-    with log.open("wb") as said:
+    with open(os.devnull if log is None else log, "wb") as said:
         process = subprocess.Popen(
             [Path(sys.executable).with_name("superres"), "serve", "--port", str(port)],
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,  # from a terminal, SIGHUP would end it
-            stdout=subprocess.DEVNULL,
-            stderr=said,
+            stdout=said,
+            stderr=subprocess.DEVNULL,
         )
     try:
         limits = httpx.Limits(max_connections=None)

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from superres.card import DatasetScores, read_card
-from superres.engine import EnsembleEngine, PrecisionChoice
+from superres.engine import PrecisionChoice
 from superres.errors import SuperresError
 from superres.metrics import Scores
 from superres.registry import DEFAULT_MODELS
@@ -140,7 +139,7 @@ def evaluate_command(
         raise ValueError("a card keeps the scores of single answers: leave out --ensemble")
     enhancer = load_model(model.name, models=model.resolve().parent, precision=precision)
     if ensemble:
-        enhancer = replace(enhancer, engine=EnsembleEngine(enhancer.engine))
+        enhancer = enhancer.ensembled()
     if protocol == "upstream":
         for folder in data:
             evaluation = evaluate(enhancer, folder, scale, protocol=protocol)

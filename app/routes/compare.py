@@ -64,6 +64,9 @@ class CompareQuery(BaseModel):
 
     scale: float = Field(3, gt=1, le=LARGEST_SCALE, description="How far the truth is shrunk.")
     model: str = Field(DEFAULT_MODEL, description="A family (`srcnn`) or a name (`srcnn-x3`).")
+    ensemble: bool = Field(
+        False, description="Average the model's answers to eight views: eight times the work."
+    )
 
 
 class SampleQuery(CompareQuery):
@@ -100,7 +103,9 @@ async def compare_sample(
 ) -> Response:
     """The sample is the truth: it is shrunk, and both methods bring it back."""
     if not admitted:
-        page = empty_compare_page(query.scale, model=query.model, sample=query.sample)
+        page = empty_compare_page(
+            query.scale, model=query.model, ensemble=query.ensemble, sample=query.sample
+        )
         return HTMLResponse(page, headers=HEADERS | {"Vary": "Accept, Authorization"})
     truth = read_sample(query.sample)
     header = Header("png", (truth.shape[0], truth.shape[1]), 8)
@@ -143,8 +148,10 @@ async def _compare(
 ) -> Response:
     card = service.choose(query.model, query.scale)
     media_type = negotiate(request, OFFERED)
-    taken = forecast_comparison(header, call.reservation.bytes, card.geometry)
-    with service.at_work(call, card, header.bits, taken) as turn:
+    taken = forecast_comparison(
+        header, call.reservation.bytes, card.geometry, ensemble=query.ensemble
+    )
+    with service.at_work(call, card, header.bits, taken, ensemble=query.ensemble) as turn:
         truth = await anyio.to_thread.run_sync(read)
         etag = await anyio.to_thread.run_sync(_etag, truth, query, card, media_type)
         headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
@@ -152,8 +159,11 @@ async def _compare(
             headers |= HEADERS
         if request.method == "GET" and etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
+        enhancer = Enhancer(turn, card.geometry)
+        if query.ensemble:
+            enhancer = enhancer.ensembled()
         comparison = await anyio.to_thread.run_sync(
-            partial(compare, Enhancer(turn, card.geometry), truth, query.scale),
+            partial(compare, enhancer, truth, query.scale),
             limiter=request.state.enhancing,
         )
         turn.check()
@@ -162,12 +172,15 @@ async def _compare(
 
 
 def _render(comparison: Comparison, card: ModelCard, query: CompareQuery, media_type: str) -> bytes:
-    report = ComparisonReport.of(comparison, card.name)
+    label = card.label(ensemble=query.ensemble)
+    report = ComparisonReport.of(comparison, label)
     if media_type == "image/png":
-        return encode(Picture(draw_strip(comparison, card.name)), "png")
+        return encode(Picture(draw_strip(comparison, label)), "png")
     if media_type == "text/html":
         sample = query.sample if isinstance(query, SampleQuery) else ""
-        return compare_page(comparison, report, model=query.model, sample=sample).encode()
+        return compare_page(
+            comparison, report, model=query.model, ensemble=query.ensemble, sample=sample
+        ).encode()
     return report.model_dump_json().encode()
 
 

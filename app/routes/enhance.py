@@ -50,7 +50,8 @@ ENHANCED = {
     "headers": {
         "X-Request-ID": _header("The caller's own, or a fresh one."),
         "X-Model": _header(
-            "What made it: the model's name and short hash, `srcnn-x3@0123456789ab`, or `bicubic`."
+            "What made it: the model's name and short hash, `srcnn-x3@0123456789ab`, with "
+            "`ensemble` `srcnn-x3+ensemble@0123456789ab`; or `bicubic`."
         ),
         "X-Input-Size": _header("Width x height of the upload, upright: `170x120`."),
         "X-Output-Size": _header("Width x height of the answer: `510x360`."),
@@ -125,7 +126,7 @@ async def enhance(
     output_format = query.format or _accepted_format(request, header)
     asked = enhancing.order(service, query, header, len(upload.data), output_format)
     if query.dry_run:
-        report = service.report(call, asked.card, header, asked.taken)
+        report = service.report(call, asked.card, header, asked.taken, ensemble=query.ensemble)
         return Response(report.model_dump_json(), media_type="application/json")
     if "respond-async" in parse_set_header(", ".join(prefer or [])):
         job = await jobs.accept(
@@ -143,7 +144,9 @@ async def enhance(
                 "Preference-Applied": "respond-async",
             },
         )
-    with service.at_work(call, asked.card, header.bits, asked.taken) as turn:
+    with service.at_work(
+        call, asked.card, header.bits, asked.taken, ensemble=query.ensemble
+    ) as turn:
         made = await enhancing.enhance(
             asked,
             upload.data,

@@ -48,7 +48,7 @@ def enhance_page() -> str:
 
 
 def compare_page(
-    comparison: Comparison, report: ComparisonReport, *, model: str, sample: str
+    comparison: Comparison, report: ComparisonReport, *, model: str, ensemble: bool, sample: str
 ) -> str:
     """The page at ``/compare``, with a comparison.
 
@@ -56,24 +56,26 @@ def compare_page(
         comparison: what to show.
         report: its figures.
         model: as the caller asked for it.
+        ensemble: likewise.
         sample: the shipped picture's name; empty for a caller's own.
     """
     return _compare_page(
         f"superres: bicubic against {report.model} at x{report.scale:g}",
         report.scale,
         model=model,
+        ensemble=ensemble,
         sample=sample,
         comparison=_comparison(comparison, report),
     )
 
 
-def empty_compare_page(scale: float, *, model: str, sample: str) -> str:
+def empty_compare_page(scale: float, *, model: str, ensemble: bool, sample: str) -> str:
     """The same without the comparison, which its script then asks for with the caller's key."""
-    return _compare_page("superres: compare", scale, model=model, sample=sample)
+    return _compare_page("superres: compare", scale, model=model, ensemble=ensemble, sample=sample)
 
 
 def _compare_page(
-    title: str, scale: float, *, model: str, sample: str, comparison: str = ""
+    title: str, scale: float, *, model: str, ensemble: bool, sample: str, comparison: str = ""
 ) -> str:
     return _page(
         mode="compare",
@@ -84,6 +86,7 @@ def _compare_page(
         verb="Compare",
         scale=f"{scale:g}",
         model=model,
+        ensemble=ensemble,
         sample=sample,
         comparison=comparison,
     )
@@ -98,6 +101,7 @@ def _page(
     verb: str,
     scale: str = "3",
     model: str = "",
+    ensemble: bool = False,
     sample: str = "",
     comparison: str = "",
 ) -> str:
@@ -110,6 +114,7 @@ def _page(
         verb=verb,
         scale=scale,
         model=escape(model),
+        ensemble="checked" if ensemble else "",
         sample=sample,
         comparison=comparison,
         drop_hidden="hidden" if comparison else "",

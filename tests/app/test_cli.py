@@ -1,6 +1,7 @@
 """The ``superres`` command, as a user types it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,26 @@ def test_compare_tabulates_both_methods_and_draws_the_strip(tmp_path: Path, coff
     assert gain == pytest.approx(psnr[1] - psnr[0], abs=0.011)
     with Image.open(tmp_path / "strip.png") as strip:
         assert strip.width > 3 * 400
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_a_better_one_and_another_recipe(photo: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    runs = [
+        superres("enhance", photo, "-o", out, "--resume", "--force", *options)
+        for options in ([], ["--ensemble"], ["--ensemble"])
+    ]
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert [f"cat.jpg -> {out}" in run.stdout + run.stderr for run in runs] == [True, True, False]
+    Image.open(photo).save(tmp_path / "cat.png")
+    gains = [
+        float(re.search(r"over bicubic: (\S+) dB", run.stdout)[1])
+        for run in (
+            superres("compare", tmp_path / "cat.png"),
+            superres("compare", tmp_path / "cat.png", "--ensemble"),
+        )
+    ]
+    assert gains[1] > gains[0]
 
 
 def test_models_lists_the_shipped_model():

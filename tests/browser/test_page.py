@@ -91,6 +91,20 @@ def assert_accessible(page: Page) -> None:
     assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
 
 
+def test_the_slower_and_better_way_is_a_box_to_tick(service, open_page: OpenPage, cat: bytes):
+    page = open_page(str(service.base_url))
+    page.get_by_label("A bit better, 8× slower").check()
+    enhance(page, cat)
+    expect(page.locator(".tag.right")).to_have_text("srcnn-x3+ensemble")
+    expect(page.locator("#curl")).to_contain_text("ensemble=true")
+    assert_accessible(page)
+    page.get_by_role("link", name="Compare").click()
+    page.get_by_label("A bit better, 8× slower").check()
+    page.get_by_role("button", name="rocket").click()
+    expect(page.locator(".scores")).to_contain_text("srcnn-x3+ensemble")
+    expect(page.get_by_label("A bit better, 8× slower")).to_be_checked()
+
+
 def test_a_dropped_picture_is_enhanced_shown_and_downloaded(
     service, open_page: OpenPage, screenshot: Screenshot, chelsea, tmp_path: Path
 ):

@@ -42,6 +42,8 @@ def test_a_picture_is_enhanced_from_bytes_or_from_a_file(client: Client, chelsea
     assert answer.model.startswith("srcnn-x2@")
     assert answer.gain_db > 0
     assert client.enhance(file.read_bytes(), 2).gain_db is None
+    small = encoded(chelsea[:30, :40])
+    assert client.enhance(small, ensemble=True).model.startswith("srcnn-x3+ensemble@")
     answer.save(tmp_path / "larger.webp")
     assert (tmp_path / "larger.webp").read_bytes() == answer.content
 

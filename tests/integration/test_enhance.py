@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from app.client import Client
 from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.codecs import decode
+from superres.engine import BlurEngine
 from superres.metrics import psnr, to_y
 from superres.registry import DEFAULT_MODELS
 from tests.pictures import WIDE_PROFILE, encoded, saved
@@ -148,6 +150,60 @@ def test_eight_callers_at_once_each_get_their_own(client: Client, chelsea: RgbU8
     with ThreadPoolExecutor(8) as callers:
         for _ in range(3):
             assert list(callers.map(enhance, calls)) == alone
+
+
+def test_an_ensemble_is_what_the_enhancer_makes_named_and_costs_what_it_says(
+    service, cat, srcnn: Enhancer
+):
+    plain, ensemble = (
+        service.post("/enhance", content=cat, params={"ensemble": asked}) for asked in (0, 1)
+    )
+    assert re.fullmatch(r"srcnn-x3\+ensemble@[0-9a-f]{12}", ensemble.headers["x-model"])
+    made = decode(ensemble.content).rgb
+    assert not np.array_equal(made, decode(plain.content).rgb)
+    expected = srcnn.ensembled().enhance(decode(cat), 3).rgb
+    if srcnn.engine.precision == "bfloat16":  # as the service
+        assert np.array_equal(made, expected)
+    assert np.abs(made - expected.astype(int)).max() <= 2
+    infer = re.compile(r"infer;dur=([\d.]+)")
+    assert float(infer.search(ensemble.headers["server-timing"])[1]) > 0
+    dry, alone = (
+        service.post("/enhance", content=cat, params={"ensemble": asked, "dry_run": 1}).json()
+        for asked in (1, 0)
+    )
+    assert (dry["model"], alone["model"]) == ("srcnn-x3+ensemble", "srcnn-x3")
+    assert dry["seconds_alone"] > 2 * alone["seconds_alone"]
+    assert dry["peak_bytes"] > alone["peak_bytes"]
+
+
+def test_an_ensemble_turns_the_device_eight_times_a_tile_and_its_time_is_told(
+    serve, srcnn_card, cat
+):
+    class Slow(BlurEngine):
+        calls = 0
+
+        def predict(self, tiles):
+            self.calls += len(tiles)
+            time.sleep(0.02)
+            return super().predict(tiles)
+
+    engine = Slow(srcnn_card.geometry)
+    with serve({srcnn_card.name: engine}) as client:
+        answers = [
+            client.post("/enhance", content=cat, params={"ensemble": asked, "proof": 1})
+            for asked in (False, True)
+        ]
+        assert engine.calls == 2 * (1 + 8)  # the picture, and its proof
+        seconds = [
+            float(re.search(r"infer;dur=([\d.]+)", answer.headers["server-timing"])[1]) / 1000
+            for answer in answers
+        ]
+        assert seconds[1] > 16 * 0.02 > seconds[0]
+        compared = client.get("/compare", params={"sample": "rocket", "ensemble": True})
+        assert compared.json()["model"] == f"{srcnn_card.name}+ensemble"
+        assert 'superres_proof_gain_db_count{model="srcnn-x3+ensemble"} 1.0' in (
+            client.get("/metrics").text
+        )
 
 
 def test_set5_served_scores_what_training_says(client: Client, srcnn: Enhancer, benchmarks: Path):

@@ -208,6 +208,7 @@ def test_a_card_that_lies_keeps_the_service_from_becoming_ready_until_it_is_mend
             time.sleep(0.1)
             answer = client.get("/readyz")
         assert_problem(answer, 503, "not-ready", "the card says a halo of 5 px")
+        assert "\nsuperres_ready 0.0\n" in client.get("/metrics").text
         assert client.get("/healthz").status_code == 200
         answer = client.post("/enhance", content=plain())
         assert_problem(answer, 503, "not-ready", "the card says a halo of 5 px")

@@ -221,7 +221,7 @@ def test_ten_reloads_under_load_lose_nothing_mix_nothing_and_leave_no_memory(
     pictures = photographs(coffee)
     log = tmp_path / "log"
     settings = {"models": models, "api_keys": ADMIN_ENTRY, "precision": "bfloat16"}
-    with serve_process(log, device="cpu", **settings) as (client, pid):
+    with serve_process(log=log, device="cpu", **settings) as (client, pid):
         client.headers.update(AS_ADMIN)
 
         def reload() -> str:
@@ -280,7 +280,7 @@ def test_a_bad_model_leaves_the_old_one_serving_and_sighup_does_as_the_call(
 ):
     other = disguised(models)
     log = tmp_path / "log"
-    with serve_process(log, device="cpu", models=models, api_keys=ADMIN_ENTRY) as (client, pid):
+    with serve_process(log=log, device="cpu", models=models, api_keys=ADMIN_ENTRY) as (client, pid):
         client.headers.update(AS_ADMIN)
         before = client.post("/enhance", content=plain())
         weights = models / "srcnn-x3" / "saved_model" / "saved_model.pb"

@@ -98,6 +98,10 @@ def test_metrics_count_requests_stages_and_pixels(service, coffee):
     for stage in ("decode", "queue", "infer", "encode"):
         assert grown("superres_stage_seconds_count", stage) == 1
     assert after["superres_queue_tiles"][frozenset()] == 0
+    assert grown("superres_tiles_total") == 1
+    assert after["superres_ready"][frozenset()] == 1
+    assert after["superres_max_memory_bytes"][frozenset()] == 4 * 2**30
+    assert after["process_resident_memory_bytes"][frozenset()] > 1e7
     assert after["superres_pictures_in_progress"][frozenset()] == 0
 
 

@@ -17,6 +17,7 @@ from superres.codecs import (
     Header,
     Picture,
     account,
+    check_output,
     decode,
     default_output_format,
     encode,
@@ -332,6 +333,18 @@ def test_the_header_tells_what_decoding_will_show(small, image_format):
     assert read_header(saved(small, image_format)) == Header(image_format.lower(), (20, 30), 8)
 
 
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF", "GIF"])
+def test_the_header_tells_of_alpha_from_a_file_too(small, image_format, tmp_path):
+    small.putalpha(100 if image_format != "GIF" else 0)
+    file = tmp_path / "small"
+    file.write_bytes(saved(small, image_format))
+    header = read_header(file)
+    assert header.alpha
+    assert header == read_header(file.read_bytes())
+    with pytest.raises(FileNotFoundError):
+        read_header(tmp_path / "none")
+
+
 @pytest.mark.parametrize("output_format", ["png", "tiff"])
 def test_the_header_tells_the_depth(output_format):
     data = encode(Picture(np.zeros((20, 30, 3), np.uint16)), output_format)
@@ -421,6 +434,38 @@ def test_float_samples_are_refused_by_depth():
 def test_a_side_longer_than_the_format_holds_is_refused_by_number():
     with pytest.raises(ImageTooLarge, match=r"webp holds at most 16383 px a side; .* has 16384"):
         encode(Picture(np.zeros((1, 16_384, 3), np.uint8)), "webp")
+
+
+def test_more_pixels_than_the_format_holds_are_refused_by_number():
+    with pytest.raises(ImageTooLarge, match=r"webp holds at most 200,000,000 pixels; .* 256,0"):
+        check_output((16_000, 16_000), "webp")
+
+
+@pytest.mark.slow
+def test_more_detail_than_the_format_holds_is_refused():
+    """Stripes, each block of 16x16 its own way: the worst for how VP8 tells its predictions."""
+    blocks = 881
+    upright = np.random.default_rng(0).random((blocks, blocks)) < 0.5
+    stripes = np.tile(np.arange(0, 256, 16, np.uint8), (16, 1))
+    mixed = np.where(upright[:, None, :, None], stripes[:, None], stripes.T[:, None])
+    plane = mixed.reshape(16 * blocks, 16 * blocks)
+    with pytest.raises(ImageTooLarge, match="webp cannot hold so much detail in 14096x14096"):
+        encode(Picture(np.dstack([plane] * 3), grey=True), "webp")
+
+
+@pytest.mark.parametrize("metadata", [False, True])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_webp_is_whole_with_alpha_and_metadata_and_without(small, alpha, metadata):
+    """Odd lengths, which are padded, and a side of a length of its own."""
+    rgb = np.asarray(small)
+    samples = np.dstack([rgb, rgb[..., 0]]) if alpha else rgb
+    about = {"icc_profile": SRGB_PROFILE, "xmp": b"<x/>!"} if metadata else {}
+    webp = encode(Picture(samples, **about), "webp", 100)
+    assert int.from_bytes(webp[4:8], "little") == len(webp) - 8
+    again = decode(webp)
+    assert np.abs(again.rgb.astype(int) - rgb).mean() < 6
+    assert (again.icc_profile, again.xmp) == (about.get("icc_profile"), about.get("xmp"))
+    assert np.array_equal(again.samples[..., 3:], samples[..., 3:])
 
 
 def test_a_quality_out_of_range_and_an_unknown_format_are_refused():

@@ -27,6 +27,13 @@ def at_once(engine: Engine, geometry: Geometry, lr: np.ndarray, size: tuple[int,
     return engine.predict(padded[None])[0, cut, cut]
 
 
+class Leaning(BlurEngine):
+    """A blur that looks further to one side than to the others, as a network may."""
+
+    def predict(self, tiles):
+        return super().predict(np.roll(tiles, 3, axis=2))
+
+
 def noise(height: int, width: int) -> RgbU8:
     return np.random.default_rng([height, width]).integers(0, 256, (height, width, 3), np.uint8)
 
@@ -64,6 +71,29 @@ def test_tiled_equals_whole_for_networks_that_enlarge(height, width, scale, larg
     size = (height * scale, width * scale)
     expected = at_once(enhancer.engine, geometry, lr, size)
     assert np.array_equal(enhancer.enhance_rgb(lr, size), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("upscale", [1, 3])
+def test_an_ensemble_tiled_equals_whole(dtype: type, upscale: int):
+    domain = "hr" if upscale == 1 else "lr"
+    geometry = Geometry(domain=domain, upscale=upscale, halo=7, largest_tile=64)
+    engine = Leaning(geometry.model_copy(update={"halo": 4}))
+    enhancer = Enhancer(engine, geometry).ensembled()
+    lr = noise(70, 130)
+    if dtype is np.uint16:
+        lr = to_float(lr)
+    size = (70 * upscale, 130 * upscale)
+    expected = at_once(enhancer.engine, geometry, lr, size)
+    assert not np.array_equal(expected, at_once(engine, geometry, lr, size))
+    assert np.array_equal(enhancer.enhance_rgb(lr, size), expected)
+
+
+def test_the_real_models_ensemble_tiled_equals_whole_to_the_bit(srcnn: Enhancer):
+    ensemble = srcnn.ensembled()
+    lr = noise(20, 200)
+    expected = at_once(ensemble.engine, srcnn.geometry, lr, (60, 600))
+    assert np.array_equal(ensemble.enhance_rgb(lr, (60, 600)), expected)
 
 
 @pytest.mark.parametrize("lr_size", [(1, 1), (40, 333), (333, 333), (170, 400)])

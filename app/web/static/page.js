@@ -115,6 +115,7 @@ function markScale() {
 function parameters() {
   const chosen = { scale: at("scale").value };
   if (at("model").value) chosen.model = at("model").value;
+  if (at("ensemble").checked) chosen.ensemble = true;
   return chosen;
 }
 
@@ -152,21 +153,22 @@ async function enhance(megapixels, signal) {
   const asked = parameters();
   const scale = Number(asked.scale);
   const made = megapixels * scale ** 2;
+  const views = asked.ensemble ? 8 : 1;
   const proof = scale >= SMALLEST_PROVED_SCALE ? { proof: true } : {};
   const enhanced = await send(`enhance?${new URLSearchParams({ ...asked, ...proof })}`, {
     signal,
     accept: SHOWN,
-    seconds: 0.3 + made * secondsPerMegapixel,
+    seconds: 0.3 + made * views * secondsPerMegapixel,
     span: [0, 0.85],
     doing: `Enhancing to ${made < 10 ? made.toFixed(1) : Math.round(made)} megapixels`,
     asJob: made >= JOB_MEGAPIXELS,
   });
   const { header } = enhanced;
   const spent = [...header("Server-Timing").matchAll(/dur=([\d.]+)/g)];
-  secondsPerMegapixel = spent.reduce((sum, [, ms]) => sum + ms / 1000, 0) / made;
+  secondsPerMegapixel = spent.reduce((sum, [, ms]) => sum + ms / 1000, 0) / made / views;
   const format = enhanced.blob.type.split("/")[1];
   const bicubic = await send(
-    `enhance?${new URLSearchParams({ ...asked, format, fallback: "always" })}`,
+    `enhance?${new URLSearchParams({ scale, format, fallback: "always" })}`,
     {
       signal,
       accept: SHOWN,
@@ -214,7 +216,7 @@ async function compare(megapixels, signal) {
   const { blob } = await send(`compare?${new URLSearchParams(parameters())}`, {
     signal,
     accept: "text/html",
-    seconds: 0.5 + megapixels * (1 + secondsPerMegapixel),
+    seconds: 0.5 + megapixels * (1 + (at("ensemble").checked ? 8 : 1) * secondsPerMegapixel),
     span: [0, 1],
     doing: "Shrinking, bringing back, scoring",
   });

@@ -1,0 +1,88 @@
+"""What the log says of a request, and what it never says."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from app.logs import make_handler
+from superres.engine import BlurEngine
+from tests.pictures import encoded
+from tests.serving import serve_process
+
+SECRET = b"a-secret-in-the-picture"
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """The service's JSON lines."""
+    stream = io.StringIO()
+    logger = logging.getLogger("superres")
+    handler, level = make_handler("json", stream), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield stream
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def lines(log: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in log.getvalue().splitlines()]
+
+
+def test_every_line_of_a_request_has_its_id_and_the_last_its_outcome(serve, srcnn_card, log):
+    class Broken(BlurEngine):
+        def predict(self, tiles):
+            raise RuntimeError("the device fell over")
+
+    picture = encoded(np.zeros((8, 8, 3), np.uint8))
+    with serve({srcnn_card.name: Broken(srcnn_card.geometry)}) as client:
+        log.truncate(0)
+        log.seek(0)
+        headers = {"X-Request-ID": "mine-7", "Authorization": "Bearer a-secret-key"}
+        failed = client.post("/enhance?model=srcnn", content=picture + SECRET, headers=headers)
+        assert failed.status_code == 500
+        client.post("/enhance", content=SECRET, headers={"X-Request-ID": "mine-8"})
+        client.get("/nowhere/a-secret-path?key=a-secret-query")
+        client.get("/healthz")
+    engine, reason, outcome, refused, unmatched = lines(log)
+    assert (engine["event"], engine["requests"]) == ("the engine failed", ["mine-7"])
+    assert "RuntimeError: the device fell over" in engine["exception"]
+    assert {line["request_id"] for line in (reason, outcome)} == {"mine-7"}
+    assert reason["level"] == "error"
+    told = ("request", "POST", "/enhance", 500)
+    assert tuple(outcome[key] for key in ("event", "method", "route", "status")) == told
+    assert 0 < outcome["seconds"] < 60
+    assert (refused["request_id"], refused["status"]) == ("mine-8", 415)
+    assert (unmatched["route"], unmatched["status"]) == ("unmatched", 404)
+    assert "secret" not in log.getvalue()
+
+
+def test_for_people_it_is_a_line_with_the_same(serve, srcnn_card, log):
+    stream = io.StringIO()
+    handler = make_handler("console", stream)
+    logging.getLogger("superres").addHandler(handler)
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as client:
+        client.get("/models", headers={"X-Request-ID": "mine-9"})
+    logging.getLogger("superres").removeHandler(handler)
+    (line,) = [line for line in stream.getvalue().splitlines() if "mine-9" in line]
+    for part in ("request ", "method=GET", "request_id=mine-9", "route=/models", "status=200"):
+        assert part in line
+    assert "\x1b" not in line  # colours are for terminals
+
+
+@pytest.mark.slow
+def test_the_whole_services_log_is_json_uvicorns_lines_too(tmp_path):
+    file = tmp_path / "log"
+    with serve_process(log=file, log_format="json", device="cpu") as (client, _):
+        client.get("/models", headers={"X-Request-ID": "mine-10"})
+    told = [json.loads(line) for line in file.read_text().splitlines()]
+    events = [line["event"] for line in told]
+    assert any(event.startswith("Uvicorn running on") for event in events)
+    assert any(event.startswith("ready after") for event in events)
+    (request,) = [line for line in told if line.get("request_id") == "mine-10"]
+    assert (request["route"], request["status"]) == ("/models", 200)
+    assert all(line["timestamp"] and line["level"] for line in told)

@@ -1,0 +1,158 @@
+"""Alert rules and the dashboard ask for what the service really tells."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.pictures import encoded
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+RULES = [
+    rule
+    for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "superres.json").read_text())
+PANELS = {
+    f"{panel['title']} {target['refId']}": target["expr"]
+    for panel in DASHBOARD["panels"]
+    for target in panel["targets"]
+}
+QUERIES = {rule["alert"]: rule["expr"] for rule in RULES} | PANELS
+
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool (Debian's package prometheus) is not there"
+)
+
+
+def promtool(*arguments: str) -> str:
+    run = subprocess.run(
+        ["promtool", *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def without_variables(query: str) -> str:
+    """The dashboard's query, as Grafana would send it."""
+    return query.replace("$__rate_interval", "1m").replace("$instance", ".*")
+
+
+@pytest.fixture(scope="module")
+def told(service: httpx.Client, chelsea) -> dict[str, set[str]]:
+    """Each metric of a real scrape, and its labels."""
+    picture = encoded(chelsea[:40, :60])
+    assert service.post("/enhance?proof=true", content=picture).status_code == 200
+    told: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(service.get("/metrics").text):
+        for sample in family.samples:
+            told.setdefault(sample.name, set()).update(sample.labels)
+    return told
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_metric_and_label_asked_for_is_told(told: dict[str, set[str]], name: str):
+    asked = re.findall(r"\b((?:superres|process)_\w+)(?:\{([^}]*)\})?", QUERIES[name])
+    assert asked
+    for metric, selectors in asked:
+        assert metric in told
+        # Prometheus adds where it scraped.
+        labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selectors)) - {"instance", "job"}
+        assert labels <= told[metric], metric
+
+
+def test_the_dashboard_is_the_one_that_is_provisioned():
+    assert DASHBOARD["uid"] == "superres"
+    source = yaml.safe_load(
+        (DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text()
+    )["datasources"][0]
+    compose = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
+    assert source["url"] == "http://prometheus:9090"
+    assert all(compose[name]["profiles"] == ["observe"] for name in ("prometheus", "grafana"))
+    mounts = [volume.split(":") for volume in compose["grafana"]["volumes"]]
+    provider = yaml.safe_load(
+        (DEPLOY / "grafana/provisioning/dashboards/superres.yml").read_text()
+    )["providers"][0]
+    folders = {inside: DEPLOY.parent / outside for outside, inside, *_ in mounts}
+    assert (folders[provider["options"]["path"]] / "superres.json").exists()
+    for panel in DASHBOARD["panels"]:
+        assert {target["datasource"]["uid"] for target in panel["targets"]} == {source["uid"]}
+
+
+def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not():
+    tests = yaml.safe_load((DEPLOY / "prometheus" / "alerts_test.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    for quiet in (False, True):
+        covered = {case["alertname"] for case in cases if (not case["exp_alerts"]) == quiet}
+        assert covered == {rule["alert"] for rule in RULES}
+
+
+@needs_promtool
+def test_prometheus_takes_the_configuration_and_every_alert_fires_when_it_should():
+    promtool("check", "config", "prometheus.yml")
+    promtool("test", "rules", "alerts_test.yml")
+
+
+@needs_promtool
+def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path):
+    rules = [
+        {"record": f"query:{i}", "expr": without_variables(query)}
+        for i, query in enumerate(PANELS.values())
+    ]
+    file = tmp_path / "dashboard.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("check", "rules", str(file))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+def test_a_real_prometheus_has_an_answer_for_every_panel(
+    service: httpx.Client, chelsea, tmp_path: Path
+):
+    """It scrapes the service under load by the shipped configuration, only more often."""
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(DEPLOY / "prometheus" / "alerts.yml")]
+    config["scrape_configs"][0]["static_configs"][0]["targets"] = [
+        f"127.0.0.1:{service.base_url.port}"
+    ]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            "prometheus",
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        picture = encoded(chelsea[:60, :80])
+        end = time.monotonic() + 15
+        while time.monotonic() < end:
+            service.post("/enhance?proof=true", content=picture)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1") as prometheus:
+            for name, query in QUERIES.items():
+                asked = {"query": without_variables(query)}
+                answer = prometheus.get("/query", params=asked).json()
+                assert answer["status"] == "success", name
+                if name in PANELS:
+                    assert answer["data"]["result"], name
+            rules = prometheus.get("/rules").json()["data"]["groups"][0]["rules"]
+        assert {rule["health"] for rule in rules} == {"ok"}
+        assert {rule["state"] for rule in rules} == {"inactive"}
+    finally:
+        process.terminate()
+        process.wait(30)
