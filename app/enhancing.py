@@ -37,6 +37,8 @@ from superres.jpeg import jpeg_settings
 from superres.proof import Estimate, check_estimable, estimate
 from superres.registry import DEFAULT_MODEL
 
+BICUBIC_LABEL = "bicubic"
+
 
 class EnhanceQuery(BaseModel):
     """The parameters of POST /enhance."""
@@ -87,6 +89,13 @@ class Order:
     output_format: OutputFormat
     card: ModelCard
     taken: Forecast
+
+    @property
+    def label(self) -> str:
+        """What answers, in a word."""
+        if self.query.fallback == "always":
+            return BICUBIC_LABEL
+        return self.card.label(ensemble=self.query.ensemble)
 
     @property
     def proving(self) -> bool:
@@ -159,8 +168,8 @@ async def enhance(
     query, card = asked.query, asked.card
     notes: list[str] = []
     proof: Estimate | None = None
-    label = card.label(ensemble=query.ensemble)
-    made_by = f"{label}@{card.short_hash}"
+    model = card.label(ensemble=query.ensemble)
+    made_by = f"{model}@{card.short_hash}"
     with stages.time("decode"):
         picture = await anyio.to_thread.run_sync(_decode, upload, query)
     turn.check()
@@ -173,13 +182,13 @@ async def enhance(
                 proof = await anyio.to_thread.run_sync(
                     _estimate, enhancer, picture, query.scale, upload, limiter=limiter
                 )
-            telemetry.proof_gain.labels(label).observe(proof.gain_db)
+            telemetry.proof_gain.labels(model).observe(proof.gain_db)
         except BadRequest as error:  # too small to be scored is still worth enlarging
             notes.append(f"no proof: {error}")
         turn.check()
     bicubic_wins = proof is not None and proof.gain_db < 0
     if query.fallback == "always" or (query.fallback == "auto" and bicubic_wins):
-        enhancer, made_by = BICUBIC, "bicubic"
+        enhancer, made_by = BICUBIC, BICUBIC_LABEL
         notes.append(f"bicubic, as fallback={query.fallback} asks")
     stages.current = "infer"
     enhanced = await anyio.to_thread.run_sync(

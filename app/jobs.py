@@ -312,15 +312,11 @@ class Jobs:
         with service.admission.reservation() as reservation:
             waiting = _Caller(job, reservation, math.inf)
             with anyio.CancelScope() as self._at_door[job.id]:
-                await service.wait_for_room(
-                    waiting, asked.card, header.bits, asked.taken, ensemble=query.ensemble
-                )
+                await service.wait_for_room(waiting, asked.label, header.bits, asked.taken)
             if self._at_door[job.id].cancelled_caught:
                 raise CallerGone("the job was removed before it was begun")
             caller = _Caller(job, reservation, service.settings.job_deadline_s)
-            with service.at_work(
-                caller, asked.card, header.bits, asked.taken, ensemble=query.ensemble
-            ) as turn:
+            with service.at_work(caller, asked.card, asked.label, header.bits, asked.taken) as turn:
                 running = self._running[job.id] = _Running(turn, stages, job.tiles)
                 if not await anyio.to_thread.run_sync(self._store.start, job.id):
                     raise CallerGone("the job was removed before it was begun")

@@ -215,14 +215,12 @@ class Service:
         self.admission.check_fits(found.peak_bytes)
         return found
 
-    async def wait_for_room(
-        self, call: Caller, card: ModelCard, bits: int, taken: Forecast, *, ensemble: bool = False
-    ) -> None:
+    async def wait_for_room(self, call: Caller, label: str, bits: int, taken: Forecast) -> None:
         """Wait until :meth:`at_work`, called at once, does not raise NotReady or Busy.
 
         Or until the caller's time is up.
         """
-        kind = (call.route, card.label(ensemble=ensemble), bits)
+        kind = (call.route, label, bits)
         alone = self.admission.seconds_alone(kind, taken.pixels)
         more = taken.peak_bytes - call.reservation.bytes
         while call.seconds_left() > 0 and (
@@ -232,16 +230,16 @@ class Service:
 
     @contextmanager
     def at_work(
-        self, call: Caller, card: ModelCard, bits: int, taken: Forecast, *, ensemble: bool = False
+        self, call: Caller, card: ModelCard, label: str, bits: int, taken: Forecast
     ) -> Iterator[Turn]:
         """Let a request work, if there is room; its tiles wait their turn at the device.
 
         Args:
             call: the request or job.
             card: the model.
+            label: what answers, in a word: each goes at a pace of its own.
             bits: of the picture's samples.
             taken: what the work takes.
-            ensemble: whether it is an ensemble's, which goes at a pace of its own.
 
         Raises:
             NotReady: the models are not loaded, or were replaced since the card was chosen.
@@ -251,7 +249,7 @@ class Service:
         self._check_loaded()
         turn = Turn(self._worker, self._engine_of(card), call.seconds, call.began)
         turn.check()
-        kind = (call.route, card.label(ensemble=ensemble), bits)
+        kind = (call.route, label, bits)
         with (
             self.admission.work(
                 call.reservation, kind, taken.pixels, taken.peak_bytes, call.seconds_left()
@@ -264,17 +262,8 @@ class Service:
             finally:
                 self._turns.remove(turn)
 
-    def report(
-        self,
-        call: Call,
-        card: ModelCard,
-        header: Header,
-        taken: Forecast,
-        *,
-        ensemble: bool = False,
-    ) -> DryRun:
+    def report(self, call: Call, label: str, header: Header, taken: Forecast) -> DryRun:
         """What a request would take, and whether there is room for it now."""
-        label = card.label(ensemble=ensemble)
         kind = (call.route, label, header.bits)
         alone = self.admission.seconds_alone(kind, taken.pixels)
         more = taken.peak_bytes - call.reservation.bytes

@@ -79,7 +79,7 @@ class TrainingConfig(BaseModel):
     shrinks: tuple[float, ...]
     """Every picture is learned from at each of these factors (1 is the picture itself)."""
     degradation: Degradation = Degradation()
-    """What the small pictures learned from went through; validation's stay clean."""
+    """What the small pictures went through, those of validation too."""
     steps: int = Field(ge=1)
     steps_per_validation: int = Field(ge=1)
     patience: int = Field(ge=1)

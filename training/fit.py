@@ -131,12 +131,12 @@ def fit(
             halo=halo,
             domain=architecture.domain,
             keep_size=config.keep_size,
+            degradation=config.degradation,
         )
         pairs = read(
             data,
             shrinks=config.shrinks,
             smallest=config.patch_size or config.scale,
-            degradation=config.degradation,
         )
         held_out = read(validation, shrinks=(1.0,), smallest=2 * config.scale + SSIM_WINDOW)
     keeper = _Keeper(state, held_out, loss, console, _describe(config, data, start_from))

@@ -151,7 +151,8 @@ async def _compare(
     taken = forecast_comparison(
         header, call.reservation.bytes, card.geometry, ensemble=query.ensemble
     )
-    with service.at_work(call, card, header.bits, taken, ensemble=query.ensemble) as turn:
+    label = card.label(ensemble=query.ensemble)
+    with service.at_work(call, card, label, header.bits, taken) as turn:
         truth = await anyio.to_thread.run_sync(read)
         etag = await anyio.to_thread.run_sync(_etag, truth, query, card, media_type)
         headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}

@@ -126,7 +126,7 @@ async def enhance(
     output_format = query.format or _accepted_format(request, header)
     asked = enhancing.order(service, query, header, len(upload.data), output_format)
     if query.dry_run:
-        report = service.report(call, asked.card, header, asked.taken, ensemble=query.ensemble)
+        report = service.report(call, asked.label, header, asked.taken)
         return Response(report.model_dump_json(), media_type="application/json")
     if "respond-async" in parse_set_header(", ".join(prefer or [])):
         job = await jobs.accept(
@@ -144,9 +144,7 @@ async def enhance(
                 "Preference-Applied": "respond-async",
             },
         )
-    with service.at_work(
-        call, asked.card, header.bits, asked.taken, ensemble=query.ensemble
-    ) as turn:
+    with service.at_work(call, asked.card, asked.label, header.bits, asked.taken) as turn:
         made = await enhancing.enhance(
             asked,
             upload.data,

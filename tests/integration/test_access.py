@@ -50,7 +50,12 @@ GUARDED = [
     ("GET", "/models"),
     ("GET", "/version"),
     ("POST", "/admin/reload"),
+    ("GET", "/jobs/{job_id}"),
+    ("DELETE", "/jobs/{job_id}"),
+    ("GET", "/jobs/{job_id}/events"),
+    ("GET", "/jobs/{job_id}/result"),
 ]
+NO_JOB = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
@@ -60,7 +65,7 @@ def test_without_a_key_and_with_a_wrong_one_the_answer_is_401(guarded, method, p
         ({"Authorization": "Basic YWxpY2U6"}, "Authorization: Bearer KEY"),
         ({"Authorization": "Bearer superres_guess"}, "not one that is accepted"),
     ):
-        answer = guarded.request(method, path, headers=headers)
+        answer = guarded.request(method, path.format(job_id=NO_JOB), headers=headers)
         assert_problem(answer, 401, "unauthorized", says)
         assert answer.headers["www-authenticate"] == 'Bearer realm="superres"'
 
@@ -109,6 +114,16 @@ def test_over_its_limit_a_key_is_told_when_to_come_back_and_that_is_right(guarde
     time.sleep(int(refused.headers["retry-after"]))
     again = [guarded.post("/enhance", **call).status_code for _ in range(4)]
     assert again == [200, 200, 200, 429]
+
+
+def test_a_job_is_there_for_the_key_that_sent_it_alone(guarded):
+    headers = bearer("alice") | {"Prefer": "respond-async"}
+    job = guarded.post("/enhance", content=plain(), headers=headers).headers["location"]
+    for method, path in (("GET", job), ("GET", f"{job}/result"), ("DELETE", job)):
+        answer = guarded.request(method, path, headers=bearer("ops"))
+        assert_problem(answer, 404, "unknown-job", job.rpartition("/")[2])
+    assert guarded.get(job, headers=bearer("alice")).status_code == 200
+    assert guarded.delete(job, headers=bearer("alice")).status_code == 204
 
 
 def test_only_an_admins_key_reloads(guarded):
@@ -198,8 +213,7 @@ def test_no_key_is_ever_in_a_log_an_answer_or_a_metric(
         ask("POST", "/enhance", content=plain())
         engine.failure = RuntimeError("broken")
         ask("POST", "/enhance", content=plain())
-        monkeypatch.setattr("app.routes.enhance.jpeg_settings", None)
-        monkeypatch.setattr("app.routes.enhance.decode", None)
+        monkeypatch.setattr("app.enhancing.decode", None)
         ask("POST", "/enhance", content=plain())
         said += client.get("/metrics").text
     said += caplog.text + str(caplog.records)

@@ -48,7 +48,7 @@ def test_every_line_of_a_request_has_its_id_and_the_last_its_outcome(serve, srcn
         client.post("/enhance", content=SECRET, headers={"X-Request-ID": "mine-8"})
         client.get("/nowhere/a-secret-path?key=a-secret-query")
         client.get("/healthz")
-    engine, reason, outcome, refused, unmatched = lines(log)
+        engine, reason, outcome, refused, unmatched = lines(log)
     assert (engine["event"], engine["requests"]) == ("the engine failed", ["mine-7"])
     assert "RuntimeError: the device fell over" in engine["exception"]
     assert {line["request_id"] for line in (reason, outcome)} == {"mine-7"}
