@@ -23,8 +23,9 @@ $(TOOLS): $(INSTALLED) requirements/dev.lock
 serve: $(INSTALLED)
 	$(BIN)/superres serve
 
+# A few processes at a time, each with whole files: a file's tests share a service.
 test: $(TOOLS)
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 test-all: $(TOOLS)
 	$(BIN)/pytest -q -m ""

@@ -203,8 +203,8 @@ def serve_command(
             "SUPERRES_API_KEYS (`superres key NAME` makes one), or, if something else decides "
             "who may call, say --without-keys or set SUPERRES_WITHOUT_KEYS=true"
         )
-    configure(settings.log_format)
     app = create_app(settings)
+    configure(settings.log_format)
     serve(app, app.state.drain, host=host, port=port)
 
 

@@ -104,6 +104,7 @@ def train(
     short = TrainingConfig.model_validate(
         config.model_dump() | changes | {"steps": steps, "steps_per_validation": steps}
     )
+    keras.utils.clear_session()  # else every run's network and optimizer stay in memory
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         fit(

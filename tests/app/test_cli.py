@@ -20,7 +20,8 @@ def superres(*arguments: object) -> subprocess.CompletedProcess[str]:
         [SUPERRES, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | {"COLUMNS": "200", "SUPERRES_DEVICE": "cpu"},
+        env=os.environ
+        | {"COLUMNS": "200", "SUPERRES_DEVICE": "cpu", "SUPERRES_PRECISION": "float32"},
     )
 
 

@@ -127,7 +127,7 @@ def test_a_dry_run_tells_what_it_would_take_and_takes_nothing(serve, srcnn_card,
     with serve({srcnn_card.name: engine}, max_memory_bytes=200_000_000) as client:
         report = client.post("/enhance", content=large, params={"dry_run": True, "scale": 2}).json()
         assert (report["input_width"], report["output_height"]) == (1200, 2400)
-        assert (report["bits"], report["source_format"], report["tiles"]) == (8, "png", 36)
+        assert (report["bits"], report["source_format"], report["tiles"]) == (8, "png", 81)
         assert report["accepted"] is True
         assert engine.calls == 0
         # And what is never possible is refused as it would be.

@@ -34,10 +34,9 @@ def test_memory_is_what_the_rule_allows_and_the_answer_at_its_largest():
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("ensemble", [False, True])
-@pytest.mark.parametrize("upscale", [1, 4])
-def test_tiles_in_flight_and_what_is_made_too_large_are_foreseen(upscale, ensemble, bits):
-    domain = "hr" if upscale == 1 else "lr"
-    geometry = Geometry(domain=domain, upscale=upscale, halo=7, largest_tile=128)
+@pytest.mark.parametrize("domain", ["hr", "lr"])
+def test_tiles_in_flight_and_what_is_made_too_large_are_foreseen(domain, ensemble, bits):
+    geometry = Geometry(domain=domain, scale=4, halo=7, largest_tile=128)
     enhancer = Enhancer(BlurEngine(geometry), geometry)
     if ensemble:
         enhancer = enhancer.ensembled()
@@ -63,7 +62,8 @@ def test_the_worst_alpha_in_webp_is_foreseen():
     reset_peak(os.getpid())
     encode(Picture(samples), "webp")
     taken = resident_bytes(os.getpid(), peak=True) - before
-    assert 20 * 1500**2 < taken < foreseen.peak_bytes - alone.peak_bytes + 6 * 1500**2
+    # What earlier tests have freed is taken again, and does not count.
+    assert 10 * 1500**2 < taken < foreseen.peak_bytes - alone.peak_bytes + 6 * 1500**2
 
 
 def test_the_limits_are_those_of_the_work():
