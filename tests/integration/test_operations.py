@@ -200,7 +200,8 @@ def disguised(models: Path) -> Path:
     folder = models.parent / "disguised"
     shutil.copytree(DEFAULT_MODELS / "srcnn-x2", folder)
     card = json.loads((folder / "card.json").read_text())
-    (folder / "card.json").write_text(json.dumps(card | {"name": "srcnn-x3", "scale": 3}))
+    card["name"], card["geometry"]["scale"] = "srcnn-x3", 3
+    (folder / "card.json").write_text(json.dumps(card))
     return folder
 
 
