@@ -77,7 +77,7 @@ def fit_command(
     run: Annotated[Path | None, typer.Option(help="The run's folder: runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
     start_from: Annotated[
-        Path | None, typer.Option(help="Another run's folder, to begin with its best weights.")
+        Path | None, typer.Option(help="A run's folder, or a model's, to begin with its weights.")
     ] = None,
     vgg19_weights: Annotated[
         Path | None, typer.Option(help="An npz, for a VGG19 loss; else Keras downloads them.")

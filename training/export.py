@@ -17,7 +17,7 @@ from superres.card import CARD, SAVED_MODEL, Example, Geometry, ModelCard, hash_
 from superres.engine import SavedModelEngine
 from training import networks
 from training.config import TrainingConfig
-from training.fit import RECORD, trained_network
+from training.fit import BEST_WEIGHTS, RECORD, WEIGHTS, trained_network
 
 LARGEST_TILE = 512
 EXAMPLE_SIDE = 32
@@ -32,7 +32,8 @@ def export(run: Path, models: Path) -> ModelCard:
 
     The three signatures hold their weights as constants, and all of the conversions:
     ``u8_float32`` and ``u8_bfloat16`` take and return uint8, ``f32`` float32 in [0, 1].
-    The SavedModel is reloaded and compared with the Keras model before it is kept.
+    The SavedModel is reloaded and compared with the Keras model before it is kept. The weights
+    go along, for runs that start from the model.
 
     Args:
         run: a folder that ``fit`` wrote.
@@ -79,6 +80,7 @@ def export(run: Path, models: Path) -> ModelCard:
             training=record,
         )
         write_card(made, card)
+        shutil.copyfile(run / BEST_WEIGHTS, made / WEIGHTS)
         _compare_with_keras(network, SavedModelEngine(made, card, device="cpu"))
         if folder.exists():
             shutil.rmtree(folder)

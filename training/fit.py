@@ -33,6 +33,7 @@ from rich.progress import (
 from tensorboardX import SummaryWriter
 
 from superres.arrays import RgbU8, to_float, to_integer
+from superres.card import CARD, read_card
 from superres.metrics import SSIM_WINDOW, Scores, mean_scores, score
 from superres.proof import Comparison
 from superres.strip import draw_strip
@@ -45,6 +46,8 @@ from training.soap import Soap
 CONFIG = "config.json"
 STATE = "state.npz"
 BEST_WEIGHTS = "best.weights.h5"
+WEIGHTS = "network.weights.h5"
+"""Of an exported model: what its SavedModel was made of, for runs that start from it."""
 RECORD = "record.json"
 TENSORBOARD = "tensorboard"
 STRIPS = 3
@@ -78,8 +81,8 @@ def fit(
         run: the run's folder, made if need be.
         resume: go on from ``run``'s last checkpoint, which must be of the same config.
         console: where progress is shown.
-        start_from: another run's folder, whose best weights are this one's first; a layer whose
-            shape depends on the scale begins afresh.
+        start_from: folder of another run, whose best weights are this one's first, or of an
+            exported model; a layer whose shape depends on the scale begins afresh.
         vgg19_weights: of a VGG19 term in the loss; see :func:`training.losses.vgg19_features`.
 
     Returns:
@@ -159,16 +162,20 @@ def fit(
     return Scores(**{name: best[name] for name in Scores.__dataclass_fields__})
 
 
-def trained_network(run: Path, *, precision: str = "float32") -> keras.Model:
-    """The network of a run, with its best weights, as it is served.
+def trained_network(folder: Path, *, precision: str = "float32") -> keras.Model:
+    """The network of a run, with its best weights, or of an exported model; as it is served.
 
     Raises:
-        FileNotFoundError: the run has no best weights yet.
+        FileNotFoundError: the run has no best weights yet, or it is neither of them.
+        superres.errors.ModelMismatch: the model's card is not one.
     """
-    record = json.loads((run / RECORD).read_text())
+    if (folder / CARD).exists():
+        record, weights = read_card(folder).training, folder / WEIGHTS
+    else:
+        record, weights = json.loads((folder / RECORD).read_text()), folder / BEST_WEIGHTS
     network = _build(TrainingConfig.model_validate(record["config"]), precision=precision)
     # The file knows layers by their place, so that only the same network can read it.
-    network.load_weights(run / BEST_WEIGHTS)
+    network.load_weights(weights)
     return network
 
 

@@ -14,13 +14,15 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from superres import load_model
-from superres.arrays import RgbU8
+from superres.arrays import RgbU8, to_float
+from superres.card import ModelCard
+from superres.registry import DEFAULT_MODELS, read_cards
 from training import fit as fit_module
 from training import networks
 from training.config import TrainingConfig, load_config
 from training.evaluate import evaluate
 from training.export import export
-from training.fit import TrainingFailed, fit
+from training.fit import TrainingFailed, fit, trained_network
 
 
 @pytest.fixture
@@ -121,6 +123,14 @@ def test_a_run_can_begin_with_the_best_weights_of_another(config, pictures, tmp_
     assert second["validation"]["psnr_y"] == pytest.approx(first["validation"]["psnr_y"], abs=1e-4)
 
 
+@pytest.mark.parametrize("card", read_cards(DEFAULT_MODELS), ids=lambda card: card.name)
+def test_a_shipped_model_brings_the_weights_that_a_run_can_begin_with(card: ModelCard):
+    network = trained_network(DEFAULT_MODELS / card.name)
+    answers = np.asarray(network(to_float(card.example.tiles()))).clip(0, 1)
+    expected = card.example.answers(card.geometry.upscale)
+    np.testing.assert_allclose(answers, expected, atol=1e-5)
+
+
 def test_at_another_scale_only_the_layer_that_enlarges_begins_afresh():
     x3, x2 = (
         networks.build("edsr_5x32", scale=scale, skip=True, precision="float32") for scale in (3, 2)
@@ -173,6 +183,11 @@ def test_a_run_is_exported_loaded_and_scored_as_it_was_trained(
     geometry = card.geometry
     assert (card.parameters, geometry.domain, geometry.upscale, geometry.halo) == facts
     enhancer = load_model("srcnn-x3", models=tmp_path / "models", precision="float32", device="cpu")
+    ours, theirs = (
+        trained_network(folder).get_weights()
+        for folder in (tmp_path / "run", tmp_path / "models" / "srcnn-x3")
+    )
+    assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
     scores = evaluate(enhancer, pictures, 3).summarise()
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert scores.model.psnr_y == pytest.approx(record["validation"]["psnr_y"], abs=0.01)
