@@ -16,6 +16,7 @@ from typer.main import get_command
 from app.cli import cli
 from app.errors import STATUS_AND_TYPE, TYPE_PREFIX
 from app.settings import Settings
+from benchmarks.quality import full_table, short_table
 from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.proof import compare
@@ -78,18 +79,14 @@ def test_the_readmes_python_examples_work(
         assert image.size == (480, 360)
 
 
-def test_the_readmes_quality_tables_are_the_cards():
-    for card in read_cards(DEFAULT_MODELS):
-        assert card.scores
-        for one in card.scores:
-            row = (
-                f"| {one.dataset} x{one.scale:g} | {one.pictures} "
-                f"| {one.bicubic.psnr_y:.2f} / {one.bicubic.ssim_y:.4f} "
-                f"| {one.model.psnr_y:.2f} / {one.model.ssim_y:.4f} "
-                f"| {one.model.psnr_y - one.bicubic.psnr_y:+.2f} "
-                f"| {one.wins_psnr_y}/{one.pictures} |"
-            )
-            assert row in README
+def test_the_tables_of_quality_are_the_cards():
+    cards = read_cards(DEFAULT_MODELS)
+    assert all(card.scores for card in cards)
+    assert "\n".join(full_table(cards)) in (REPOSITORY / "docs" / "quality.md").read_text()
+    headings = re.findall(r"^\| set \| bicubic \| (srcnn.*) \|$", README, flags=re.MULTILINE)
+    for heading, compressed in zip(headings, (False, True), strict=True):
+        table = short_table(cards, heading.split(" | "), compressed=compressed)
+        assert "\n".join(table) + "\n\n" in README
 
 
 def test_the_readmes_first_comparison_is_what_the_command_prints(srcnn: Enhancer, coffee: RgbU8):
