@@ -78,8 +78,8 @@ def main() -> None:
         "Mean PSNR in dB and SSIM of luma, by the protocol of the published tables, as the\n"
         "models' cards have them; a model's name ends with the scale. Both methods start from the\n"
         "same small pictures, which in the sets named jpeg75 went through JPEG at quality 75. The\n"
-        "last column counts the pictures on which the model beats bicubic. The README says how the\n"
-        "cards were filled; this page is made from them by `benchmarks/quality.py`.\n"
+        "last column counts the pictures on which the model beats bicubic. The README says how\n"
+        "the cards were filled; this page is made from them by `benchmarks/quality.py`.\n"
     )
     print("\n".join(full_table(read_cards(DEFAULT_MODELS))))
 
