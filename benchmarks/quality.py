@@ -57,7 +57,7 @@ def short_table(cards: Iterable[ModelCard], families: list[str], *, compressed: 
 
 def _short_cell(one: DatasetScores | None) -> str:
     if one is None:
-        return ""
+        return "-"
     if one.wins_psnr_y == one.pictures:
         return _cell(one.model)
     return f"{_cell(one.model)}, {one.wins_psnr_y} of {one.pictures}"
