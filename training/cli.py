@@ -163,7 +163,10 @@ def evaluate_command(
 
 @cli.command("export")
 def export_command(
-    run: Annotated[Path, typer.Option(help="A folder that fit wrote, such as runs/srcnn-x3.")],
+    run: Annotated[
+        Path,
+        typer.Option(help="A folder that fit wrote, such as runs/srcnn-x3; or a model's own."),
+    ],
     models: Models = DEFAULT_MODELS,
 ) -> None:
     """Export a run's best weights as a SavedModel with its card."""

@@ -1,7 +1,6 @@
 """Trained weights -> models/<name>/: a SavedModel and its card."""
 
 import base64
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from superres.card import CARD, SAVED_MODEL, Example, Geometry, ModelCard, hash_
 from superres.engine import SavedModelEngine
 from training import networks
 from training.config import TrainingConfig
-from training.fit import BEST_WEIGHTS, RECORD, WEIGHTS, trained_network
+from training.fit import WEIGHTS, recorded, trained_network
 
 LARGEST_TILE = 512
 EXAMPLE_SIDE = 32
@@ -36,7 +35,7 @@ def export(run: Path, models: Path) -> ModelCard:
     go along, for runs that start from the model.
 
     Args:
-        run: a folder that ``fit`` wrote.
+        run: a folder that ``fit`` wrote, or a model's, to be exported anew: without its scores.
         models: where models live.
 
     Raises:
@@ -48,7 +47,7 @@ def export(run: Path, models: Path) -> ModelCard:
         raise RuntimeError(
             f"a SavedModel is exported on TensorFlow; KERAS_BACKEND is {keras.backend.backend()}"
         )
-    record = json.loads((run / RECORD).read_text())
+    record, weights = recorded(run)
     config = TrainingConfig.model_validate(record["config"])
     by_precision = {
         precision: trained_network(run, precision=precision)
@@ -62,7 +61,9 @@ def export(run: Path, models: Path) -> ModelCard:
     folder = models / config.name
     with tempfile.TemporaryDirectory(dir=models, prefix=".export-") as scratch:
         made = Path(scratch) / config.name
-        _save(by_precision, made / SAVED_MODEL)
+        _save(
+            {name: networks.paired(one) for name, one in by_precision.items()}, made / SAVED_MODEL
+        )
         card = ModelCard(
             name=config.name,
             family=config.family,
@@ -80,7 +81,7 @@ def export(run: Path, models: Path) -> ModelCard:
             training=record,
         )
         write_card(made, card)
-        shutil.copyfile(run / BEST_WEIGHTS, made / WEIGHTS)
+        shutil.copyfile(weights, made / WEIGHTS)
         _compare_with_keras(network, SavedModelEngine(made, card, device="cpu"))
         if folder.exists():
             shutil.rmtree(folder)

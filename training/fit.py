@@ -169,14 +169,23 @@ def trained_network(folder: Path, *, precision: str = "float32") -> keras.Model:
         FileNotFoundError: the run has no best weights yet, or it is neither of them.
         superres.errors.ModelMismatch: the model's card is not one.
     """
-    if (folder / CARD).exists():
-        record, weights = read_card(folder).training, folder / WEIGHTS
-    else:
-        record, weights = json.loads((folder / RECORD).read_text()), folder / BEST_WEIGHTS
+    record, weights = recorded(folder)
     network = _build(TrainingConfig.model_validate(record["config"]), precision=precision)
     # The file knows layers by their place, so that only the same network can read it.
     network.load_weights(weights)
     return network
+
+
+def recorded(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The record of a run or of an exported model, and the file of its best weights.
+
+    Raises:
+        FileNotFoundError: it is neither of them.
+        superres.errors.ModelMismatch: the model's card is not one.
+    """
+    if (folder / CARD).exists():
+        return read_card(folder).training, folder / WEIGHTS
+    return json.loads((folder / RECORD).read_text()), folder / BEST_WEIGHTS
 
 
 def _take_weights(network: keras.Model, first: keras.Model) -> None:

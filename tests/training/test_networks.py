@@ -6,8 +6,10 @@ from superres.arrays import RgbU8, to_float, to_integer
 from superres.resample import upsample
 from training.networks import (
     NETWORKS,
+    PairedConv2D,
     build,
     multiply_adds_per_pixel,
+    paired,
     receptive_field,
     srcnn_935,
 )
@@ -70,6 +72,19 @@ def test_training_without_padding_sees_what_is_served_less_its_halo(name):
     expected = np.asarray(served(planes))[:, halo * upscale :, halo * upscale :]
     expected = expected[:, : 6 * upscale, : 8 * upscale]
     assert np.asarray(trained(planes)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_two_columns_at_a_time_are_the_same_network(name: str):
+    network = build(name, scale=3, skip=True, precision="float32")
+    network.set_weights(
+        [np.random.default_rng(1).normal(0, 0.05, w.shape) for w in network.weights]
+    )
+    planes = np.random.default_rng(0).random((2, 22, 34, 3), np.float32)
+    wide = paired(network)
+    kinds = [type(layer) for layer in wide.layers if hasattr(layer, "kernel")]
+    assert kinds.count(PairedConv2D) == (2 if name == "srcnn_935" else 0)
+    assert np.asarray(wide(planes)) == pytest.approx(np.asarray(network(planes)), abs=1e-5)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
