@@ -4,6 +4,7 @@ EXTRA ?= cpu
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(EXTRA)
 TOOLS := .venv/installed-tools
+RIVALS := .venv/installed-rivals
 
 .PHONY: install serve test test-all check fuzz bench bench-colours bench-load bench-memory format lock clean
 
@@ -18,6 +19,11 @@ $(INSTALLED): requirements/$(EXTRA).lock pyproject.toml
 
 $(TOOLS): $(INSTALLED) requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	touch $@
+
+# What `make bench` compares with.
+$(RIVALS): $(TOOLS) requirements/bench.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.lock
 	touch $@
 
 serve: $(INSTALLED)
@@ -55,8 +61,8 @@ bench-load: $(TOOLS)
 bench-memory: $(TOOLS)
 	PYTHONPATH=. $(BIN)/python benchmarks/memory.py --plot docs/memory.png
 
-bench: $(INSTALLED)
-	$(BIN)/python benchmarks/core.py
+bench: $(RIVALS)
+	PYTHONPATH=. $(BIN)/python benchmarks/speed.py
 
 format: $(TOOLS)
 	$(BIN)/ruff format .
@@ -70,6 +76,8 @@ lock: $(TOOLS)
 	$(COMPILE) pyproject.toml --extra cpu -o requirements/cpu.lock
 	$(COMPILE) pyproject.toml --extra gpu -o requirements/gpu.lock
 	$(COMPILE) --group dev --constraints requirements/cpu.lock -o requirements/dev.lock
+	$(COMPILE) --group bench --constraints requirements/cpu.lock --constraints requirements/dev.lock \
+		-o requirements/bench.lock
 
 clean:
 	rm -rf .venv build *.egg-info

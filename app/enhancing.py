@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -191,6 +192,7 @@ async def enhance(
         enhancer, made_by = BICUBIC, BICUBIC_LABEL
         notes.append(f"bicubic, as fallback={query.fallback} asks")
     stages.current = "infer"
+    started, at_device = time.perf_counter(), turn.queue_seconds + turn.infer_seconds
     enhanced = await anyio.to_thread.run_sync(
         partial(
             enhancer.enhance,
@@ -201,8 +203,10 @@ async def enhance(
         ),
         limiter=limiter,
     )
+    at_device = turn.queue_seconds + turn.infer_seconds - at_device  # less the proof's
     stages.add("queue", turn.queue_seconds)
     stages.add("infer", turn.infer_seconds)
+    stages.add("bicubic", time.perf_counter() - started - at_device)
     turn.check()
     with stages.time("encode"):
         body, digest = await anyio.to_thread.run_sync(

@@ -49,7 +49,7 @@ class Telemetry:
         )
         self.stage_seconds = Histogram(
             "superres_stage_seconds",
-            "Time of each stage of POST /enhance: decode, proof, queue, infer, encode.",
+            "Time of each stage of POST /enhance: decode, proof, queue, infer, bicubic, encode.",
             ["stage"],
             buckets=_SECONDS,
             registry=self.registry,

@@ -514,8 +514,14 @@ def _channels(picture: Picture, grey: bool) -> np.ndarray:
 def _encode_png(picture: Picture) -> bytes:
     import imagecodecs
 
-    # As fast as Pillow, and without its copy of 4 bytes a pixel.
-    png: bytes | bytearray = imagecodecs.png_encode(_channels(picture, picture.grey), level=3)
+    # Without Pillow's copy of 4 bytes a pixel. Paeth's filter with runs alone takes a third of the
+    # time of level 3, and makes photographs smaller still; enlarged text, by half larger.
+    png: bytes | bytearray = imagecodecs.png_encode(
+        _channels(picture, picture.grey),
+        level=1,
+        strategy=imagecodecs.PNG.STRATEGY.RLE,
+        filter=imagecodecs.PNG.FILTER.PAETH,
+    )
     chunks = []
     if picture.icc_profile is not None:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))

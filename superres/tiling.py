@@ -102,8 +102,16 @@ def extract(strip: Rgb, cut: Plan, columns: range) -> TileBatch:
     Returns:
         [columns, tile height, tile width, 3], left to right.
     """
-    left, _ = cut.span(columns)
-    return np.stack([strip[:, cut.tile_columns(column) - left] for column in columns])
+    (left, _), halo, width = cut.span(columns), cut.halo, cut.tile[1]
+    tiles = []
+    for column in columns:
+        first = cut.lefts[column] - halo
+        last = first + width
+        inside = strip[:, max(first, 0) - left : min(last, cut.plane[1]) - left]
+        beyond = (max(-first, 0), max(last - cut.plane[1], 0))
+        # By index, as tile_rows does, a pixel at a time would be copied.
+        tiles.append(np.pad(inside, ((0, 0), beyond, (0, 0)), "edge"))
+    return np.stack(tiles)
 
 
 def stitch(answers: TileBatch | TilesU16, cut: Plan, row: int, out: AnyRgb, columns: range) -> None:

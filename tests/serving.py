@@ -107,11 +107,13 @@ def run(app: FastAPI) -> Iterator[tuple[Server, str]]:
 
 @contextmanager
 def serve_process(
-    *, log: Path | None = None, **settings: object
+    *, log: Path | None = None, ready: bool = True, **settings: object
 ) -> Iterator[tuple[httpx.Client, int]]:
-    """`superres serve`, ready, in a process of its own: a client, and the process's id."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    """`superres serve` in a process of its own: a client, and the process's id.
+
+    Ready unless that is not waited for.
+    """
+    port = free_port()
     jobs = tempfile.TemporaryDirectory()
     settings = {"jobs": jobs.name} | settings
     environment = {f"SUPERRES_{name.upper()}": str(value) for name, value in settings.items()}
@@ -128,12 +130,19 @@ def serve_process(
         with httpx.Client(
             base_url=f"http://127.0.0.1:{port}", timeout=600, limits=limits
         ) as client:
-            wait_until_ready(client)
+            if ready:
+                wait_until_ready(client)
             yield client, process.pid
     finally:
         process.terminate()
         process.wait(60)
         jobs.cleanup()
+
+
+def free_port() -> int:
+    """On loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
 
 
 def resident_bytes(pid: int, *, peak: bool = False) -> int:

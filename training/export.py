@@ -61,9 +61,8 @@ def export(run: Path, models: Path) -> ModelCard:
     folder = models / config.name
     with tempfile.TemporaryDirectory(dir=models, prefix=".export-") as scratch:
         made = Path(scratch) / config.name
-        _save(
-            {name: networks.paired(one) for name, one in by_precision.items()}, made / SAVED_MODEL
-        )
+        served = {precision: networks.paired(one) for precision, one in by_precision.items()}
+        _save(served, upscale, made / SAVED_MODEL)
         card = ModelCard(
             name=config.name,
             family=config.family,
@@ -94,7 +93,7 @@ def write_card(folder: Path, card: ModelCard) -> None:
     (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n")
 
 
-def _save(by_precision: dict[str, keras.Model], folder: Path) -> None:
+def _save(by_precision: dict[str, keras.Model], upscale: int, folder: Path) -> None:
     def f32(tiles: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(by_precision["float32"](tiles), 0.0, 1.0)
 
@@ -107,14 +106,14 @@ def _save(by_precision: dict[str, keras.Model], folder: Path) -> None:
         return call
 
     signatures = {
-        "u8_float32": _frozen(u8("float32"), tf.uint8),
-        "u8_bfloat16": _frozen(u8("bfloat16"), tf.uint8),
-        "f32": _frozen(f32, tf.float32),
+        "u8_float32": _frozen(u8("float32"), tf.uint8, upscale),
+        "u8_bfloat16": _frozen(u8("bfloat16"), tf.uint8, upscale),
+        "f32": _frozen(f32, tf.float32, upscale),
     }
     tf.saved_model.save(tf.Module(), str(folder), signatures=signatures)
 
 
-def _frozen(call: Any, dtype: tf.DType) -> Any:
+def _frozen(call: Any, dtype: tf.DType, upscale: int) -> Any:
     """A signature ``tiles -> answers`` with the weights folded in as constants.
 
     oneDNN lays constant weights out once; variables it must lay out at every call.
@@ -124,7 +123,9 @@ def _frozen(call: Any, dtype: tf.DType) -> Any:
 
     @tf.function(input_signature=[spec])
     def signature(tiles: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"answers": frozen(tiles)[0]}
+        width = tf.shape(tiles)[2]
+        even = tf.pad(tiles, [[0, 0], [0, 0], [0, width % 2], [0, 0]])  # as networks.paired asks
+        return {"answers": frozen(even)[0][:, :, : width * upscale]}
 
     return signature
 

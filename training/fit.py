@@ -470,15 +470,17 @@ def _describe(config: TrainingConfig, data: list[Path], start_from: Path | None)
         "data": [dataset_name(folder) for folder in data],
         "started_from": None if start_from is None else start_from.resolve().name,
         "backend": f"Keras {keras.__version__} on {keras.backend.backend()}",
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "commit": git.stdout.strip() or "unknown",
     }
 
 
-def _processor() -> str:
+def machine() -> str:
+    """The processor's name, and its cores: what a time was measured on."""
+    name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
             if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+                name = line.split(":", 1)[1].strip()
+    return f"{name}, {os.cpu_count()} cores"

@@ -62,7 +62,7 @@ ENHANCED = {
         "X-Proof-Gain-dB": _header("With a proof: the model's estimated gain over bicubic, dB."),
         "X-Proof-Bicubic-dB": _header("With a proof: bicubic's PSNR of luma, dB."),
         "X-Proof-Model-dB": _header("With a proof: the model's PSNR of luma, dB."),
-        "Server-Timing": _header("decode, proof, queue, infer, encode, in milliseconds."),
+        "Server-Timing": _header("decode, proof, queue, infer, bicubic, encode, in milliseconds."),
         "Content-Digest": _header("SHA-256 of the body (RFC 9530)."),
         "Vary": _header("Accept."),
     },

@@ -148,7 +148,9 @@ def test_a_job_ends_with_the_very_answer_that_the_request_would_have_had(service
     assert done["problem"] is None
     assert done["attempts"] == 1
     assert done["progress"] == {"stage": "over", "tiles_done": 6, "tiles": 6}
-    assert {"waiting", "decode", "proof", "queue", "infer", "encode"} == done["timings"].keys()
+    assert {"waiting", "decode", "proof", "queue", "infer", "bicubic", "encode"} == done[
+        "timings"
+    ].keys()
     assert done["created"] <= done["started"] <= done["ended"]
 
     result = service.get(done["result"])

@@ -95,7 +95,7 @@ def test_metrics_count_requests_stages_and_pixels(service, coffee):
     assert grown("superres_requests_total", "POST", "/enhance", "200") == 1
     assert grown("superres_pixels_total", "input") == 600
     assert grown("superres_pixels_total", "output") == 5400
-    for stage in ("decode", "queue", "infer", "encode"):
+    for stage in ("decode", "queue", "infer", "bicubic", "encode"):
         assert grown("superres_stage_seconds_count", stage) == 1
     assert after["superres_queue_tiles"][frozenset()] == 0
     assert grown("superres_tiles_total") == 1

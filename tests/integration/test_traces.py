@@ -54,7 +54,7 @@ def test_a_request_is_a_span_with_its_stages_below(serve, srcnn_card, collected:
     (request,) = [span for span in collected if not span.parent_span_id]
     assert request.name == "POST /enhance"
     stages = {span.name: span for span in collected if span.parent_span_id == request.span_id}
-    assert set(stages) == {"decode", "queue", "infer", "encode"}
+    assert set(stages) == {"decode", "queue", "infer", "bicubic", "encode"}
     for span in stages.values():
         assert span.trace_id == request.trace_id
         assert request.start_time_unix_nano <= span.start_time_unix_nano
