@@ -241,8 +241,9 @@ def test_the_loupe_shows_both_pictures_at_one_to_one(
 
 def test_everything_is_done_by_keyboard(service, open_page: OpenPage, cat, tmp_path: Path):
     page = open_page(str(service.base_url))
-    tab_to(page, page.locator("#file"))
+    # Expected well before the key, which may else open Chromium's own chooser.
     with page.expect_file_chooser() as chooser:
+        tab_to(page, page.locator("#file"))
         page.keyboard.press("Space")
     chooser.value.set_files(payload(cat))
     expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
