@@ -40,7 +40,7 @@ class Engine(Protocol):
 
         Args:
             tiles: [n, h, w, 3], uint8, or float32 in [0, 1]; ``h`` and ``w`` are multiples
-                of 32 and at most the card's largest tile.
+                of 16 and at most the card's largest tile.
 
         Returns:
             [n, h * upscale, w * upscale, 3], of the same type, rounded and clipped. The
