@@ -2,7 +2,7 @@
 
 Each row is a ratio of two things done in turn, A B A B, so that a machine whose speed drifts
 favours neither. The bare network is srcnn-x3's SavedModel, called with its largest tile. Nothing
-else should run meanwhile; all of it takes about 15 minutes on 2 cores. With `--only jpeg png`,
+else should run meanwhile; all of it takes about 17 minutes on 2 cores. With `--only jpeg png`,
 those sections take the place of what the report said, if it was made on such a machine. Linux only.
 """
 
@@ -277,7 +277,7 @@ def handlers(bare: Bare) -> Iterator[Row]:
             def stopped_afterwards(work: Asked = theirs, group: int = group) -> float:
                 os.killpg(group, signal.SIGCONT)
                 ms = work()
-                os.killpg(group, signal.SIGSTOP)  # LitServe's workers look for work all the time
+                os.killpg(group, signal.SIGSTOP)  # what it does while idle is not ours to pay
                 return ms
 
             yield Row("handlers", rival, *in_turn(stopped_afterwards, ours, ROUNDS))
@@ -418,7 +418,11 @@ ABOUT = {
         "call, which has all cores; ms an output megapixel, of 16 MP.",
     ),
     **{one: (f"{one.upper()} to {one.upper()}, 2 callers", f"{SERVICE} {TOLD}") for one in FORMATS},
-    "callers": ("Callers", f"{SERVICE} JPEG to JPEG; otherwise as above."),
+    "callers": (
+        "Callers",
+        f"{SERVICE} JPEG to JPEG; so many callers. The 32 ask once each, all at the same time: who "
+        "is told to come back waits whole seconds, and the last are alone.",
+    ),
     "crowd": (
         "A crowd",
         "Ms a megapixel of 2 callers over those of 32: at 1, the crowd costs nothing. JPEG, 1 MP, "
