@@ -61,8 +61,10 @@ bench-load: $(TOOLS)
 bench-memory: $(TOOLS)
 	PYTHONPATH=. $(BIN)/python benchmarks/memory.py --plot docs/memory.png
 
+# As BENCH="--only jpeg png".
+BENCH ?=
 bench: $(RIVALS)
-	PYTHONPATH=. $(BIN)/python benchmarks/speed.py
+	PYTHONPATH=. $(BIN)/python benchmarks/speed.py $(BENCH)
 
 format: $(TOOLS)
 	$(BIN)/ruff format .

@@ -24,7 +24,7 @@ from superres.codecs import (
 from superres.engine import PrecisionChoice
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadRequest, NotReady, SuperresError, Unavailable
-from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, choose, read_cards
+from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, DEFAULT_SCALE, choose, read_cards
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Scale = Annotated[float, typer.Option(help="1 to 4; fractions too.")]
@@ -46,7 +46,7 @@ def enhance_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A folder; for one picture, also a file.")
     ],
-    scale: Scale = 3,
+    scale: Scale = DEFAULT_SCALE,
     model: Model = DEFAULT_MODEL,
     output_format: Annotated[
         OutputFormat | None,
@@ -120,7 +120,7 @@ def compare_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to put the captioned strip.")
     ] = None,
-    scale: Scale = 3,
+    scale: Scale = DEFAULT_SCALE,
     model: Model = DEFAULT_MODEL,
     ensemble: Ensemble = False,
     models: Models = DEFAULT_MODELS,

@@ -61,7 +61,7 @@ async def get_call(
     Raises:
         NotReady: before the body is read, if the answer could not be made anyway.
     """
-    service.check_ready()
+    service.check_open()
     with service.admission.reservation() as reservation:
         seconds = None if deadline_ms is None else deadline_ms / 1000
         yield Call(request, service.settings, reservation, seconds)

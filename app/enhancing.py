@@ -36,7 +36,7 @@ from superres.errors import BadRequest
 from superres.forecast import Forecast
 from superres.jpeg import jpeg_settings
 from superres.proof import Estimate, check_estimable, estimate
-from superres.registry import DEFAULT_MODEL
+from superres.registry import DEFAULT_MODEL, DEFAULT_SCALE
 
 BICUBIC_LABEL = "bicubic"
 
@@ -47,7 +47,10 @@ class EnhanceQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     scale: float = Field(
-        3, ge=SMALLEST_SCALE, le=LARGEST_SCALE, description="Output side over input side."
+        DEFAULT_SCALE,
+        ge=SMALLEST_SCALE,
+        le=LARGEST_SCALE,
+        description="Output side over input side.",
     )
     model: str = Field(DEFAULT_MODEL, description="A family (`srcnn`) or a name (`srcnn-x3`).")
     format: OutputFormat | None = Field(

@@ -312,7 +312,9 @@ class Jobs:
         with service.admission.reservation() as reservation:
             waiting = _Caller(job, reservation, math.inf)
             with anyio.CancelScope() as self._at_door[job.id]:
-                await service.wait_for_room(waiting, asked.label, header.bits, asked.taken)
+                await service.wait_for_room(
+                    waiting, asked.card, asked.label, header.bits, asked.taken
+                )
             if self._at_door[job.id].cancelled_caught:
                 raise CallerGone("the job was removed before it was begun")
             caller = _Caller(job, reservation, service.settings.job_deadline_s)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import anyio
@@ -26,9 +27,9 @@ from superres.engine import VIEWS, Engine, SavedModelEngine
 from superres.enhancer import Enhancer
 from superres.errors import NotReady, ReloadFailed, SuperresError
 from superres.forecast import Forecast, forecast
-from superres.registry import choose, read_cards
+from superres.registry import DEFAULT_MODEL, DEFAULT_SCALE, choose, read_cards
 
-TRIAL = (256, 256)
+TRIAL = (128, 128)
 """Size of the picture by which a model is warmed up and timed."""
 
 WATCH_S = 0.1
@@ -106,18 +107,26 @@ class Service:
         self.draining = False
 
     async def start(self) -> None:
-        """Load the models; meanwhile :meth:`check_ready` tells how far that is."""
+        """Load the models, each served once it is; :meth:`check_ready` tells how far that is."""
         started = time.monotonic()
         try:
-            await self._replace()
-        except SuperresError as error:
-            self._failure = str(error)
-            logger.error("the models cannot be served: %s", error)
+            async with self._loading:
+                for card in sorted(self.cards, key=_asked_for_first):
+                    model, paces = await _in_a_thread(partial(self._load, card))
+                    self.loaded += (model,)
+                    self._learn(paces)
         except Exception as error:
-            self._failure = f"{type(error).__name__}: {error}"
-            logger.exception("the models cannot be served")
+            self.loaded = ()  # all or none, as in a reload
+            if isinstance(error, SuperresError):
+                self._failure = str(error)
+                logger.error("the models cannot be served: %s", error)
+            else:
+                self._failure = f"{type(error).__name__}: {error}"
+                logger.exception("the models cannot be served")
         else:
             logger.info("ready after %.1f s", time.monotonic() - started)
+        finally:
+            self._letting_go = asyncio.create_task(self._let_go())
 
     async def reload(self) -> list[str]:
         """Load what has changed in the models folder, and let it take over, or nothing of it.
@@ -151,11 +160,24 @@ class Service:
         self._worker.close()
 
     def check_ready(self) -> None:
-        """Return if a request can be taken on now.
+        """Return if every request can be taken on now.
 
         Raises:
-            NotReady: the models are still loading, or one of them failed; the device has
+            NotReady: models are still loading, or one of them failed; the device has
                 stalled; or the service is stopping.
+        """
+        self.check_open()
+        if len(self.loaded) < len(self.cards):
+            raise NotReady(
+                f"{len(self.loaded)} of {len(self.cards)} models are loaded and checked",
+                retry_after=5,
+            )
+
+    def check_open(self) -> None:
+        """Return if requests can be taken on for the models that are loaded.
+
+        Raises:
+            NotReady: there are none yet, or as :meth:`check_ready`.
         """
         self._check_not_draining()
         self._check_loaded()
@@ -215,7 +237,9 @@ class Service:
         self.admission.check_fits(found.peak_bytes)
         return found
 
-    async def wait_for_room(self, call: Caller, label: str, bits: int, taken: Forecast) -> None:
+    async def wait_for_room(
+        self, call: Caller, card: ModelCard, label: str, bits: int, taken: Forecast
+    ) -> None:
         """Wait until :meth:`at_work`, called at once, does not raise NotReady or Busy.
 
         Or until the caller's time is up.
@@ -224,7 +248,7 @@ class Service:
         alone = self.admission.seconds_alone(kind, taken.pixels)
         more = taken.peak_bytes - call.reservation.bytes
         while call.seconds_left() > 0 and (
-            not self.loaded or self.admission.retry_after(more, alone, call.seconds_left())
+            self._is_loading(card) or self.admission.retry_after(more, alone, call.seconds_left())
         ):
             await anyio.sleep(WATCH_S)
 
@@ -242,7 +266,7 @@ class Service:
             taken: what the work takes.
 
         Raises:
-            NotReady: the models are not loaded, or were replaced since the card was chosen.
+            NotReady: the model is not loaded, or was replaced since the card was chosen.
             Busy, ImageTooLarge: as :meth:`app.admission.Admission.work`.
             DeadlineExceeded: the request's time is up already.
         """
@@ -262,8 +286,15 @@ class Service:
             finally:
                 self._turns.remove(turn)
 
-    def report(self, call: Call, label: str, header: Header, taken: Forecast) -> DryRun:
-        """What a request would take, and whether there is room for it now."""
+    def report(
+        self, call: Call, card: ModelCard, label: str, header: Header, taken: Forecast
+    ) -> DryRun:
+        """What a request would take, and whether there is room for it now.
+
+        Raises:
+            NotReady: the model is not loaded, so that nobody knows.
+        """
+        self._engine_of(card)
         kind = (call.route, label, header.bits)
         alone = self.admission.seconds_alone(kind, taken.pixels)
         more = taken.peak_bytes - call.reservation.bytes
@@ -304,10 +335,17 @@ class Service:
         """Pictures being worked on."""
         return self.admission.at_work
 
+    def _loaded(self, card: ModelCard) -> LoadedModel | None:
+        return next((model for model in self.loaded if model.card == card), None)
+
+    def _is_loading(self, card: ModelCard) -> bool:
+        return card in self.cards and self._loaded(card) is None
+
     def _engine_of(self, card: ModelCard) -> Engine:
-        for model in self.loaded:
-            if model.card == card:
-                return model.engine
+        if model := self._loaded(card):
+            return model.engine
+        if self._is_loading(card):
+            raise NotReady(f"{card.name} is being loaded and checked", retry_after=5)
         raise NotReady(f"{card.name} has just been replaced; try again", retry_after=1)
 
     def _read_cards(self) -> tuple[ModelCard, ...]:
@@ -323,16 +361,19 @@ class Service:
         """Load what is in the models folder and not served yet; serve all that is there."""
         async with self._loading:
             try:
-                models, paces = await _in_a_thread(self._load)
+                models, paces = await _in_a_thread(self._load_changed)
                 fresh = [model.label for model in models if model not in self.loaded]
                 self.loaded = models
                 self.cards = tuple(model.card for model in models)
                 self._failure = None
-                for pace in paces:
-                    self.admission.measured(*pace)
+                self._learn(paces)
                 return fresh
             finally:
                 self._letting_go = asyncio.create_task(self._let_go())
+
+    def _learn(self, paces: list[Pace]) -> None:
+        for pace in paces:
+            self.admission.measured(*pace)
 
     async def _let_go(self) -> None:
         """Free what was replaced, once the requests that began with it have ended."""
@@ -343,25 +384,34 @@ class Service:
         gc.collect()
         trim_heaps()
 
-    def _load(self) -> tuple[tuple[LoadedModel, ...], list[Pace]]:
+    def _load_changed(self) -> tuple[tuple[LoadedModel, ...], list[Pace]]:
         """The folder's models, those that are served already as they are; and paces."""
-        models, paces = [], []
+        models: list[LoadedModel] = []
+        paces: list[Pace] = []
         for card in self._read_cards():
-            served = [model for model in self.loaded if model.card == card]
-            if served:
-                models += served
-            elif self._given_engines is not None:
-                engine = self._given_engines[card.name]
-                models.append(LoadedModel(card, engine, "float32", "given"))
+            if served := self._loaded(card):
+                models.append(served)
             else:
-                folder, settings = self.settings.models / card.name, self.settings
-                engine = SavedModelEngine(
-                    folder, card, precision=settings.precision, device=settings.device
-                )
-                device = engine.device.strip("/").lower()
-                models.append(LoadedModel(card, engine, engine.precision, device))
-                paces += _warm_up(engine, card)
+                model, measured = self._load(card)
+                models.append(model)
+                paces += measured
         return tuple(models), paces
+
+    def _load(self, card: ModelCard) -> tuple[LoadedModel, list[Pace]]:
+        """A model, checked and warmed up; and its paces."""
+        if self._given_engines is not None:
+            return LoadedModel(card, self._given_engines[card.name], "float32", "given"), []
+        folder, settings = self.settings.models / card.name, self.settings
+        engine = SavedModelEngine(
+            folder, card, precision=settings.precision, device=settings.device
+        )
+        device = engine.device.strip("/").lower()
+        return LoadedModel(card, engine, engine.precision, device), _warm_up(engine, card)
+
+
+def _asked_for_first(card: ModelCard) -> tuple[bool, bool, str]:
+    """A key to sort by: what a request without parameters asks for comes first."""
+    return card.family != DEFAULT_MODEL, card.geometry.scale != DEFAULT_SCALE, card.name
 
 
 def _warm_up(engine: Engine, card: ModelCard) -> list[Pace]:

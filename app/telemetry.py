@@ -114,7 +114,9 @@ class _ServiceCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         service = self._service
         yield GaugeMetricFamily(
-            "superres_ready", "1 if pictures can be enhanced now.", value=_is_ready(service)
+            "superres_ready",
+            "1 if pictures can be enhanced now, by every model.",
+            value=_is_ready(service),
         )
         yield CounterMetricFamily(
             "superres_tiles", "Tiles that the device has done.", value=service.done_tiles

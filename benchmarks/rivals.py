@@ -8,7 +8,9 @@ Other runtimes get the network as Keras has it, which is what their converters a
 
 import argparse
 import io
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import litserve
@@ -18,12 +20,13 @@ from fastapi import FastAPI, Request, Response, UploadFile
 from PIL import Image
 
 from superres.arrays import RgbU8, TilesU8, to_float, to_integer
+from superres.codecs import DEFAULT_QUALITY
 from superres.registry import DEFAULT_MODELS
 
 MODEL = DEFAULT_MODELS / "srcnn-x3"
 SCALE = 3
-THREADS = 2
-"""Of each runtime: as many as this machine has cores."""
+THREADS = os.cpu_count() or 1
+"""Of each runtime."""
 
 Predict = Callable[[TilesU8], np.ndarray]
 
@@ -84,6 +87,20 @@ def keras_predict() -> Predict:
     return lambda tiles: to_integer(network.predict(to_float(tiles), verbose=0), np.uint8)
 
 
+def opencv(file: Path) -> tuple[Callable[[RgbU8], np.ndarray], int]:
+    """OpenCV's dnn_superres, with a model such as `FSRCNN_x3.pb`: what enlarges, and its scale.
+
+    It takes `pip install opencv-contrib-python-headless`, which `make bench` does not bring.
+    """
+    from cv2 import dnn_superres
+
+    name, scale = file.stem.split("_x")
+    network = dnn_superres.DnnSuperResImpl_create()
+    network.readModel(str(file))
+    network.setModel(name.lower(), int(scale))
+    return network.upsample, int(scale)
+
+
 def _bicubic(body: bytes) -> RgbU8:
     image = Image.open(io.BytesIO(body)).convert("RGB")
     size = (SCALE * image.width, SCALE * image.height)
@@ -91,8 +108,9 @@ def _bicubic(body: bytes) -> RgbU8:
 
 
 def _jpeg(sr: RgbU8) -> bytes:
+    """As `POST /enhance` encodes it."""
     file = io.BytesIO()
-    Image.fromarray(sr).save(file, "JPEG", quality=95)
+    Image.fromarray(sr).save(file, "JPEG", quality=DEFAULT_QUALITY, subsampling=0)
     return file.getvalue()
 
 

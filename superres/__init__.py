@@ -14,7 +14,7 @@ from superres.codecs import Picture, decode, encode
 from superres.engine import PrecisionChoice, SavedModelEngine
 from superres.enhancer import Enhancer
 from superres.metrics import psnr, ssim
-from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, choose, read_cards
+from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, DEFAULT_SCALE, choose, read_cards
 
 __all__ = [
     "Enhancer",
@@ -31,7 +31,7 @@ __all__ = [
 def load_model(
     model: str = DEFAULT_MODEL,
     *,
-    scale: float = 3,
+    scale: float = DEFAULT_SCALE,
     models: Path = DEFAULT_MODELS,
     precision: PrecisionChoice = "auto",
     device: str = "auto",

@@ -9,6 +9,7 @@ from superres.errors import ModelMissing
 DEFAULT_MODELS = Path(__file__).resolve().parent.parent / "models"
 """The models of this clone or image."""
 DEFAULT_MODEL = "srcnn"
+DEFAULT_SCALE = 3
 
 
 def read_cards(models: Path) -> tuple[ModelCard, ...]:

@@ -3,8 +3,8 @@
 Pure geometry. A plane is cut into *cores*, which cover it without overlap. A *tile* is
 a core with a halo of neighbouring pixels around it; where the plane ends, its edge
 pixels are repeated. All tiles of a plane have one shape, whose sides are among a few
-multiples of 32, so that few shapes ever reach the network. An answer's halo is cut off and its core
-kept: nothing is blended, and the seams are exact.
+multiples of 16, so that few shapes ever reach the network. An answer's halo is cut off and
+its core kept: nothing is blended, and the seams are exact.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ import numpy as np
 
 from superres.arrays import AnyRgb, Rgb, Size, TileBatch, TilesU16
 
-MULTIPLE = 32
+MULTIPLE = 16
 """Tile sides are multiples of this, px."""
-SIDES = (512, 448, 416, 384, 320, 288, 256, 192, 128, 64)
+SIDES = (512, 448, 416, 400, 352, 320, 272, 208, 160, 128, 64)
 """Those that are used, besides the largest tile. A network is prepared for each shape when it
-is first seen, and keeps memory for it; with all multiples there would be twice as many shapes,
-and 1 % less waste."""
+is first seen, and keeps memory for it, so they are few. 400 and 272 are there for planes of 768
+and of 512 px, and their multiples."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ def plan(plane: Size, *, largest_tile: int, halo: int) -> Plan:
 
     Args:
         plane: (height, width) of the network's input plane, px.
-        largest_tile: longest tile side, px; a multiple of 32.
+        largest_tile: longest tile side, px; a multiple of 16.
         halo: pixels that the network sees beyond each side of what it answers.
 
     Raises:
-        ValueError: the tile has no room for a core, or its side is not a multiple of 32.
+        ValueError: the tile has no room for a core, or its side is not a multiple of 16.
 
     >>> cut = plan((600, 100), largest_tile=512, halo=7)
     >>> cut.tile, cut.tops, cut.lefts

@@ -36,7 +36,7 @@ from superres.enhancer import LARGEST_SCALE, Enhancer
 from superres.errors import TooManyRequests, Unauthorized
 from superres.forecast import forecast_comparison
 from superres.proof import Comparison, compare
-from superres.registry import DEFAULT_MODEL
+from superres.registry import DEFAULT_MODEL, DEFAULT_SCALE
 from superres.strip import draw_strip
 
 router = APIRouter()
@@ -62,7 +62,9 @@ class CompareQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    scale: float = Field(3, gt=1, le=LARGEST_SCALE, description="How far the truth is shrunk.")
+    scale: float = Field(
+        DEFAULT_SCALE, gt=1, le=LARGEST_SCALE, description="How far the truth is shrunk."
+    )
     model: str = Field(DEFAULT_MODEL, description="A family (`srcnn`) or a name (`srcnn-x3`).")
     ensemble: bool = Field(
         False, description="Average the model's answers to eight views: eight times the work."

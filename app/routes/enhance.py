@@ -126,7 +126,7 @@ async def enhance(
     output_format = query.format or _accepted_format(request, header)
     asked = enhancing.order(service, query, header, len(upload.data), output_format)
     if query.dry_run:
-        report = service.report(call, asked.label, header, asked.taken)
+        report = service.report(call, asked.card, asked.label, header, asked.taken)
         return Response(report.model_dump_json(), media_type="application/json")
     if "respond-async" in parse_set_header(", ".join(prefer or [])):
         job = await jobs.accept(

@@ -23,12 +23,15 @@ from app.access import make_key
 from app.main import create_app
 from app.settings import Settings
 from superres.card import ModelCard
-from superres.registry import DEFAULT_MODELS
+from superres.engine import BlurEngine
+from superres.registry import DEFAULT_MODELS, read_cards
 from tests.integration.test_errors import Stuck, assert_problem
+from tests.integration.test_jobs import order, path, wait
 from tests.pictures import encoded, plain
-from tests.serving import resident_bytes, run, serve_process, wait_until_ready
+from tests.serving import resident_bytes, run, serve_app, serve_process, wait_until_ready
 
 ADMIN, ADMIN_ENTRY = make_key("ops", admin=True, limit="1000/second")
+CARDS = read_cards(DEFAULT_MODELS)
 AS_ADMIN = {"Authorization": f"Bearer {ADMIN}"}
 
 
@@ -53,6 +56,38 @@ def wait_for_draining(client: httpx.Client) -> httpx.Response:
         assert time.monotonic() < until
         time.sleep(0.02)
     return answer
+
+
+class Loading(dict[str, BlurEngine]):
+    """Engines, of which only srcnn-x3's is there before the rest is let go."""
+
+    def __init__(self) -> None:
+        super().__init__((card.name, BlurEngine(card.geometry)) for card in CARDS)
+        self.rest = threading.Event()
+
+    def __getitem__(self, name: str) -> BlurEngine:
+        if name != "srcnn-x3":
+            self.rest.wait(20)
+        return super().__getitem__(name)
+
+
+def test_the_default_model_answers_while_the_rest_still_loads():
+    engines = Loading()
+    with serve_app(Settings(device="cpu"), engines) as client:
+        until = time.monotonic() + 20
+        while (answer := client.post("/enhance", content=plain())).status_code != 200:
+            assert_problem(answer, 503, "not-ready", "the models are being loaded and checked")
+            assert time.monotonic() < until
+        says = f"1 of {len(CARDS)} models are loaded and checked"
+        assert_problem(client.get("/readyz"), 503, "not-ready", says)
+        for query in ("scale=2", "scale=2&dry_run=true"):
+            answer = client.post(f"/enhance?{query}", content=plain())
+            assert_problem(answer, 503, "not-ready", "srcnn-x2 is being loaded and checked")
+        job = order(client, plain(), scale=2)
+        assert "\nsuperres_ready 0.0\n" in client.get("/metrics").text
+        engines.rest.set()
+        assert wait(client, job)["state"] == "done"
+        wait_until_ready(client)
 
 
 def test_what_was_begun_is_finished_while_newcomers_are_sent_elsewhere(srcnn_card):
@@ -211,6 +246,25 @@ def exchange(models: Path, other: Path) -> None:
     served.rename(aside)
     other.rename(served)
     aside.rename(other)
+
+
+def test_a_job_whose_model_is_replaced_while_it_waits_is_made_by_the_new_one(
+    serve, models: Path, srcnn_card
+):
+    engine = Stuck(srcnn_card)
+    settings = {"models": models, "max_requests": 1, "api_keys": ADMIN_ENTRY}
+    with serve({srcnn_card.name: engine}, **settings) as client, ThreadPoolExecutor(1) as pool:
+        client.headers.update(AS_ADMIN)
+        held = pool.submit(client.post, "/enhance", content=plain())
+        wait_for_the_device(engine)
+        job = order(client, plain())
+        time.sleep(0.3)  # it is at the door
+        exchange(models, disguised(models))
+        (label,) = client.post("/admin/reload").json()["fresh"]
+        engine.go.set()
+        assert held.result().headers["x-model"] != label
+        assert wait(client, job)["state"] == "done"
+        assert client.get(path(job, "/result")).headers["x-model"] == label
 
 
 @pytest.mark.slow

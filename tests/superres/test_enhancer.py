@@ -95,7 +95,7 @@ def test_the_real_models_ensemble_tiled_equals_whole_to_the_bit(srcnn: Enhancer)
     assert np.array_equal(ensemble.enhance_rgb(lr, (60, 600)), expected)
 
 
-@pytest.mark.parametrize("lr_size", [(1, 1), (40, 333), (333, 333), (170, 400)])
+@pytest.mark.parametrize("lr_size", [(1, 1), (40, 333), (333, 333), (170, 400), (256, 170)])
 def test_the_real_model_tiled_equals_whole_to_the_bit(srcnn: Enhancer, lr_size):
     lr = noise(*lr_size)
     size = scaled_size(lr_size, 3)
