@@ -162,14 +162,15 @@ def draw(measured: dict[str, tuple[dict[str, float], dict[str, float]]], file: P
         left.axvspan(min(found) * 0.9, max(found) * 1.1, color=colour, alpha=0.4, label=term)
     left.set_xlabel("value of the term")
     left.set_ylabel("slope of the sigmoid there")
-    left.legend()
+    left.legend(loc="center left")
     places = np.arange(len(measured))
     for i, term in enumerate(TERMS):
         pulls = [gradients[term] for _, gradients in measured.values()]
         right.bar(places + (i - 1) * 0.27, pulls, width=0.25, label=term, color=f"C{(0, 1, 3)[i]}")
     right.set_xticks(places, list(measured))
     right.set_ylabel("length of the weighted gradient")
-    right.legend()
+    right.margins(y=0.25)  # room for the legend
+    right.legend(loc="upper center", ncols=len(TERMS))
     figure.savefig(file, dpi=120)
 
 
