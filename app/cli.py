@@ -2,6 +2,8 @@
 
 import ipaddress
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -38,6 +40,10 @@ Precision = Annotated[
     typer.Option(envvar="SUPERRES_PRECISION", help="Of the network; auto takes the faster."),
 ]
 Device = Annotated[str, typer.Option(envvar="SUPERRES_DEVICE", help="auto, cpu or gpu:N.")]
+OnCluster = Annotated[
+    bool,
+    typer.Option("--cluster", help="On the Ray cluster of RAY_ADDRESS, else of this machine."),
+]
 
 
 @cli.command("enhance")
@@ -187,6 +193,7 @@ def serve_command(
             "--without-keys", help="Listen beyond this machine though everybody may then call."
         ),
     ] = False,
+    cluster: OnCluster = False,
 ) -> None:
     """Serve the HTTP API. Settings are environment variables, SUPERRES_*: see the README."""
     from app.access import read_keys
@@ -203,6 +210,11 @@ def serve_command(
             "SUPERRES_API_KEYS (`superres key NAME` makes one), or, if something else decides "
             "who may call, say --without-keys or set SUPERRES_WITHOUT_KEYS=true"
         )
+    if cluster:
+        with _cluster_needed():
+            from app.cluster import serve_on_cluster
+        serve_on_cluster(host, port)
+        return
     app = create_app(settings)
     configure(settings.log_format)
     serve(app, app.state.drain, host=host, port=port)
@@ -247,6 +259,17 @@ def main() -> None:
     except (SuperresError, OSError) as error:
         Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
         raise SystemExit(1) from None
+
+
+@contextmanager
+def _cluster_needed() -> Iterator[None]:
+    """Around the import of what needs Ray."""
+    try:
+        yield
+    except ImportError as error:
+        raise BadRequest(
+            f"--cluster needs the extra cluster ({error}): make install EXTRA=cluster"
+        ) from error
 
 
 def _load(
