@@ -5,7 +5,7 @@ A front is the app of :mod:`app.main`, whose engines send their tiles to the rep
 counts the replicas, replaces what dies, and says which one takes a tile. An answer depends on
 nothing but its tile, so a tile that a lost replica had is sent to another.
 
-This needs the extra ``cluster``, and is the one place of the service that imports Ray.
+This needs the extra ``cluster``.
 """
 
 import asyncio
