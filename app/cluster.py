@@ -27,9 +27,10 @@ from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTas
 from ray.serve.config import ProxyLocation
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from app.drain import Drain
 from app.logs import configure
 from app.main import create_app
 from app.nodes import connect
@@ -193,7 +194,7 @@ def _label(card: ModelCard) -> str:
     return f"{card.name}@{card.short_hash}"
 
 
-def _front() -> ASGIApp:
+def _front() -> "_WithState":
     """The app, whose tiles go to the devices; called in the front's own process."""
     settings = Settings()
     configure(settings.log_format)
@@ -204,18 +205,36 @@ def _front() -> ASGIApp:
     def load_engine(folder: Path, card: ModelCard) -> RemoteEngine:
         return RemoteEngine(devices, settings.stalled_s, card)
 
-    return _with_state(create_app(settings, load_engine=load_engine))
+    return _WithState(create_app(settings, load_engine=load_engine))
 
 
-def _with_state(app: FastAPI) -> ASGIApp:
-    """Hand the lifespan's state to the requests, as uvicorn does and Serve does not."""
-    state: dict[str, Any] = {}
+class _WithState:
+    """An app whose requests get the lifespan's state, as from uvicorn, and not from Serve."""
 
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"] = state if scope["type"] == "lifespan" else dict(state)
-        await app(scope, receive, send)
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._state: dict[str, Any] = {}
+        self.drain: Drain = app.state.drain
 
-    return wrapped
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"] = self._state if scope["type"] == "lifespan" else dict(self._state)
+        await self._app(scope, receive, send)
+
+
+class _Ingress:
+    """What a front's replica can besides HTTP.
+
+    Args:
+        devices: which the app finds by name; bound here, they are deployed with it.
+    """
+
+    app: _WithState  # Serve's wrapper has it
+
+    def __init__(self, devices: DeploymentHandle) -> None: ...
+
+    async def drain(self) -> None:
+        """Finish what is in flight, and begin nothing: Serve would take the devices away first."""
+        await self.app.drain.finish()
 
 
 ENVIRONMENT = {"RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 2**20)}
@@ -244,7 +263,7 @@ Front = serve.deployment(
     # The app itself says who has to wait.
     max_ongoing_requests=1000,
     graceful_shutdown_timeout_s=40,  # SUPERRES_DRAIN_S, and what the last answers take
-)(serve.ingress(_front)())
+)(serve.ingress(_front)(_Ingress))
 
 application = Front.bind(Devices.bind())
 """What ``superres serve --cluster`` and serve.yaml run."""
@@ -263,5 +282,6 @@ def serve_on_cluster(host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # in the place of Ray's
         signal.signal(number, lambda *_: stop.set())
     stop.wait()
+    serve.get_app_handle(APPLICATION).drain.remote().result()
     serve.delete(APPLICATION)
     ray.shutdown()
