@@ -1,5 +1,7 @@
-# Targets: cpu (the default), gpu, train. The models are baked in.
+# Targets: cpu (the default), gpu, train, cluster. The models are baked in.
 #   docker build --target cpu -t superres .
+#   docker build --target cluster -t superres-cluster .
+#   docker build --target cluster --build-arg EXTRA=cluster-gpu -t superres-cluster-gpu .
 FROM python:3.13-slim AS base
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -21,6 +23,17 @@ COPY requirements/gpu.lock requirements/gpu.lock
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements/gpu.lock
 
+FROM base AS cluster-environment
+# KubeRay's probes call it.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends wget \
+    && rm -rf /var/lib/apt/lists/*
+ARG EXTRA=cluster
+COPY requirements/${EXTRA}.lock requirements/cluster.lock
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements/cluster.lock
+
 FROM cpu-environment AS cpu-code
 COPY pyproject.toml README.md LICENSE ./
 COPY superres superres
@@ -34,6 +47,21 @@ COPY superres superres
 COPY app app
 COPY training training
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+
+# A node of a Ray cluster: `ray start` makes it one; see docker-compose.yml and deploy/kuberay.
+FROM cluster-environment AS cluster
+COPY pyproject.toml README.md LICENSE serve.yaml ./
+COPY superres superres
+COPY app app
+COPY training training
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+COPY models models
+ARG COMMIT=unknown
+ENV SUPERRES_COMMIT=$COMMIT RAY_USAGE_STATS_ENABLED=0
+USER 10001:10001
+VOLUME /var/lib/superres
+EXPOSE 8000
+CMD ["superres", "serve", "--cluster", "--host", "0.0.0.0"]
 
 # Trains on /data, writes /app/runs and /app/models: see docker-compose.yml.
 FROM base AS train

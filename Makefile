@@ -1,4 +1,5 @@
-# The environment is .venv; every target makes it if need be. Set EXTRA=gpu for a CUDA one.
+# The environment is .venv; every target makes it if need be. Set EXTRA=gpu for a CUDA one, and
+# EXTRA=cluster or EXTRA=cluster-gpu for one with Ray.
 PYTHON ?= python3
 EXTRA ?= cpu
 BIN := .venv/bin
@@ -77,9 +78,15 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 lock: $(TOOLS)
 	$(COMPILE) pyproject.toml --extra cpu -o requirements/cpu.lock
 	$(COMPILE) pyproject.toml --extra gpu -o requirements/gpu.lock
-	$(COMPILE) --group dev --constraints requirements/cpu.lock -o requirements/dev.lock
-	$(COMPILE) --group bench --constraints requirements/cpu.lock --constraints requirements/dev.lock \
-		-o requirements/bench.lock
+	@# All that is in both is the same but python-dateutil, of which botocore needs an older one.
+	for lock in cpu gpu; do \
+		sed -n '/^python-dateutil==/d; s/ \\$$//; /^[a-z]/p' requirements/$$lock.lock > .venv/constraints; \
+		$(COMPILE) pyproject.toml --extra $$lock --extra cluster --constraints .venv/constraints \
+			-o requirements/cluster$$(test $$lock = cpu || echo -$$lock).lock || exit 1; \
+	done
+	$(COMPILE) --group dev --constraints requirements/cluster.lock -o requirements/dev.lock
+	$(COMPILE) --group bench --constraints requirements/cluster.lock \
+		--constraints requirements/dev.lock -o requirements/bench.lock
 
 clean:
 	rm -rf .venv build *.egg-info

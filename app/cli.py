@@ -2,6 +2,9 @@
 
 import ipaddress
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -10,7 +13,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app.folders import Batch, Ledger, Outcome, Recipe, Verdict, is_file, plan, write_whole
+from app.folders import (
+    AnyPath,
+    Batch,
+    Ledger,
+    Outcome,
+    Recipe,
+    Verdict,
+    is_file,
+    plan,
+    to_path,
+    write_whole,
+)
 from superres import load_model
 from superres.arrays import to_integer
 from superres.codecs import (
@@ -38,13 +52,19 @@ Precision = Annotated[
     typer.Option(envvar="SUPERRES_PRECISION", help="Of the network; auto takes the faster."),
 ]
 Device = Annotated[str, typer.Option(envvar="SUPERRES_DEVICE", help="auto, cpu or gpu:N.")]
+OnCluster = Annotated[
+    bool,
+    typer.Option("--cluster", help="On the Ray cluster of RAY_ADDRESS, else of this machine."),
+]
 
 
 @cli.command("enhance")
 def enhance_command(
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, and folders of pictures.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Pictures, and folders of pictures; also s3:// and gs://.")
+    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A folder; for one picture, also a file.")
+        str, typer.Option("--output", "-o", help="A folder; for one picture, also a file.")
     ],
     scale: Scale = DEFAULT_SCALE,
     model: Model = DEFAULT_MODEL,
@@ -64,31 +84,41 @@ def enhance_command(
         bool, typer.Option("--dry-run", help="Decode and check everything; make nothing.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    cluster: OnCluster = False,
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
     """Enlarge pictures. A bad one does not stop the rest, and is listed at the end."""
-    if output_format is None and is_file(inputs, output):
-        output_format = _format_of(output)
-    jobs = plan(inputs, output, output_format, recursive=recursive)
+    sources, target = [to_path(text) for text in inputs], to_path(output)
+    if cluster:  # whose processes are not in this one's folder
+        sources, target = [source.absolute() for source in sources], target.absolute()
+        models = models.absolute()
+    to_file = is_file(sources, target)
+    if output_format is None and to_file:
+        output_format = _format_of(target)
+    jobs = plan(sources, target, output_format, recursive=recursive)
     output_size((1, 1), scale)  # a wrong scale is one error, not one a file
     card = choose(read_cards(models), model, scale)
-    enhancer = None if dry_run else _load(card.name, scale, models, precision, device, ensemble)
-    batch = Batch(
-        enhancer,
-        Recipe(f"{card.label(ensemble=ensemble)}@{card.short_hash}", scale, quality),
-        None if is_file(inputs, output) else Ledger(output),
-        resume=resume,
-        force=force,
-    )
+    recipe = Recipe(f"{card.label(ensemble=ensemble)}@{card.short_hash}", scale, quality)
+    load = partial(_load, card.name, scale, models, precision, device, ensemble)
+    if cluster:
+        if dry_run or to_file:
+            raise BadRequest("--cluster is for making pictures, into a folder")
+        with _cluster_needed():
+            from app.fleet import Fleet
+        run = Fleet(load, recipe, target, resume=resume, force=force).run
+    else:
+        ledger = None if to_file else Ledger(target)
+        enhancer = None if dry_run else load()
+        run = Batch(enhancer, recipe, ledger, resume=resume, force=force).run
     stderr = Console(stderr=True)
     outcomes = []
     started = time.monotonic()
     with _progress(stderr) as progress:
         task = progress.add_task("", total=sum(job.pixels for job in jobs))
         progress.update(task, description=f"0 of {len(jobs)}")
-        for outcome in batch.run(jobs, lambda job, part: progress.advance(task, part * job.pixels)):
+        for outcome in run(jobs, lambda job, part: progress.advance(task, part * job.pixels)):
             outcomes.append(outcome)
             progress.update(task, description=f"{len(outcomes)} of {len(jobs)}")
             if outcome.verdict in ("made", "to be made"):
@@ -99,12 +129,12 @@ def enhance_command(
                     markup=False,
                     soft_wrap=True,
                 )
-    if dry_run or not is_file(inputs, output):
+    if dry_run or not to_file:
         stderr.print(_summary(outcomes, time.monotonic() - started))
     failed = [outcome for outcome in outcomes if outcome.verdict == "failed"]
     if failed:
         stderr.print(f"{len(failed)} of {len(jobs)} failed:", style="red", highlight=False)
-        for outcome in sorted(failed, key=lambda outcome: outcome.job.source):
+        for outcome in sorted(failed, key=lambda outcome: str(outcome.job.source)):
             stderr.print(
                 f"  {outcome.job.source}: {outcome.reason}",
                 markup=False,
@@ -187,6 +217,7 @@ def serve_command(
             "--without-keys", help="Listen beyond this machine though everybody may then call."
         ),
     ] = False,
+    cluster: OnCluster = False,
 ) -> None:
     """Serve the HTTP API. Settings are environment variables, SUPERRES_*: see the README."""
     from app.access import read_keys
@@ -203,6 +234,11 @@ def serve_command(
             "SUPERRES_API_KEYS (`superres key NAME` makes one), or, if something else decides "
             "who may call, say --without-keys or set SUPERRES_WITHOUT_KEYS=true"
         )
+    if cluster:
+        with _cluster_needed():
+            from app.cluster import serve_on_cluster
+        serve_on_cluster(host, port)
+        return
     app = create_app(settings)
     configure(settings.log_format)
     serve(app, app.state.drain, host=host, port=port)
@@ -249,6 +285,17 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
+@contextmanager
+def _cluster_needed() -> Iterator[None]:
+    """Around the import of what needs Ray."""
+    try:
+        yield
+    except ImportError as error:
+        raise BadRequest(
+            f"--cluster needs the extra cluster ({error}): make install EXTRA=cluster"
+        ) from error
+
+
 def _load(
     model: str,
     scale: float,
@@ -269,7 +316,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _format_of(output: Path) -> OutputFormat:
+def _format_of(output: AnyPath) -> OutputFormat:
     suffix = output.suffix.lower()
     formats: dict[str, OutputFormat] = {suffix: name for name, suffix in SUFFIXES.items()}
     formats |= {".jpeg": "jpeg", ".tiff": "tiff"}

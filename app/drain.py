@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -67,6 +68,18 @@ class Drain:
         """Accept no more work; the seconds that what is in flight may take."""
         self._service.draining = True
         return self._service.settings.drain_s
+
+    async def finish(self, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Accept no more work; return when what is in flight is done, or refused.
+
+        Args:
+            given_up: whether it is not waited for any longer.
+        """
+        until = time.monotonic() + self.begin()
+        logger.info("stopping: %d requests in flight", self.in_flight)
+        while self.in_flight and time.monotonic() < until and not given_up():
+            await asyncio.sleep(0.05)
+        await self.refuse_the_rest()
 
     async def refuse_the_rest(self) -> None:
         """Answer 503 to all whose answer has not begun.
@@ -141,11 +154,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is in flight, refuse the rest, and only then close."""
-        until = time.monotonic() + self._drain.begin()
-        logger.info("stopping: %d requests in flight", self._drain.in_flight)
-        while self._drain.in_flight and time.monotonic() < until and not self.force_exit:
-            await asyncio.sleep(0.05)
-        await self._drain.refuse_the_rest()
+        await self._drain.finish(lambda: self.force_exit)
         for server in self.servers:
             server.close()
         if self.server_state.connections:

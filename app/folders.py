@@ -1,7 +1,8 @@
 """Many pictures through one model: what ``superres enhance`` does.
 
 Each picture is one job, done by one thread from its bytes to its file; several threads do
-so at once, so that pictures are decoded and encoded while the device works on another.
+so at once, so that pictures are decoded and encoded while the device works on another. Paths are
+the file system's, or a bucket's by fsspec; :mod:`app.fleet` does the jobs on a cluster.
 """
 
 import hashlib
@@ -9,18 +10,19 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from superres.arrays import Size, TileBatch
 from superres.codecs import (
     INPUT_SUFFIXES,
     MAX_OUTPUT_PIXELS,
     SUFFIXES,
+    Header,
     OutputFormat,
     decode,
     default_output_format,
@@ -31,10 +33,19 @@ from superres.engine import Engine
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadImage, BadRequest, SuperresError
 
+if TYPE_CHECKING:
+    from upath import UPath
+
 LEDGER = ".superres.jsonl"
+ENTRIES = ".superres"
+HEAD = 2**18
+"""Bytes of a bucket's picture that are read for its header."""
+READERS = 16
+"""Headers that are read at once: a bucket takes its time for each."""
 THREADS = 3
 """One for the device, one for what comes before it, one for what comes after."""
 
+AnyPath: TypeAlias = "Path | UPath"
 Verdict = Literal["made", "to be made", "done already", "failed"]
 Progress = Callable[["Job", float], None]
 """Called with a job and how much of it, 0 to 1, has been done since the last call."""
@@ -44,8 +55,8 @@ Progress = Callable[["Job", float], None]
 class Job:
     """One picture, and where its result goes."""
 
-    source: Path
-    target: Path
+    source: AnyPath
+    target: AnyPath
     output_format: OutputFormat
     pixels: int
     """Of the source, by its header; 1 where that cannot be read."""
@@ -75,8 +86,28 @@ class Recipe:
     quality: int
 
 
+def to_path(text: str) -> AnyPath:
+    """A path, or a bucket's by its URL, as ``s3://bucket/folder``.
+
+    Raises:
+        BadRequest: what reads buckets is not installed.
+    """
+    if "://" not in text:
+        return Path(text)
+    try:
+        from upath import UPath
+
+        return UPath(text)
+    except ImportError as error:  # of the one, or of what it reads that kind of bucket by
+        raise BadRequest(f"{text} needs the extra cluster: make install EXTRA=cluster") from error
+
+
 def plan(
-    inputs: list[Path], output: Path, output_format: OutputFormat | None, *, recursive: bool
+    inputs: Sequence[AnyPath],
+    output: AnyPath,
+    output_format: OutputFormat | None,
+    *,
+    recursive: bool,
 ) -> list[Job]:
     """Say which pictures there are and where each result goes; nothing is decoded.
 
@@ -95,9 +126,11 @@ def plan(
     """
     to_file = is_file(inputs, output)
     jobs: list[Job] = []
-    taken: dict[Path, Path] = {}
-    for source, place in _pictures(inputs, output, recursive):
-        own_format, pixels = _header(source)
+    taken: dict[AnyPath, AnyPath] = {}
+    pictures = list(_pictures(inputs, output, recursive))
+    with ThreadPoolExecutor(READERS) as readers:
+        headers = list(readers.map(_header, [source for source, _ in pictures]))
+    for (source, place), (own_format, pixels) in zip(pictures, headers, strict=True):
         chosen = output_format or own_format
         target = output if to_file else output / place.with_name(_name(place, chosen))
         problem = None
@@ -108,7 +141,7 @@ def plan(
     return jobs
 
 
-def is_file(inputs: list[Path], output: Path) -> bool:
+def is_file(inputs: Sequence[AnyPath], output: AnyPath) -> bool:
     """Whether ``output`` names the result itself, and not a folder for it."""
     return (
         len(inputs) == 1
@@ -125,7 +158,7 @@ class Ledger:
     between the two leaves a line whose result is not there, and never a result without one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: AnyPath) -> None:
         self._file = folder / LEDGER
         self._folder = folder
         self._lock = threading.Lock()
@@ -140,7 +173,7 @@ class Ledger:
 
     def has(self, job: Job, content: bytes, recipe: Recipe) -> bool:
         """Whether the job's result is there, whole, and would come out the same again."""
-        line = self._lines.get(self._key(job))
+        line = self._find(self._key(job))
         return (
             line is not None
             and line["made_of"] == _made_of(content, job, recipe)
@@ -155,6 +188,12 @@ class Ledger:
             "made_of": _made_of(content, job, recipe),
             "result": _digest(result),
         }
+        self._add(line)
+
+    def _find(self, key: str) -> dict[str, str] | None:
+        return self._lines.get(key)
+
+    def _add(self, line: dict[str, str]) -> None:
         with self._lock:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._file.open("a", encoding="utf-8") as file:
@@ -162,7 +201,27 @@ class Ledger:
                 file.write(f"\n{json.dumps(line)}\n")
 
     def _key(self, job: Job) -> str:
-        return job.target.relative_to(self._folder).as_posix()
+        return _below(job.target, self._folder).as_posix()
+
+
+class SharedLedger(Ledger):
+    """The same for many machines: a file an entry, since a bucket's files are not appended to.
+
+    What a :class:`Ledger` of the same folder has counts, too.
+    """
+
+    def _find(self, key: str) -> dict[str, str] | None:
+        try:
+            entry: dict[str, str] = json.loads(self._entry(key).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return super()._find(key)
+        return entry
+
+    def _add(self, line: dict[str, str]) -> None:
+        write_whole(self._entry(line["target"]), json.dumps(line).encode())
+
+    def _entry(self, key: str) -> AnyPath:
+        return self._folder / ENTRIES / f"{key}.json"
 
 
 class Batch:
@@ -200,12 +259,13 @@ class Batch:
         """
         executor = ThreadPoolExecutor(THREADS)
         try:
-            for done in as_completed([executor.submit(self._do, job, progress) for job in jobs]):
+            for done in as_completed([executor.submit(self.do, job, progress) for job in jobs]):
                 yield done.result()
         finally:
             executor.shutdown(cancel_futures=True)
 
-    def _do(self, job: Job, progress: Progress) -> Outcome:
+    def do(self, job: Job, progress: Progress) -> Outcome:
+        """Do one job; what goes wrong is in the outcome."""
         told = 0.0
 
         def tell(tiles: int, of: int) -> None:
@@ -242,26 +302,29 @@ class Batch:
     def _check_target(self, job: Job) -> None:
         if not job.target.exists():
             return
-        if job.target.samefile(job.source):
+        if _is_same(job.target, job.source):
             raise BadRequest(f"{job.target} is there already: an input is never overwritten")
         if not self._force:
             other = ", made otherwise or of something else" if self._resume else ""
             raise BadRequest(f"{job.target} is there already{other}: use --force")
 
 
-def write_whole(target: Path, data: bytes, *, dated_as: Path | None = None) -> None:
-    """Write a file so that it is there whole or not at all.
+def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = None) -> None:
+    """Write a file so that it is there whole or not at all; a bucket's always is.
 
     Args:
         target: the file; its folder is made if need be.
         data: what is written.
-        dated_as: a file whose date it gets.
+        dated_as: a file whose date it gets; where one of them is a bucket's, it gets none.
     """
+    if not isinstance(target, Path):
+        target.write_bytes(data)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
         partial.write_bytes(data)
-        if dated_as is not None:
+        if isinstance(dated_as, Path):
             stat = dated_as.stat()
             os.utime(partial, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         os.replace(partial, target)
@@ -302,37 +365,67 @@ class _Room:
                 self._changed.notify_all()
 
 
-def _pictures(inputs: list[Path], output: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
+def _pictures(
+    inputs: Sequence[AnyPath], output: AnyPath, recursive: bool
+) -> Iterator[tuple[AnyPath, PurePosixPath]]:
     """Each picture, and its path below the folder that was named."""
-    results = output.resolve()
     for given in inputs:
         if not given.is_dir():
-            yield given, Path(given.name)
+            yield given, PurePosixPath(given.name)
             continue
+        in_place = _is_below(output, given) and _is_below(given, output)
         found = sorted(
             file
             for file in (given.rglob("*") if recursive else given.iterdir())
             if file.suffix.lower() in INPUT_SUFFIXES
-            and not any(part.startswith(".") for part in file.relative_to(given).parts)
-            and (given.resolve() == results or not file.resolve().is_relative_to(results))
+            and not any(part.startswith(".") for part in _below(file, given).parts)
+            and (in_place or not _is_below(file, output))
             and file.is_file()
         )
         if not found:
             raise FileNotFoundError(f"no pictures in {given}")
         for file in found:
-            yield file, file.relative_to(given)
+            yield file, _below(file, given)
 
 
-def _header(source: Path) -> tuple[OutputFormat, int]:
+def _below(file: AnyPath, folder: AnyPath) -> PurePosixPath:
+    return PurePosixPath(*file.parts[len(folder.parts) :])
+
+
+def _is_below(path: AnyPath, folder: AnyPath) -> bool:
+    """Whether it is that folder, or in it."""
+    if isinstance(path, Path) and isinstance(folder, Path):
+        return path.resolve().is_relative_to(folder.resolve())
+    return f"{path}/".startswith(f"{folder}/")
+
+
+def _is_same(one: AnyPath, other: AnyPath) -> bool:
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.samefile(other)
+    return str(one) == str(other)
+
+
+def _header(source: AnyPath) -> tuple[OutputFormat, int]:
     """The format that a picture's result has, and its pixels; what cannot be read fails later."""
     try:
-        header = read_header(source, max_pixels=sys.maxsize)
+        header = _read_header(source)
     except (BadImage, OSError):
         return "png", 1
     return default_output_format(header), header.size[0] * header.size[1]
 
 
-def _name(place: Path, output_format: OutputFormat) -> str:
+def _read_header(source: AnyPath) -> Header:
+    if isinstance(source, Path):
+        return read_header(source, max_pixels=sys.maxsize)
+    with source.open("rb") as file:
+        head = file.read(HEAD)
+        try:
+            return read_header(head, max_pixels=sys.maxsize)
+        except BadImage:  # a TIFF's may be at the end
+            return read_header(head + file.read(), max_pixels=sys.maxsize)
+
+
+def _name(place: PurePosixPath, output_format: OutputFormat) -> str:
     """The picture's name, with a suffix of the format: its own, if it is one."""
     own = {".jpeg": "jpeg", ".tiff": "tiff"} | {suffix: name for name, suffix in SUFFIXES.items()}
     if own.get(place.suffix.lower()) == output_format:

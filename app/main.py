@@ -28,7 +28,7 @@ from app.heaps import share_heaps
 from app.jobs import Jobs
 from app.protection import ProtectionMiddleware
 from app.routes import admin, compare, enhance, jobs, models, page, status
-from app.service import Service
+from app.service import LoadEngine, Service
 from app.settings import Settings
 from app.store import Store
 from app.telemetry import Telemetry, TelemetryMiddleware
@@ -51,13 +51,16 @@ class State(TypedDict):
 
 
 def create_app(
-    settings: Settings | None = None, engines: Mapping[str, Engine] | None = None
+    settings: Settings | None = None,
+    engines: Mapping[str, Engine] | None = None,
+    load_engine: LoadEngine | None = None,
 ) -> FastAPI:
     """Build the app.
 
     Args:
         settings: read from the environment unless given.
         engines: engines by model name, in place of the SavedModels: for tests.
+        load_engine: see :class:`app.service.Service`.
 
     Raises:
         BadRequest: the setting of the keys, or of a limit, is not one; or traces are asked for,
@@ -68,7 +71,7 @@ def create_app(
     """
     settings = settings or Settings()
     access = Access(read_keys(settings.api_keys.get_secret_value(), settings.rate_limit))
-    service = Service(settings, engines)
+    service = Service(settings, engines, load_engine)
     store = Store(
         settings.jobs, max_waiting=settings.max_waiting_jobs, max_bytes=settings.max_jobs_bytes
     )

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import anyio
@@ -23,7 +24,7 @@ from app.transfer import Call
 from app.worker import Turn, Worker
 from superres.card import ModelCard, check_files
 from superres.codecs import Header, OutputFormat, Picture
-from superres.engine import VIEWS, Engine, SavedModelEngine
+from superres.engine import VIEWS, Engine, Precision, SavedModelEngine
 from superres.enhancer import Enhancer
 from superres.errors import NotReady, ReloadFailed, SuperresError
 from superres.forecast import Forecast, forecast
@@ -59,6 +60,17 @@ class Caller(Protocol):
         """Call ``then`` if nobody waits any more meanwhile."""
 
 
+class ModelEngine(Engine, Protocol):
+    """An engine that has a model, and tells how."""
+
+    precision: Precision
+    device: str
+
+
+LoadEngine = Callable[[Path, ModelCard], ModelEngine]
+"""Loads a model from its folder, once its files are what its card says."""
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A model that is being served, and how."""
@@ -86,20 +98,30 @@ class Service:
     Args:
         settings: the service's settings.
         engines: engines by model name, in place of the SavedModels: for tests.
+        load_engine: loads a model where the cluster's devices have it; on this process's own
+            unless given.
 
     Raises:
         ModelMissing: no models.
         ModelMismatch: a card or a file is not what it says.
     """
 
-    def __init__(self, settings: Settings, engines: Mapping[str, Engine] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engines: Mapping[str, Engine] | None = None,
+        load_engine: LoadEngine | None = None,
+    ) -> None:
         self.settings = settings
         self._given_engines = engines
+        self._load_engine: LoadEngine = load_engine or partial(
+            SavedModelEngine, precision=settings.precision, device=settings.device
+        )
         self.cards = self._read_cards()
         self.admission = Admission(
             max_requests=settings.max_requests, max_bytes=settings.max_memory_bytes
         )
-        self._worker = Worker()
+        self._worker = Worker(settings.tiles_in_flight if load_engine else None)
         self._failure: str | None = None
         self._loading = asyncio.Lock()
         self._turns: set[Turn] = set()
@@ -156,7 +178,7 @@ class Service:
         return fresh
 
     def close(self) -> None:
-        """Stop the device's thread."""
+        """Stop what calls the device."""
         self._worker.close()
 
     def check_ready(self) -> None:
@@ -401,10 +423,7 @@ class Service:
         """A model, checked and warmed up; and its paces."""
         if self._given_engines is not None:
             return LoadedModel(card, self._given_engines[card.name], "float32", "given"), []
-        folder, settings = self.settings.models / card.name, self.settings
-        engine = SavedModelEngine(
-            folder, card, precision=settings.precision, device=settings.device
-        )
+        engine = self._load_engine(self.settings.models / card.name, card)
         device = engine.device.strip("/").lower()
         return LoadedModel(card, engine, engine.precision, device), _warm_up(engine, card)
 

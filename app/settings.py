@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     stalled_s: float = Field(
         60, gt=0, description="Seconds without a tile done after which the device has stalled."
     )
+    tiles_in_flight: int = Field(
+        16, ge=1, description="On a cluster, tiles that are with its devices at once."
+    )
     jobs: Path = Field(
         DEFAULT_JOBS, description="The folder of jobs; one service alone may work in it."
     )

@@ -3,7 +3,8 @@
 Each request gets a :class:`Turn`, an Engine of its own, whose ``predict`` puts tiles in
 the queue and waits. One thread takes them, a tile a request and round again, so that a
 thumbnail does not wait behind a panorama, and runs tiles of one model and shape as one
-batch on the real engine.
+batch on the real engine. Where the devices are those of a cluster, a few threads do, each
+a tile at a time, so that one picture's tiles spread over them.
 """
 
 import logging
@@ -29,7 +30,8 @@ class _Ticket:
     engine: Engine
     tiles: TileBatch
     queued_at: float
-    answers: list[np.ndarray] = field(default_factory=list)
+    answers: dict[int, np.ndarray] = field(default_factory=dict)
+    """By the tile's number."""
     taken: int = 0
     waited: float = 0.0
     """Seconds until its first tile was taken."""
@@ -47,18 +49,29 @@ class _Ticket:
 
 
 class Worker:
-    """Owns one device: the one thread that calls its engines."""
+    """Owns the device: what calls its engines, with one batch in flight.
 
-    def __init__(self) -> None:
+    Args:
+        tiles_in_flight: of engines that are many devices, the tiles that are with them at once,
+            one a call; none for a device that does one thing at a time.
+    """
+
+    def __init__(self, tiles_in_flight: int | None = None) -> None:
         self._queue: deque[_Ticket] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._running = False
+        self._most = BATCH if tiles_in_flight is None else 1
+        self._running = 0
+        """Batches that are with an engine."""
         self._moved_at = time.monotonic()
         self.done_tiles = 0
         """Tiles that have been answered."""
-        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name="device", daemon=True)
+            for _ in range(tiles_in_flight or 1)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def queued_tiles(self) -> int:
@@ -74,10 +87,10 @@ class Worker:
             return time.monotonic() - self._moved_at if at_work else 0.0
 
     def close(self, seconds: float = 3) -> None:
-        """Stop the thread; what still waits is told so.
+        """Stop; what still waits is told so.
 
         Args:
-            seconds: that its last batch may take; a device that hangs is left alone.
+            seconds: that the last batch may take; a device that hangs is left alone.
         """
         with self._changed:
             self._closed = True
@@ -86,7 +99,9 @@ class Worker:
                 ticket.done.set()
             self._queue.clear()
             self._changed.notify_all()
-        self._thread.join(seconds)
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0, until - time.monotonic()))
 
     def answer(self, ticket: _Ticket, *, timeout: float) -> bool:
         """Queue a ticket and wait until it is answered; false if that took too long.
@@ -104,7 +119,7 @@ class Worker:
             if not (self._running or self._queue):
                 self._moved_at = time.monotonic()
             self._queue.append(ticket)
-            self._changed.notify()
+            self._changed.notify_all()
         if not ticket.done.wait(timeout):
             self.withdraw(ticket)
             return False
@@ -125,7 +140,7 @@ class Worker:
         # A call for each batch, so that nothing holds on to an engine while the next is awaited.
         while self._run_batch():
             with self._changed:
-                self._running = False
+                self._running -= 1
                 self._moved_at = time.monotonic()
 
     def _run_batch(self) -> bool:
@@ -147,10 +162,10 @@ class Worker:
                 tickets, EngineError("the device failed in an unforeseen way; the log says how")
             )
         else:
-            self.done_tiles += len(batch)
-            for ticket, answer in zip(tickets, answers, strict=True):
-                # In order: a ticket's tiles are taken first to last.
-                ticket.answers.append(answer)
+            with self._changed:
+                self.done_tiles += len(batch)
+            for (ticket, index), answer in zip(batch, answers, strict=True):
+                ticket.answers[index] = answer
                 if len(ticket.answers) == len(ticket.tiles):
                     ticket.done.set()
         return True
@@ -159,9 +174,9 @@ class Worker:
         """Wait for tiles, and take up to a batch that can run together; none when closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
-            self._running = bool(self._queue)
+            self._running += bool(self._queue)
             batch: list[tuple[_Ticket, int]] = []
-            while len(batch) < BATCH:
+            while len(batch) < self._most:
                 ticket = self._next_ticket(batch[0][0] if batch else None)
                 if ticket is None:
                     break
@@ -245,7 +260,7 @@ class Turn:
             raise self._late()
         self.queue_seconds += ticket.waited
         self.infer_seconds += time.monotonic() - started - ticket.waited
-        return np.stack(ticket.answers)
+        return np.stack([ticket.answers[index] for index in range(len(tiles))])
 
     def _late(self) -> DeadlineExceeded:
         return DeadlineExceeded(

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from upath import UPath
 
-from app.folders import Batch, Ledger, Outcome, Recipe, plan
+from app.folders import Batch, Ledger, Outcome, Recipe, SharedLedger, plan
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
 from superres.card import Geometry
@@ -239,3 +240,36 @@ def test_two_hundred_pictures_ten_broken_killed_half_way_and_resumed(
         expected = enhancer.enhance(decode(source.read_bytes()), 3)
         output_format = decode(result).source_format
         assert result == encode(expected, output_format)
+
+
+def test_a_bucket_is_as_a_folder_is_and_remembers_for_many_machines(chelsea: RgbU8):
+    bucket = UPath("memory://photographs")
+    for name in ("a.png", "sub/b.jpg", "sub/.hidden.png", "out/c.png"):
+        kind = "JPEG" if name.endswith("jpg") else "PNG"
+        (bucket / name).write_bytes(encoded(chelsea[:40, :60], kind))
+    out = bucket / "out"
+    jobs = plan([bucket], out, None, recursive=True)
+    assert [job.target for job in jobs] == [out / "a.png", out / "sub" / "b.jpg"]
+    assert {job.pixels for job in jobs} == {40 * 60}
+
+    def enlarge(**options: bool) -> list[str]:
+        enhancer = Enhancer(BlurEngine(GEOMETRY), GEOMETRY)
+        options = {"resume": False, "force": False} | options
+        batch = Batch(enhancer, RECIPE, SharedLedger(out), **options)
+        return verdicts(list(batch.run(jobs, lambda job, part: None)))
+
+    assert enlarge() == ["made", "made"]
+    assert decode((out / "sub" / "b.jpg").read_bytes()).size == (80, 120)
+    assert enlarge() == ["failed", "failed"]
+    assert enlarge(resume=True) == ["done already", "done already"]
+    (out / "a.png").write_bytes(b"another's")
+    assert sorted(enlarge(resume=True)) == ["done already", "failed"]
+    assert enlarge(force=True) == ["made", "made"]
+
+
+def test_a_shared_ledger_knows_what_one_machine_made(photos: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    enhance(photos, out)
+    batch = Batch(None, RECIPE, SharedLedger(out), resume=True, force=False)
+    jobs = plan([photos], out, None, recursive=True)
+    assert set(verdicts(list(batch.run(jobs, lambda job, part: None)))) == {"done already"}

@@ -171,3 +171,33 @@ def test_a_device_that_hangs_is_told_by_its_oldest_tile_and_does_not_keep_the_wo
         engine.go.set()
         held.result()
     wait_for(lambda: worker.stalled_seconds == 0)
+
+
+class Devices:
+    """Several: the lower a tile's number, the longer one takes. Counts those at work."""
+
+    def __init__(self) -> None:
+        self.at_work = self.most = 0
+        self._lock = threading.Lock()
+
+    def predict(self, tiles):
+        (number,) = tiles[:, 0, 0, 0]  # one tile a call
+        with self._lock:
+            self.at_work += 1
+            self.most = max(self.most, self.at_work)
+        time.sleep(0.02 * (6 - number))
+        with self._lock:
+            self.at_work -= 1
+        if number == 5:
+            raise EngineError("a device is lost")
+        return tiles + np.uint8(1)
+
+
+def test_where_there_are_several_devices_a_pictures_tiles_are_with_them_at_once():
+    devices, worker = Devices(), Worker(tiles_in_flight=3)
+    assert np.array_equal(predict(worker, devices, tiles(*range(5))), tiles(*range(1, 6)))
+    assert (devices.most, worker.done_tiles, worker.stalled_seconds) == (3, 5, 0)
+    with pytest.raises(EngineError, match="lost"):
+        predict(worker, devices, tiles(0, 5, 1, 2))
+    assert worker.queued_tiles == 0
+    worker.close()

@@ -1,0 +1,57 @@
+"""Ray is only where it is asked for; what needs a running cluster is in tests/integration."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+WITHOUT_RAY = (
+    "import sys; sys.modules.update(dict.fromkeys(('fsspec', 'ray', 'tenacity', 'upath')));"
+)
+
+
+@pytest.mark.parametrize("lock", ["cpu", "gpu"])
+def test_the_plain_install_has_no_ray(lock: str):
+    text = (REPOSITORY / "requirements" / f"{lock}.lock").read_text()
+    packages = set(re.findall(r"^([a-z0-9-]+)==", text, flags=re.MULTILINE))
+    assert "fastapi" in packages
+    assert not packages & {"fsspec", "ray", "tenacity", "universal-pathlib"}
+
+
+def test_the_plain_service_does_without_ray(tmp_path: Path):
+    script = f"{WITHOUT_RAY} from app.main import create_app; create_app()"
+    environment = os.environ | {"SUPERRES_JOBS": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+def test_without_ray_a_cluster_is_refused_with_what_to_install():
+    script = (
+        f"{WITHOUT_RAY} from app.cli import main; sys.argv[1:] = ['serve', '--cluster']; main()"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "needs the extra cluster" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_serve_yaml_is_what_ray_serve_takes_and_names_what_there_is():
+    from ray.serve.schema import ServeDeploySchema
+
+    from app.cluster import APPLICATION, ENVIRONMENT, Devices, Front
+    from app.settings import Settings
+
+    config = ServeDeploySchema.model_validate(
+        yaml.safe_load((REPOSITORY / "serve.yaml").read_text())
+    )
+    (application,) = config.applications
+    assert application.name == APPLICATION
+    assert {one.name for one in application.deployments} <= {Devices.name, Front.name}
+    settings = {f"SUPERRES_{name.upper()}" for name in Settings.model_fields}
+    variables = application.runtime_env["env_vars"]
+    assert ENVIRONMENT.items() <= variables.items()
+    assert variables.keys() <= settings | ENVIRONMENT.keys()
