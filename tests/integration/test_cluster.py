@@ -221,7 +221,10 @@ def test_where_too_many_tiles_wait_the_request_is_told_to_come_back(
     assert client.post("/enhance", content=photograph(40, 40)).status_code == 200  # one tile
 
 
-def test_waiting_tiles_call_for_more_replicas(deploy: Deploy, client: httpx.Client):
+def test_waiting_tiles_call_for_more_replicas(
+    cluster: Cluster, deploy: Deploy, client: httpx.Client
+):
+    add_node(cluster)
     deploy(
         autoscaling_config={
             "min_replicas": 1,
