@@ -119,7 +119,7 @@ def draw(points: list[Point], sets: list[str], file: Path) -> None:
         axes.set_ylabel("PSNR of luma, dB")
         axes.set_title(name, loc="left", fontsize=10)
         axes.grid(alpha=0.3)
-        axes.margins(x=0.2, y=0.15)
+        axes.margins(x=0.35, y=0.15)
     figure.savefig(file, dpi=120)
 
 
