@@ -120,7 +120,7 @@ def test_models_lists_the_shipped_model():
     ("arguments", "says"),
     [
         (["--scale", "5"], "scale is 1 to 4, not 5"),
-        (["--model", "magic"], "no model or family 'magic': there are srcnn"),
+        (["--model", "magic"], "no model or family 'magic': there are edsr-lite"),
         (["--precision", "float8"], "'float8' is not one of 'auto', 'float32', 'bfloat16'"),
         (["--device", "gpu:7"], "device 'gpu:7' was asked for; TensorFlow sees"),
         (["--models", "/nowhere"], "no models in /nowhere"),

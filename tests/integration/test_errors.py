@@ -57,7 +57,7 @@ def test_a_body_that_is_no_picture_for_us(service, path, content, status, slug, 
         ("quality=0", "bad-parameter", "quality: input should be greater than or equal to 1"),
         ("format=gif", "bad-parameter", "'png', 'jpeg', 'webp' or 'tiff', not 'gif'"),
         ("scael=2", "bad-parameter", "unknown parameter 'scael'"),
-        ("model=esrgan", "unknown-model", "no model or family 'esrgan': there are srcnn"),
+        ("model=esrgan", "unknown-model", "no model or family 'esrgan': there are edsr-lite"),
     ],
 )
 def test_a_parameter_that_is_not_allowed(service, query, slug, says):
