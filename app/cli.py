@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.files import AnyPath, to_path, write_whole
 from app.folders import (
-    AnyPath,
     Batch,
     Ledger,
     Outcome,
@@ -22,8 +22,6 @@ from app.folders import (
     Verdict,
     is_file,
     plan,
-    to_path,
-    write_whole,
 )
 from superres import load_model
 from superres.arrays import to_integer

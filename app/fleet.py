@@ -18,9 +18,9 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
+from app.files import AnyPath
 from app.folders import (
     READERS,
-    AnyPath,
     Batch,
     Job,
     Outcome,

@@ -7,7 +7,6 @@ the file system's, or a bucket's by fsspec; :mod:`app.fleet` does the jobs on a 
 
 import hashlib
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal
 
+from app.files import AnyPath, write_whole
 from superres.arrays import Size, TileBatch
 from superres.codecs import (
     INPUT_SUFFIXES,
@@ -33,9 +33,6 @@ from superres.engine import Engine
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadImage, BadRequest, SuperresError
 
-if TYPE_CHECKING:
-    from upath import UPath
-
 LEDGER = ".superres.jsonl"
 ENTRIES = ".superres"
 HEAD = 2**18
@@ -45,7 +42,6 @@ READERS = 16
 THREADS = 3
 """One for the device, one for what comes before it, one for what comes after."""
 
-AnyPath: TypeAlias = "Path | UPath"
 Verdict = Literal["made", "to be made", "done already", "failed"]
 Progress = Callable[["Job", float], None]
 """Called with a job and how much of it, 0 to 1, has been done since the last call."""
@@ -84,22 +80,6 @@ class Recipe:
     """Name and hash."""
     scale: float
     quality: int
-
-
-def to_path(text: str) -> AnyPath:
-    """A path, or a bucket's by its URL, as ``s3://bucket/folder``.
-
-    Raises:
-        BadRequest: what reads buckets is not installed.
-    """
-    if "://" not in text:
-        return Path(text)
-    try:
-        from upath import UPath
-
-        return UPath(text)
-    except ImportError as error:  # of the one, or of what it reads that kind of bucket by
-        raise BadRequest(f"{text} needs the extra cluster: make install EXTRA=cluster") from error
 
 
 def plan(
@@ -307,29 +287,6 @@ class Batch:
         if not self._force:
             other = ", made otherwise or of something else" if self._resume else ""
             raise BadRequest(f"{job.target} is there already{other}: use --force")
-
-
-def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = None) -> None:
-    """Write a file so that it is there whole or not at all; a bucket's always is.
-
-    Args:
-        target: the file; its folder is made if need be.
-        data: what is written.
-        dated_as: a file whose date it gets; where one of them is a bucket's, it gets none.
-    """
-    if not isinstance(target, Path):
-        target.write_bytes(data)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        partial.write_bytes(data)
-        if isinstance(dated_as, Path):
-            stat = dated_as.stat()
-            os.utime(partial, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 class _OneAtATime:

@@ -25,7 +25,7 @@ from app.enhancing import EnhanceQuery, Order, enhance, order
 from app.errors import problem_of
 from app.schemas import JobProgress, JobReport
 from app.service import Service
-from app.store import ENDED, Job, Store
+from app.store import ENDED, Job, Progress, Store
 from app.telemetry import Stages, Telemetry
 from app.worker import Turn
 from superres.codecs import OUTPUT_FORMATS, read_header
@@ -46,6 +46,8 @@ GIVE_UP_S = 600.0
 """Seconds for which a result that cannot be stored is held in memory."""
 SWEEP_S = 60.0
 """Seconds between two looks for jobs that are too old."""
+SHARE_S = 1.0
+"""Seconds between two looks at what other services of the same jobs do."""
 WATCH_S = 0.2
 """Seconds between two looks at a job that is watched."""
 
@@ -131,6 +133,8 @@ class Jobs:
             for _ in range(self._service.settings.jobs_at_once):
                 tasks.start_soon(self._do_jobs)
             tasks.start_soon(self._sweep)
+            if self._store.shared:
+                tasks.start_soon(self._share)
             yield self
             unfinished = list(self._running)
             for job in self._running.values():
@@ -198,6 +202,9 @@ class Jobs:
         elif job.state == "running" and (running := self._running.get(job.id)):
             stage, tiles_done = running.stages.current, running.tiles_done
             timings = running.stages.seconds
+        elif job.state == "running" and self._store.shared:  # by another service
+            if told := job.progress:
+                stage, tiles_done, timings = told.stage, told.tiles_done, told.timings
         elif job.state == "running":  # it has ended since it was read
             stage, tiles_done = "encode", job.tiles
         if job.started is not None and job.state != "waiting":
@@ -248,9 +255,12 @@ class Jobs:
             StorageError: it cannot be removed now, and nothing is.
         """
         await anyio.to_thread.run_sync(self._store.remove, job.id)
-        if running := self._running.get(job.id):
+        self._stop(job.id)
+
+    def _stop(self, job_id: UUID) -> None:
+        if running := self._running.get(job_id):
             running.turn.cancel()
-        if waiting := self._at_door.get(job.id):
+        if waiting := self._at_door.get(job_id):
             waiting.cancel()
 
     async def _do_jobs(self) -> None:
@@ -283,6 +293,7 @@ class Jobs:
             await self._enhance(job, stages, door)
         except CallerGone:
             logger.info("the job was stopped")
+            await anyio.to_thread.run_sync(self._store.let_go, job.id)
         except (NotReady, Busy) as error:
             logger.info("the job was put off: %s", error)
             await anyio.sleep(RETRY_S)
@@ -321,7 +332,7 @@ class Jobs:
             with service.at_work(caller, asked.card, asked.label, header.bits, asked.taken) as turn:
                 running = self._running[job.id] = _Running(turn, stages, job.tiles)
                 if not await anyio.to_thread.run_sync(self._store.start, job.id):
-                    raise CallerGone("the job was removed before it was begun")
+                    raise CallerGone("the job was removed or begun by another service")
                 await door.aclose()
                 made = await enhance(
                     asked,
@@ -347,6 +358,27 @@ class Jobs:
                 raise JobAbandoned(
                     f"its result could not be stored for {GIVE_UP_S:g} s: {error}"
                 ) from error
+
+    async def _share(self) -> None:
+        while True:
+            await anyio.sleep(SHARE_S)
+            running = {
+                job_id: Progress(
+                    job_id=job_id,
+                    stage=job.stages.current,
+                    tiles_done=job.tiles_done,
+                    timings=dict(job.stages.seconds),
+                )
+                for job_id, job in self._running.items()
+            }
+            try:
+                removed = await anyio.to_thread.run_sync(self._store.share, running)
+            except StorageError as error:
+                logger.warning("what other services do with the jobs is not known: %s", error)
+                continue
+            for job_id in removed:
+                self._stop(job_id)
+            self._arrived.set()  # perhaps at another service
 
     async def _sweep(self) -> None:
         while True:

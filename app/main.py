@@ -64,16 +64,21 @@ def create_app(
 
     Raises:
         BadRequest: the setting of the keys, or of a limit, is not one; or traces are asked for,
-            and what makes them is not installed.
+            and what makes them is not installed; or jobs are to be shared by what is not
+            PostgreSQL.
         ModelMissing: no models in the models folder.
         ModelMismatch: a card or a file there is not what it says.
-        StorageError: the jobs' folder is another service's, or cannot be written.
+        StorageError: the jobs' folder is another service's, or cannot be written, or their
+            database does not answer.
     """
     settings = settings or Settings()
     access = Access(read_keys(settings.api_keys.get_secret_value(), settings.rate_limit))
     service = Service(settings, engines, load_engine)
     store = Store(
-        settings.jobs, max_waiting=settings.max_waiting_jobs, max_bytes=settings.max_jobs_bytes
+        settings.jobs,
+        settings.jobs_database.get_secret_value(),
+        max_waiting=settings.max_waiting_jobs,
+        max_bytes=settings.max_jobs_bytes,
     )
     traces = make_provider(settings.traces)
     telemetry = Telemetry(service, store, traces)

@@ -61,8 +61,14 @@ class Settings(BaseSettings):
     tiles_in_flight: int = Field(
         16, ge=1, description="On a cluster, tiles that are with its devices at once."
     )
-    jobs: Path = Field(
-        DEFAULT_JOBS, description="The folder of jobs; one service alone may work in it."
+    jobs: Path | str = Field(
+        DEFAULT_JOBS,
+        description="The folder of jobs; one service alone may work in it, unless they share "
+        "SUPERRES_JOBS_DATABASE: then it may be a bucket, s3://BUCKET/FOLDER.",
+    )
+    jobs_database: SecretStr = Field(
+        SecretStr(""),
+        description="postgresql://USER:PASSWORD@HOST/NAME, for services that share their jobs.",
     )
     jobs_at_once: int = Field(
         2, ge=1, description="Jobs being worked on at once, of the pictures that may be."

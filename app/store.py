@@ -1,4 +1,4 @@
-"""Where jobs are kept: a SQLite database, and beside it the uploads and the results.
+"""Where jobs are kept: rows in a database, and the uploads and the results in a folder.
 
 A job exists once its row is committed; its upload is on the disk before, and its result is
 before the row says that it is done. So whatever stops the service, each row tells the truth,
@@ -6,17 +6,17 @@ and what files no row speaks of can go. All of this blocks: call it in a thread.
 """
 
 import errno
-import fcntl
-import os
+import shutil
 import sqlite3
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TextIO
+from typing import Any, BinaryIO, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import JSON, Connection, create_engine, event, func, select, update
+from sqlalchemy import JSON, ForeignKey, func, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -24,12 +24,15 @@ from sqlalchemy.orm import (
     MappedAsDataclass,
     Session,
     mapped_column,
+    relationship,
     sessionmaker,
 )
 
+from app.databases import WRITE, Database, Postgres, Sqlite, postgres_url
 from app.errors import problem_of
+from app.files import AnyPath, to_path, write_whole
 from app.schemas import Problem
-from superres.errors import Busy, JobAbandoned, JobMissing, StorageError
+from superres.errors import BadRequest, Busy, JobAbandoned, JobMissing, StorageError
 
 State = Literal["waiting", "running", "done", "failed"]
 STATES: tuple[State, ...] = ("waiting", "running", "done", "failed")
@@ -37,12 +40,26 @@ ENDED: tuple[State, ...] = ("done", "failed")
 
 ATTEMPTS = 2
 """Times that a job is begun: it may be what kills the service."""
-PATIENCE_S = 1.0
-"""That a locked database is waited for."""
+FILES = (".upload", ".result", ".partial")
+ORPHAN_S = 3600.0
+"""Age of a file that no row speaks of and that goes; a younger one's row may be on its way, where
+other services add jobs, too."""
 
 
 class _Base(MappedAsDataclass, DeclarativeBase):
     pass
+
+
+class Progress(_Base):
+    """How far a job is, as the service that is at it tells the others."""
+
+    __tablename__ = "progress"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    stage: Mapped[str]
+    tiles_done: Mapped[int]
+    timings: Mapped[dict[str, float]] = mapped_column(JSON)
+    """Seconds of each stage that is over."""
 
 
 class Job(_Base):
@@ -74,66 +91,99 @@ class Job(_Base):
     """Of the result."""
     problem: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=None)
     """Why it failed."""
+    progress: Mapped[Progress | None] = relationship(
+        lazy="joined", cascade="all, delete-orphan", default=None
+    )
+    """Of one that runs, where several services share the jobs."""
 
 
 class Store:
-    """The jobs' folder. One process at a time may have it.
+    """The jobs of one service, or of several that are given the same database and folder.
 
     Args:
-        folder: made if need be.
+        folder: of the files, and of the database if none is given; made if need be.
+        database: a PostgreSQL database's URL; with it, the folder may be a bucket's URL.
         max_waiting: jobs that wait.
         max_bytes: of all uploads and results.
 
     Raises:
-        StorageError: another process has it, or it cannot be written.
+        BadRequest: the database is none that can be shared, or a bucket is given without one.
+        StorageError: another process has the folder, it cannot be written, or the database does
+            not answer.
     """
 
-    def __init__(self, folder: Path, *, max_waiting: int, max_bytes: int) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path | str, database: str = "", *, max_waiting: int, max_bytes: int
+    ) -> None:
+        self._folder = to_path(str(folder))
         self._max_waiting = max_waiting
         self._max_bytes = max_bytes
-        self._lock = _locked(folder)
-        self._engine = create_engine(
-            f"sqlite:///{folder / 'jobs.sqlite'}", connect_args={"timeout": PATIENCE_S}
-        )
-        event.listen(self._engine, "connect", _set_up)
-        event.listen(self._engine, "begin", _begin)
+        self._database = _open(self._folder, database)
+        self._reading = sessionmaker(self._database.engine, expire_on_commit=False)
+        writing = self._database.engine.execution_options(**WRITE)
+        self._writing = sessionmaker(writing, expire_on_commit=False)
         try:
-            with _trouble_told():
-                _Base.metadata.create_all(self._engine)
+            with _database_told(), writing.begin() as connection:
+                _Base.metadata.create_all(connection)
         except StorageError:
             self.close()
             raise
-        self._reading = sessionmaker(self._engine, expire_on_commit=False)
-        self._writing = sessionmaker(
-            self._engine.execution_options(begin="IMMEDIATE"), expire_on_commit=False
-        )
+
+    @property
+    def shared(self) -> bool:
+        """Whether other services may work on the same jobs."""
+        return self._database.shared
 
     def close(self) -> None:
-        """Let another process have the folder."""
-        self._engine.dispose()
-        self._lock.close()
+        """Let other processes have the folder, and the jobs that this one was at."""
+        self._database.close()
 
     def recover(self) -> None:
-        """After a start: what was running waits again, or has failed; files of no job go."""
+        """After a start: see to what services left that stopped, and remove files of no job."""
         with self._change() as session:
-            for job in session.scalars(select(Job).where(Job.state == "running")):
-                if job.attempts < ATTEMPTS:
-                    job.state = "waiting"
-                else:
-                    reason = JobAbandoned(
-                        f"the service stopped {job.attempts} times while it worked on this job"
-                    )
-                    _end(job, "failed", problem=problem_of(reason, job.request_id).model_dump())
-        with _trouble_told():
-            with self._reading() as session:
-                jobs = session.scalars(select(Job)).all()
-            wanted = {self._upload(job.id) for job in jobs if job.state not in ENDED}
-            wanted |= {self._result(job.id) for job in jobs if job.state == "done"}
-            for kind in ("upload", "result", "partial"):
-                for file in self._folder.glob(f"*.{kind}"):
-                    if file not in wanted:
-                        file.unlink()
+            self._take_back(session)
+        with _files_told():
+            files = [file for kind in FILES for file in self._folder.glob(f"*{kind}")]
+            if self.shared:
+                files = [file for file in files if time.time() - file.stat().st_mtime > ORPHAN_S]
+        with _database_told(), self._reading() as session:
+            jobs = session.scalars(select(Job)).all()
+        wanted = {self._upload(job.id).name for job in jobs if job.state not in ENDED}
+        wanted |= {self._result(job.id).name for job in jobs if job.state == "done"}
+        with _files_told():
+            for file in files:
+                if file.name not in wanted:
+                    file.unlink()
+
+    def share(self, running: Mapping[UUID, Progress]) -> set[UUID]:
+        """Tell other services of this one's jobs, and see to those of one that stopped.
+
+        Args:
+            running: how far each job is that this service is at.
+
+        Returns:
+            Those of them that were removed.
+        """
+        with self._change() as session:
+            self._take_back(session)
+            there = {job_id: session.get(Job, job_id) for job_id in running}
+            for job_id, progress in running.items():
+                if (job := there[job_id]) and job.state == "running":
+                    session.merge(progress)
+        return {job_id for job_id, job in there.items() if job is None}
+
+    def _take_back(self, session: Session) -> None:
+        """What ran at a service that stopped waits again, or has failed."""
+        for job in session.scalars(select(Job).where(Job.state == "running")):
+            if not self._database.is_abandoned(session, job.id):
+                continue
+            if job.attempts < ATTEMPTS:
+                job.state = "waiting"
+            else:
+                reason = JobAbandoned(
+                    f"the service stopped {job.attempts} times while it worked on this job"
+                )
+                _end(job, "failed", problem=problem_of(reason, job.request_id).model_dump())
 
     def add(self, job: Job, upload: bytes) -> None:
         """Keep a job: when this returns, it is on the disk.
@@ -147,8 +197,8 @@ class Store:
             self._make_room(session, len(upload))
         path = self._upload(job.id)
         try:
-            with _trouble_told():
-                _write(path, upload)
+            with _files_told():
+                write_whole(path, upload)
             with self._change() as session:
                 self._check_waiting(session)
                 self._make_room(session, len(upload))
@@ -159,12 +209,12 @@ class Store:
 
     def find(self, job_id: UUID) -> Job | None:
         """A job."""
-        with _trouble_told(), self._reading() as session:
+        with _database_told(), self._reading() as session:
             return session.get(Job, job_id)
 
     def oldest_waiting(self) -> Job | None:
         """The job whose turn it is."""
-        with _trouble_told(), self._reading() as session:
+        with _database_told(), self._reading() as session:
             return session.scalars(
                 select(Job).where(Job.state == "waiting").order_by(Job.created).limit(1)
             ).one_or_none()
@@ -173,12 +223,20 @@ class Store:
         """The picture that came with it.
 
         Raises:
-            JobAbandoned: it cannot be read.
+            JobAbandoned: it is gone, or the disk cannot read it.
+            StorageError: the bucket does not answer.
         """
+        path = self._upload(job.id)
         try:
-            return self._upload(job.id).read_bytes()
-        except OSError as error:
-            raise JobAbandoned(f"its upload cannot be read: {error.strerror}") from error
+            with _files_told():
+                return path.read_bytes()
+        except StorageError as error:
+            cause = error.__cause__
+            if isinstance(cause, FileNotFoundError):
+                raise JobAbandoned("its upload is gone") from error
+            if isinstance(cause, OSError) and isinstance(path, Path):
+                raise JobAbandoned(f"its upload cannot be read: {cause.strerror}") from error
+            raise
 
     def open_result(self, job: Job) -> BinaryIO:
         """Its result, which can be read even when the job is removed meanwhile.
@@ -186,23 +244,37 @@ class Store:
         Raises:
             JobMissing: it was removed since the job was read.
         """
+        path = self._result(job.id)
         try:
-            with _trouble_told():
-                return self._result(job.id).open("rb")
+            with _files_told():
+                file = path.open("rb")
+                if isinstance(path, Path):
+                    return file
+                with file:  # of a bucket, in which it would be gone
+                    copy = tempfile.TemporaryFile()  # noqa: SIM115 who asked closes it
+                    shutil.copyfileobj(file, copy)
+                    copy.seek(0)
+                    return copy
         except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise JobMissing(f"the result of job {job.id} is no longer there") from None
             raise
 
     def start(self, job_id: UUID) -> bool:
-        """Note that a job is begun; false if it was removed."""
+        """Note that a job is begun; false if it was removed, or another service has begun it."""
         with self._change() as session:
             job = session.get(Job, job_id)
-            if job is None:
+            if job is None or job.state != "waiting" or not self._database.hold(job_id):
                 return False
             job.state, job.started = "running", time.time()
             job.attempts += 1
+            job.progress = None
             return True
+
+    def let_go(self, job_id: UUID) -> None:
+        """Be no longer at a job; what notes its end does so, too."""
+        with suppress(SQLAlchemyError):  # it went with its connection
+            self._database.let_go(job_id)
 
     def finish(
         self,
@@ -222,8 +294,8 @@ class Store:
         try:
             with self._change() as session:
                 self._make_room(session, len(result))
-            with _trouble_told():
-                _write(path, result)
+            with _files_told():
+                write_whole(path, result)
             with self._change() as session:
                 if job := session.get(Job, job_id):
                     self._make_room(session, len(result))
@@ -236,13 +308,15 @@ class Store:
         if job is None:
             _discard(path)
         _discard(self._upload(job_id))
+        self.let_go(job_id)
 
     def fail(self, job_id: UUID, problem: Problem, timings: dict[str, float]) -> None:
         """Note why a job failed, if it is still there."""
         with self._change() as session:
-            if job := session.get(Job, job_id):
+            if (job := session.get(Job, job_id)) and job.state not in ENDED:
                 _end(job, "failed", problem=problem.model_dump(), timings=timings)
         _discard(self._upload(job_id))
+        self.let_go(job_id)
 
     def put_back(self, *job_ids: UUID) -> None:
         """Jobs that run wait again, and this attempt does not count."""
@@ -252,6 +326,8 @@ class Store:
                 .where(Job.state == "running", Job.id.in_(job_ids))
                 .values(state="waiting", attempts=Job.attempts - 1)
             )
+        for job_id in job_ids:
+            self.let_go(job_id)
 
     def remove(self, job_id: UUID) -> None:
         """Forget a job, whatever its state."""
@@ -267,19 +343,19 @@ class Store:
 
     def counts(self) -> dict[State, int]:
         """Jobs by state."""
-        with _trouble_told(), self._reading() as session:
+        with _database_told(), self._reading() as session:
             found = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
         return {state: found.get(state, 0) for state in STATES}
 
     def stored_bytes(self) -> int:
         """Of all uploads and results."""
-        with _trouble_told(), self._reading() as session:
+        with _database_told(), self._reading() as session:
             return _stored_bytes(session)
 
     @contextmanager
     def _change(self) -> Iterator[Session]:
         """A transaction; the files of what it deletes go when it is committed."""
-        with _trouble_told():
+        with _database_told():
             with self._writing.begin() as session:
                 session.info["gone"] = []
                 yield session
@@ -312,30 +388,34 @@ class Store:
             retry_after=30,
         )
 
-    def _upload(self, job_id: UUID) -> Path:
+    def _upload(self, job_id: UUID) -> AnyPath:
         return self._folder / f"{job_id}.upload"
 
-    def _result(self, job_id: UUID) -> Path:
+    def _result(self, job_id: UUID) -> AnyPath:
         return self._folder / f"{job_id}.result"
 
 
-def _locked(folder: Path) -> TextIO:
-    """Make the folder, and hold it for as long as the file is open."""
+def _open(folder: AnyPath, database: str) -> Database:
+    """The database, when it is certain that the folder can be written."""
+    url = postgres_url(database) if database else None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
+            if url is None:
+                return Sqlite(folder)
+        if url is None:
+            raise BadRequest(f"for jobs in {folder}, SUPERRES_JOBS_DATABASE must name a database")
+        trial = folder / f"{uuid4()}.partial"
+        trial.write_bytes(b"")
+        trial.unlink()
+        return Postgres(url)
+    except (BadRequest, StorageError):
+        raise
+    except Exception as error:  # a bucket's library has kinds of its own
+        said = getattr(error, "strerror", None) or error
         raise StorageError(
-            f"the jobs' folder {folder} cannot be written: {error.strerror}; SUPERRES_JOBS names it"
+            f"the jobs' folder {folder} cannot be written: {said}; SUPERRES_JOBS names it"
         ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise StorageError(
-            f"another service works in {folder}; SUPERRES_JOBS names a folder of this one's own"
-        ) from None
-    return lock
 
 
 def _end(
@@ -346,7 +426,7 @@ def _end(
     timings: dict[str, float] | None = None,
 ) -> None:
     job.state, job.ended, job.problem = state, time.time(), problem
-    job.timings = timings or {}
+    job.timings, job.progress = timings or {}, None
     job.upload_bytes = 0
 
 
@@ -354,50 +434,30 @@ def _stored_bytes(session: Session) -> int:
     return session.scalar(select(func.sum(Job.upload_bytes + Job.result_bytes))) or 0
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _discard(file: Path) -> None:
-    with suppress(OSError):  # recover() tries again
+def _discard(file: AnyPath) -> None:
+    with suppress(Exception):  # recover() tries again
         file.unlink()
 
 
-def _set_up(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # _begin says BEGIN, not the driver
-    connection.execute("PRAGMA journal_mode = WAL")  # who reads waits for nobody who writes
-    connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
-
-
-def _begin(connection: Connection) -> None:
-    # A transaction that will write takes the lock at once: later, it could only fail.
-    kind = connection.get_execution_options().get("begin", "DEFERRED")
-    connection.exec_driver_sql(f"BEGIN {kind}")
-
-
 @contextmanager
-def _trouble_told() -> Iterator[None]:
-    """Raise what the disk and the database complain of as :class:`StorageError`."""
+def _files_told() -> Iterator[None]:
+    """Raise what the disk or the bucket complains of as :class:`StorageError`."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        said = "is full" if full else f"failed: {error.strerror}"
+        said = "is full" if full else f"failed: {error.strerror or error}"
         raise StorageError(f"the disk for jobs {said}", retry_after=30) from error
+    except Exception as error:  # a bucket's library has kinds of its own
+        raise StorageError(f"the bucket for jobs failed: {error}", retry_after=30) from error
+
+
+@contextmanager
+def _database_told() -> Iterator[None]:
+    """Raise what the database complains of as :class:`StorageError`."""
+    try:
+        yield
     except (SQLAlchemyError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        raise StorageError(f"the jobs' database: {cause}", retry_after=5) from error
+        said = str(cause).strip().partition("\n")[0]  # psycopg says more than one needs to know
+        raise StorageError(f"the jobs' database: {said}", retry_after=5) from error

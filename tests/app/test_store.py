@@ -1,11 +1,10 @@
 """What is kept of jobs, and what is found of it after a crash."""
 
-import sqlite3
+import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import anyio
 import pytest
@@ -15,8 +14,9 @@ from fastapi import Request
 from app.dependencies import get_caller
 from app.errors import problem_of
 from app.jobs import Jobs
-from app.store import ATTEMPTS, Job, Store
-from superres.errors import Busy, EngineError, JobAbandoned, JobMissing, StorageError
+from app.store import ATTEMPTS, Job, Progress, Store
+from superres.errors import BadRequest, Busy, EngineError, JobAbandoned, JobMissing, StorageError
+from tests.storage import new_database, postgres
 
 UPLOAD, RESULT = b"upload", b"result, longer"
 
@@ -38,15 +38,32 @@ def finish(store: Store, one: Job, result: bytes = RESULT) -> None:
     store.finish(one.id, result, media_type="image/png", headers={"X": "1"}, timings={"decode": 1})
 
 
+@pytest.fixture(scope="module")
+def server():
+    with postgres() as server:
+        yield server
+
+
 @pytest.fixture
-def reopened(tmp_path: Path) -> Iterator[Callable[..., Store]]:
+def shared_database(server) -> str:
+    return new_database(server)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> str:
+    """The setting: whatever has the rows, the store is the same."""
+    return "" if request.param == "sqlite" else request.getfixturevalue("shared_database")
+
+
+@pytest.fixture
+def reopened(tmp_path: Path, database: str) -> Iterator[Callable[..., Store]]:
     """The store, as a service finds it that is started after a crash."""
     stores: list[Store] = []
 
     def reopened(max_waiting: int = 9, max_bytes: int = 999) -> Store:
         if stores:
             stores[-1].close()  # what it held, no crash would keep
-        stores.append(Store(tmp_path, max_waiting=max_waiting, max_bytes=max_bytes))
+        stores.append(Store(tmp_path, database, max_waiting=max_waiting, max_bytes=max_bytes))
         stores[-1].recover()
         return stores[-1]
 
@@ -80,12 +97,12 @@ def test_a_job_that_is_put_back_has_not_been_tried(reopened):
     store = reopened()
     store.add(one := job(), UPLOAD)
     store.add(other := job(2), UPLOAD)
+    store.start(other.id)
     for _ in range(3):
         store.start(one.id)
-        store.start(other.id)
         store.put_back(one.id)
     assert (store.find(one.id).state, store.find(one.id).attempts) == ("waiting", 0)
-    assert (store.find(other.id).state, store.find(other.id).attempts) == ("running", 3)
+    assert (store.find(other.id).state, store.find(other.id).attempts) == ("running", 1)
 
 
 def test_what_is_done_and_what_waits_is_there_after_a_crash_and_what_nobody_knows_goes(
@@ -100,6 +117,7 @@ def test_what_is_done_and_what_waits_is_there_after_a_crash_and_what_nobody_know
     store.fail(jobs[2].id, problem_of(EngineError("why"), "id"), {"decode": 2.0})
     for orphan in (f"{uuid4()}.upload", f"{uuid4()}.result", f"{jobs[0].id}.upload.partial"):
         (tmp_path / orphan).write_bytes(b"half")
+        os.utime(tmp_path / orphan, (0, 0))
     (tmp_path / "notes.txt").touch()
     store = reopened()
     assert files(tmp_path) == {f"{jobs[0].id}.upload", f"{jobs[1].id}.result"}
@@ -159,7 +177,7 @@ def test_an_upload_that_is_gone_ends_its_job(reopened, tmp_path):
     store = reopened()
     store.add(one := job(), UPLOAD)
     (tmp_path / f"{one.id}.upload").unlink()
-    with pytest.raises(JobAbandoned, match="its upload cannot be read: No such file"):
+    with pytest.raises(JobAbandoned, match="its upload is gone"):
         store.read_upload(one)
 
 
@@ -169,19 +187,109 @@ def test_a_database_that_is_none_is_told(tmp_path):
         Store(tmp_path, max_waiting=1, max_bytes=1)
 
 
-def test_uploads_are_on_the_disk_before_their_rows(reopened, tmp_path, monkeypatch):
+def test_uploads_are_on_the_disk_before_their_rows(reopened, monkeypatch):
     """So that a row never promises what is not there."""
     store = reopened()
-    monkeypatch.setattr("app.store._write", lambda path, data: seen.append(rows(tmp_path)))
-    seen: list[list[str]] = []
-    store.add(one := job(), UPLOAD)
-    assert seen == [[]]
-    assert rows(tmp_path) == [one.id.hex]
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "app.store.write_whole", lambda path, data: seen.append(store.counts()["waiting"])
+    )
+    store.add(job(), UPLOAD)
+    assert seen == [0]
+    assert store.counts()["waiting"] == 1
 
 
-def rows(folder: Path) -> list[str]:
-    with closing(sqlite3.connect(folder / "jobs.sqlite")) as database:
-        return [row[0] for row in database.execute("SELECT id FROM jobs")]
+@pytest.fixture
+def two(tmp_path: Path, shared_database: str) -> Iterator[tuple[Store, Store]]:
+    """Of two services that share their jobs."""
+    stores = [Store(tmp_path, shared_database, max_waiting=9, max_bytes=999) for _ in range(2)]
+    yield stores[0], stores[1]
+    for store in stores:
+        store.close()
+
+
+def progress(of: Job, tiles_done: int) -> dict[UUID, Progress]:
+    return {of.id: Progress(of.id, "infer", tiles_done, {"decode": 0.5})}
+
+
+def test_of_two_services_one_begins_a_job(two):
+    for store in two:
+        store.add(job(), UPLOAD)
+        first, second = (one.oldest_waiting() for one in two)
+        assert first.id == second.id
+        assert sorted([two[0].start(first.id), two[1].start(second.id)]) == [False, True]
+        two[0].finish(first.id, RESULT, media_type="image/png", headers={}, timings={})
+
+
+def test_what_a_service_is_at_is_no_other_services_until_it_stops(two):
+    here, there = two
+    there.add(one := job(), UPLOAD)
+    there.start(one.id)
+    here.share({})
+    here.recover()
+    assert here.find(one.id).state == "running"
+    there.close()  # as the server does for one that died
+    here.share({})
+    assert here.oldest_waiting().id == one.id
+    assert here.start(one.id)
+    assert here.find(one.id).attempts == 2
+
+
+def test_how_far_a_job_is_can_be_read_at_another_service(two):
+    here, there = two
+    there.add(one := job(), UPLOAD)
+    there.start(one.id)
+    assert here.find(one.id).progress is None
+    for tiles_done in (1, 3):
+        assert there.share(progress(one, tiles_done)) == set()
+        told = here.find(one.id).progress
+        assert (told.stage, told.tiles_done, told.timings) == ("infer", tiles_done, {"decode": 0.5})
+    there.put_back(one.id)
+    here.start(one.id)
+    assert there.find(one.id).progress is None
+    here.share(progress(one, 2))
+    finish(here, one)
+    assert there.find(one.id).progress is None
+
+
+def test_the_service_that_is_at_a_job_hears_that_another_removed_it(two):
+    here, there = two
+    there.add(one := job(), UPLOAD)
+    there.start(one.id)
+    there.share(progress(one, 1))
+    here.remove(one.id)
+    assert there.share(progress(one, 2)) == {one.id}
+
+
+def test_a_job_that_another_service_has_done_does_not_fail_after_all(two):
+    """A service whose connection was lost goes on with what another has begun meanwhile."""
+    here, there = two
+    there.add(one := job(), UPLOAD)
+    there.start(one.id)
+    finish(here, one)
+    there.fail(one.id, problem_of(EngineError("late"), "id"), {})
+    assert here.find(one.id).state == "done"
+
+
+def test_a_young_file_without_a_row_may_be_another_services(two, tmp_path):
+    coming, left = (tmp_path / f"{uuid4()}.upload" for _ in range(2))
+    for file in (coming, left):
+        file.write_bytes(UPLOAD)
+    os.utime(left, (0, 0))
+    two[0].recover()
+    assert coming.exists()
+    assert not left.exists()
+
+
+def test_what_jobs_cannot_be_shared_by_is_told(tmp_path):
+    for database in ("jobs", "mysql://a:secret@localhost/jobs"):
+        with pytest.raises(BadRequest, match="is postgresql://USER:PASSWORD@HOST/NAME") as told:
+            Store(tmp_path, database, max_waiting=1, max_bytes=1)
+        assert "secret" not in str(told.value)
+    with pytest.raises(BadRequest, match=r"jobs in memory://jobs.*must name a database"):
+        Store("memory://jobs", max_waiting=1, max_bytes=1)
+    with pytest.raises(StorageError, match="the jobs' database: connection"):
+        Store(tmp_path, f"postgresql:///jobs?host={tmp_path}", max_waiting=1, max_bytes=1)
 
 
 def test_a_job_is_its_owners_alone(reopened):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 from upath import UPath
 
 from superres import load_model
@@ -17,7 +16,7 @@ from superres.arrays import RgbU8
 from superres.codecs import decode, encode
 from tests.clusters import add_node, ray_cluster
 from tests.pictures import encoded
-from tests.serving import free_port
+from tests.storage import s3_bucket
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -27,18 +26,8 @@ OPTIONS = ("--cluster", "--recursive", "--precision", "float32", "--device", "cp
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[UPath]:
-    """An S3 server on loopback, and a bucket of it, that the environment names."""
-    port = free_port()
-    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
-        bucket = UPath("s3://photographs")
-        bucket.mkdir()
+    with s3_bucket("photographs") as bucket:
         yield bucket
-    server.stop()
 
 
 @pytest.fixture(scope="module")

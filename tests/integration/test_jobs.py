@@ -112,7 +112,7 @@ def small(shared_device: Device, srcnn_card: ModelCard, folder: Path) -> Iterato
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.jobs.RETRY_S", 0.05)
         patch.setattr("app.jobs.WATCH_S", 0.02)
-        patch.setattr("app.store.PATIENCE_S", 0.1)
+        patch.setattr("app.databases.PATIENCE_S", 0.1)
         with serve_app(settings, {srcnn_card.name: shared_device}) as client:
             wait_until_ready(client)
             yield client

@@ -1,0 +1,140 @@
+"""Services that share their jobs: rows in PostgreSQL, uploads and results in a bucket."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+from upath import UPath
+
+from app.settings import Settings
+from superres.card import ModelCard
+from superres.engine import BlurEngine
+from tests.integration.test_callers import Slow, gauge, wait_until_idle
+from tests.integration.test_errors import assert_problem
+from tests.integration.test_jobs import ASYNC, events, order, path, wait
+from tests.pictures import encoded, plain
+from tests.serving import serve_app, serve_process, wait_until_ready
+from tests.storage import new_database, postgres, s3_bucket
+
+
+@pytest.fixture(scope="module")
+def server():
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[UPath]:
+    with s3_bucket("jobs") as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def settings(server, bucket: UPath) -> dict[str, str]:
+    """Of every service that shares the jobs of this test."""
+    database = new_database(server)
+    name = database.partition("/jobs_")[2].partition("?")[0]
+    return {"jobs": str(bucket / name), "jobs_database": database}
+
+
+def files(settings: dict[str, str]) -> list[str]:
+    return sorted(file.suffix for file in UPath(settings["jobs"]).glob("*"))
+
+
+@pytest.fixture
+def two(
+    settings: dict[str, str], srcnn_card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """One whose device takes its time, and one."""
+    monkeypatch.setattr("app.jobs.SHARE_S", 0.1)
+    slow, fast = Slow(srcnn_card, 0.2), BlurEngine(srcnn_card.geometry)
+    both = Settings(device="cpu", **settings)
+    with (
+        serve_app(both, {srcnn_card.name: slow}) as there,
+        serve_app(both, {srcnn_card.name: fast}) as here,
+    ):
+        for client in (there, here):
+            wait_until_ready(client)
+        yield there, here
+
+
+@pytest.fixture
+def tiles() -> bytes:
+    """A picture of some tiles at x4, that takes few bytes."""
+    return encoded(np.zeros((600, 600, 3), np.uint8))
+
+
+def begun_at(client: httpx.Client, content: bytes) -> dict[str, object]:
+    """A job that this service is at, and not the other."""
+    for _ in range(20):
+        job = order(client, content, scale=4)
+        wait(client, job, "running", "done")
+        if gauge(client, "superres_pictures_in_progress"):
+            return job
+    raise AssertionError("the other service took every job")
+
+
+def test_a_job_is_known_to_every_service(two, settings, tiles):
+    there, here = two
+    job = begun_at(there, tiles)
+    seen = [told["progress"] for told in events(here, job)]
+    assert {"infer", "over"} <= {progress["stage"] for progress in seen}
+    assert len({progress["tiles_done"] for progress in seen}) > 2
+    results = [client.get(path(job, "/result")) for client in two]
+    assert results[0].status_code == 200
+    assert results[0].content == results[1].content
+    assert files(settings).count(".upload") == 0
+    assert here.delete(path(job)).status_code == 204
+    assert there.get(path(job)).status_code == 404
+
+
+def test_a_job_can_be_stopped_at_any_service(two, settings, tiles):
+    there, here = two
+    job = begun_at(there, tiles)
+    assert here.delete(path(job)).status_code == 204
+    assert_problem(there.get(path(job)), 404, "unknown-job", "there is no job")
+    wait_until_idle(there)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("number", "attempts"), [(signal.SIGKILL, 2), (signal.SIGTERM, 1)])
+def test_what_a_service_was_at_when_it_stopped_is_done_by_another(
+    settings, chelsea, number, attempts
+):
+    """Killed, that counts as an attempt; told to stop, it hands over."""
+    content = encoded(np.tile(chelsea, (3, 3, 1)))
+    own = {"device": "cpu", "precision": "bfloat16", "drain_s": 1}
+    with serve_process(**own, **settings) as one, serve_process(**own, **settings) as other:
+        job = order(one[0], content, scale=3)
+        wait(one[0], job, "running")
+        (_, pid), (left, _) = sorted(
+            (one, other), key=lambda service: -gauge(service[0], "superres_pictures_in_progress")
+        )
+        os.kill(pid, number)
+        ended = wait(left, job, seconds=120)
+        assert (ended["state"], ended["attempts"]) == ("done", attempts)
+        expected = left.post("/enhance", content=content, params={"scale": 3})
+        assert left.get(path(job, "/result")).content == expected.content
+
+
+def test_a_database_that_goes_and_comes_again_is_told_and_nothing_is_lost(
+    server, settings, srcnn_card, monkeypatch
+):
+    monkeypatch.setattr("app.jobs.SHARE_S", 0.1)
+    monkeypatch.setattr("app.jobs.RETRY_S", 0.1)
+    engines = {srcnn_card.name: BlurEngine(srcnn_card.geometry)}
+    with serve_app(Settings(device="cpu", **settings), engines) as client:
+        wait_until_ready(client)
+        before = order(client, plain())
+        wait(client, before)
+        server.stop()
+        answer = client.post("/enhance", content=plain(), headers=ASYNC)
+        assert_problem(answer, 503, "storage-failed", "the jobs' database")
+        assert client.post("/enhance", content=plain()).status_code == 200
+        server.start()
+        assert client.get(path(before, "/result")).status_code == 200
+        assert wait(client, order(client, plain()))["state"] == "done"
