@@ -161,7 +161,7 @@ def test_one_device_is_given_the_batches_as_they_are(smoke):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @both_backends
 def test_several_devices_train_as_one_but_for_rounding(backend: str, run, arguments, tmp_path):
     for count in (1, 2, 4):
@@ -183,7 +183,7 @@ def test_several_devices_train_as_one_but_for_rounding(backend: str, run, argume
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @both_backends
 def test_soap_on_several_devices_is_soap_on_one(backend: str, run, tmp_path):
     """In float64: it takes the directions that have no gradient from rounding, and in float32 a
@@ -200,7 +200,7 @@ def test_soap_on_several_devices_is_soap_on_one(backend: str, run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @both_backends
 def test_a_killed_run_on_two_devices_goes_on_to_the_bit_and_on_one(
     backend: str, start, run, arguments, tmp_path
@@ -220,7 +220,7 @@ def test_a_killed_run_on_two_devices_goes_on_to_the_bit_and_on_one(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @needs_jax
 def test_two_processes_train_as_one_and_go_on_to_the_bit_when_one_was_killed(
     start, run, arguments, tmp_path
