@@ -82,6 +82,9 @@ def fit_command(
     vgg19_weights: Annotated[
         Path | None, typer.Option(help="An npz, for a VGG19 loss; else Keras downloads them.")
     ] = None,
+    devices: Annotated[
+        int, typer.Option(min=1, help="How many share each batch, those of all processes.")
+    ] = 1,
 ) -> None:
     """Train a network, validating beside bicubic; Ctrl-C keeps the last checkpoint."""
     from training.config import load_config
@@ -100,6 +103,7 @@ def fit_command(
             console=console,
             start_from=start_from,
             vgg19_weights=vgg19_weights,
+            devices=devices,
         )
     except KeyboardInterrupt:
         console.print(f"stopped; the last checkpoint is in {folder}: go on with --resume")

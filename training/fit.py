@@ -40,6 +40,7 @@ from superres.strip import draw_strip
 from training import networks
 from training.config import TrainingConfig
 from training.dataset import Pair, crops, dataset_name, read_pairs, whole_pictures
+from training.devices import Devices
 from training.losses import Loss, build_loss
 from training.soap import Soap
 
@@ -71,6 +72,7 @@ def fit(
     console: Console,
     start_from: Path | None = None,
     vgg19_weights: Path | None = None,
+    devices: int = 1,
 ) -> Scores:
     """Train until the config's steps are done or validation stops getting better.
 
@@ -84,6 +86,8 @@ def fit(
         start_from: folder of another run, whose best weights are this one's first, or of an
             exported model; a layer whose shape depends on the scale begins afresh.
         vgg19_weights: of a VGG19 term in the loss; see :func:`training.losses.vgg19_features`.
+        devices: how many share each batch; see :class:`training.devices.Devices`. The batches are
+            the same for any number, and the weights but for rounding.
 
     Returns:
         The best validation's mean scores.
@@ -93,38 +97,43 @@ def fit(
         FileNotFoundError: nothing to resume, or a folder without pictures.
         TrainingFailed: the loss is not a number, the checkpoint is of another config, or
             ``start_from`` has another network.
+        ValueError: as :class:`training.devices.Devices`.
     """
     if (run / STATE).exists() and not resume:
         raise FileExistsError(f"{run} holds a run already: resume it, or remove the folder")
     if resume and not (run / STATE).exists():
         raise FileNotFoundError(f"nothing to resume in {run}")
+    place = Devices(devices, config)
+    console = console if place.chief else Console(quiet=True)
     run.mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(config.seed)
     config = _resolve(config, run, resume=resume)
     architecture = networks.NETWORKS[config.network]
-    network = _build(config, precision=config.precision, trained=True)
+    with place.scope():
+        network = _build(config, precision=config.precision, trained=True)
+        loss = build_loss(config.loss, vgg19_weights=vgg19_weights, precision=config.precision)
+        optimizer = OPTIMIZERS[config.optimizer](
+            _learning_rate(config),
+            weight_decay=config.weight_decay or None,
+            use_ema=True,
+            ema_momentum=config.ema_momentum,
+        )
+        optimizer.build(network.trainable_variables)
+        network.compile(
+            optimizer,
+            # Of a loss without a dimension, Keras forgets to take the mean over the devices.
+            loss=lambda hr, sr: loss(hr, sr)[None],
+            # XLA made a step slower on TensorFlow's CPU; JAX has nothing else.
+            jit_compile=keras.backend.backend() == "jax",
+        )
     halo = networks.receptive_field(network) // 2 if config.borders == "replicate" else 0
-    loss = build_loss(config.loss, vgg19_weights=vgg19_weights, precision=config.precision)
-    optimizer = OPTIMIZERS[config.optimizer](
-        _learning_rate(config),
-        weight_decay=config.weight_decay or None,
-        use_ema=True,
-        ema_momentum=config.ema_momentum,
-    )
-    optimizer.build(network.trainable_variables)
-    network.compile(
-        optimizer,
-        loss=loss,
-        # XLA made a step slower on TensorFlow's CPU; JAX has nothing else.
-        jit_compile=keras.backend.backend() == "jax",
-    )
     if start_from is not None:
         _take_weights(network, trained_network(start_from))
     state = _State(run, config, network, optimizer)
     if resume:
         state.restore()
-    else:
+    elif place.chief:
         (run / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
 
     with console.status("reading pictures"):
@@ -142,15 +151,16 @@ def fit(
             smallest=config.patch_size or config.scale,
         )
         held_out = read(validation, shrinks=(1.0,), smallest=2 * config.scale + SSIM_WINDOW)
-    keeper = _Keeper(state, held_out, loss, console, _describe(config, data, start_from))
+    description = _describe(config, data, start_from, devices)
+    keeper = _Keeper(state, held_out, loss, console, description, place)
     console.print(
         f"{config.name}: {network.count_params():,} parameters, {config.precision}, "
         f"{len(pairs)} pictures to learn from, {len(held_out)} to validate on "
         f"(bicubic {keeper.bicubic.psnr_y:.3f} dB)"
     )
-    with keeper.progress, keeper.board:
+    with keeper.progress, keeper.board, place.scope():
         network.fit(
-            _batches(pairs, config, state.step),
+            place.batches(partial(_batches, pairs, config, state.step)),
             steps_per_epoch=config.steps_per_validation,
             initial_epoch=len(state.history),
             epochs=config.steps // config.steps_per_validation,
@@ -345,18 +355,24 @@ class _Keeper(keras.callbacks.Callback):
         loss: Loss,
         console: Console,
         description: dict[str, Any],
+        place: Devices,
     ) -> None:
         super().__init__()
         self.state = state
         self.held_out = held_out
         self.loss = loss
         self.description = description
+        self.place = place
         config = state.config
         self.averaged = _build(config, precision="float32")
         self.upscale = networks.NETWORKS[config.network].upscale(config.scale)
         self.bicubics = [_score(pair, pair.bicubic(), config.scale) for pair in held_out]
         self.bicubic = mean_scores(self.bicubics)
-        self.board = SummaryWriter(str(state.run / TENSORBOARD), purge_step=state.step or None)
+        self.board = SummaryWriter(
+            str(state.run / TENSORBOARD),
+            purge_step=state.step or None,
+            write_to_disk=place.chief,
+        )
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -389,10 +405,16 @@ class _Keeper(keras.callbacks.Callback):
             if name != "step":
                 self.board.add_scalar(name, value, step)
         best = state.since_best == 0
+        if self.place.chief:
+            self._write(step, scores, best=best)
         self.progress.print(
             f"step {step:>6}  loss {loss:.5f}  validation {scores.psnr_y:.3f} dB "
             f"({scores.psnr_y - self.bicubic.psnr_y:+.3f} over bicubic)  {'best' if best else ''}"
         )
+        self.model.stop_training = self.place.agree(state.since_best >= state.config.patience)
+
+    def _write(self, step: int, scores: Scores, *, best: bool) -> None:
+        state = self.state
         if best:
             self.averaged.save_weights(state.run / BEST_WEIGHTS)
             record = self.description | {
@@ -405,7 +427,6 @@ class _Keeper(keras.callbacks.Callback):
         _write_history(state.history, state.run / "history.csv")
         _draw_curves(state.history, self.bicubic, state.run / "curves.png")
         state.save()
-        self.model.stop_training = state.since_best >= state.config.patience
 
     def _validate(self, step: int) -> tuple[Scores, float]:
         """Scores and loss of the averaged weights, on whole pictures one at a time."""
@@ -457,7 +478,9 @@ def _draw_curves(history: list[dict[str, float]], bicubic: Scores, file: Path) -
     figure.savefig(file, dpi=100)
 
 
-def _describe(config: TrainingConfig, data: list[Path], start_from: Path | None) -> dict[str, Any]:
+def _describe(
+    config: TrainingConfig, data: list[Path], start_from: Path | None, devices: int
+) -> dict[str, Any]:
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607 - from the PATH
         cwd=Path(__file__).parent,
@@ -470,7 +493,7 @@ def _describe(config: TrainingConfig, data: list[Path], start_from: Path | None)
         "data": [dataset_name(folder) for folder in data],
         "started_from": None if start_from is None else start_from.resolve().name,
         "backend": f"Keras {keras.__version__} on {keras.backend.backend()}",
-        "machine": machine(),
+        "machine": machine() + (f", {devices} devices" if devices > 1 else ""),
         "commit": git.stdout.strip() or "unknown",
     }
 

@@ -132,6 +132,12 @@ class Inner(layers.Layer):
         corner = (0, self.margin, self.margin, 0)
         return ops.slice(x, corner, (batch, height - less, width - less, channels))
 
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Of [n, h, w, c], of which h and w may be unknown: JAX can't find it out by itself."""
+        batch, *sides, channels = input_shape
+        less = 2 * self.margin
+        return (batch, *(side and side - less for side in sides), channels)
+
 
 class BicubicSubpixels(layers.Layer):
     """[n, h, w, 3] -> [n, h, w, scale * scale * 3]: bicubic as a fixed convolution.

@@ -6,6 +6,7 @@ from superres.arrays import RgbU8, to_float, to_integer
 from superres.resample import upsample
 from training.networks import (
     NETWORKS,
+    Inner,
     PairedConv2D,
     build,
     multiply_adds_per_pixel,
@@ -106,3 +107,8 @@ def test_edsr_is_a_chain_of_3x3_convolutions_and_additions():
     assert network.count_params() == 312_795
     assert receptive_field(network) == 21
     assert multiply_adds_per_pixel(network) == 9 * (3 * 64 + 8 * 64 * 64 + 64 * 27)
+
+
+def test_what_is_cropped_has_a_shape_where_sides_are_unknown():
+    """As they are when a network is built, and JAX's tracing can't tell it."""
+    assert Inner(7).compute_output_shape((None, None, 38, 3)) == (None, None, 24, 3)

@@ -1,0 +1,134 @@
+"""Several devices that share each batch, by Keras's own means on the backend in use.
+
+On TensorFlow that is ``tf.distribute.MirroredStrategy``: the devices of one process. On JAX it is
+``keras.distribution.DataParallel``: those of one process, or of several that
+``KERAS_DISTRIBUTION_JOB_ADDRESSES``, ``KERAS_DISTRIBUTION_NUM_PROCESSES`` and
+``KERAS_DISTRIBUTION_PROCESS_ID`` bring together, on one machine or on many. Every device holds all
+the weights; gradients are averaged over the whole batch.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+import numpy as np
+
+from training.config import TrainingConfig
+
+Batches = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+class Devices:
+    """Where a run's network is trained.
+
+    Args:
+        count: how many devices share a batch, those of all processes; GPUs if there are any.
+        config: of the run.
+
+    Raises:
+        ValueError: there are fewer devices, the batch does not divide by them, or what is asked
+            for is not to be had of the backend; the message says which.
+    """
+
+    def __init__(self, count: int, config: TrainingConfig) -> None:
+        self.processes = int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", 1))
+        self.process = 0
+        self._strategy: Any = None
+        if count == 1 and self.processes == 1:
+            return
+        if config.batch_size % count:
+            raise ValueError(
+                f"batch_size is a multiple of the devices ({count}), not {config.batch_size}"
+            )
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            self._strategy = self._mirrored(count, config)
+        elif backend == "jax":
+            self._strategy = self._data_parallel(count, config)
+        else:
+            raise ValueError(f"several devices need tensorflow or jax; KERAS_BACKEND is {backend}")
+
+    def _mirrored(self, count: int, config: TrainingConfig) -> Any:
+        import tensorflow as tf
+
+        if self.processes > 1:
+            # MultiWorkerMirroredStrategy fails in the fit of Keras 3.15.
+            raise ValueError(
+                f"KERAS_DISTRIBUTION_NUM_PROCESSES is 1 on tensorflow, not {self.processes}: "
+                "several processes need KERAS_BACKEND=jax"
+            )
+        if config.loss.sigmoid:
+            raise ValueError(
+                "a loss with sigmoid needs 1 device on tensorflow, where each would take it of "
+                f"its own share, not {count}; KERAS_BACKEND=jax takes it of the whole batch"
+            )
+        return tf.distribute.MirroredStrategy(_first(count))
+
+    def _data_parallel(self, count: int, config: TrainingConfig) -> Any:
+        if self.processes > 1:
+            if config.precision == "auto":
+                raise ValueError(
+                    "precision is float32 or bfloat16 with several processes, not auto: "
+                    "each would choose by its own clock"
+                )
+            keras.distribution.initialize()
+            if count != len(keras.distribution.list_devices()):
+                raise ValueError(
+                    f"devices is {len(keras.distribution.list_devices())}, all those of the "
+                    f"{self.processes} processes, not {count}"
+                )
+        strategy = keras.distribution.DataParallel(
+            devices=_first(count),
+            auto_shard_dataset=False,  # batches() has
+        )
+        self.process = strategy.data_shard_id
+        return strategy
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process is the one that writes files and shows progress."""
+        return self.process == 0
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """In it, variables are made on every device, and JAX's ``fit`` runs."""
+        return nullcontext() if self._strategy is None else self._strategy.scope()
+
+    def batches(self, begin: Callable[[], Batches]) -> Any:
+        """What ``fit`` is to be given.
+
+        Args:
+            begin: gives whole batches, from the first again at every call.
+        """
+        if self._strategy is None:
+            return begin()
+        if keras.backend.backend() == "jax":
+            return self._shares(begin())
+        import tensorflow as tf
+
+        # From a generator, Keras would take a few batches to build the network, and lose them.
+        shapes = tuple(tf.TensorSpec(array.shape, array.dtype) for array in next(begin()))
+        return tf.data.Dataset.from_generator(begin, output_signature=shapes)
+
+    def _shares(self, batches: Batches) -> Batches:
+        """This process's part of each batch."""
+        for planes, hr in batches:
+            share = len(planes) // self.processes
+            mine = slice(self.process * share, (self.process + 1) * share)
+            yield planes[mine], hr[mine]
+
+    def agree(self, chiefs: bool) -> bool:
+        """What the chief says: processes that differ on whether to go on would wait for ever."""
+        if self.processes == 1:
+            return chiefs
+        from jax.experimental.multihost_utils import broadcast_one_to_all
+
+        return bool(broadcast_one_to_all(np.array(chiefs)))
+
+
+def _first(count: int) -> list[str]:
+    devices = keras.distribution.list_devices()
+    if count > len(devices):
+        raise ValueError(f"devices is at most {len(devices)} ({', '.join(devices)}), not {count}")
+    return devices[:count]
