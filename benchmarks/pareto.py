@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ import typer
 from matplotlib.figure import Figure
 
 from superres import Enhancer
+from superres.arrays import Size
 from superres.codecs import Picture
 from superres.engine import EnsembleEngine, SavedModelEngine
 from superres.enhancer import BICUBIC
@@ -28,8 +30,8 @@ from training.evaluate import evaluate
 
 BASE = "srcnn"
 """Family whose time the others are compared with."""
-SIDE = 512
-"""Of the picture that is timed, px, before it is enlarged."""
+SIZES = ((512, 512), (900, 1200))
+"""Of the pictures that are timed, before they are enlarged: how they are cut into tiles differs."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class Point:
 
     name: str
     milliseconds: float
-    """Per output megapixel."""
-    ratio: float
-    """Of its time to the base's, median of the rounds."""
+    """Per output megapixel of the last size."""
+    ratios: tuple[float, ...]
+    """Of its time to the base's, median of the rounds, a size an element."""
     psnr: tuple[float, ...]
     """Of luma, a set an element."""
 
@@ -52,7 +54,7 @@ def main(
     ensemble: Annotated[list[str], typer.Option(help="Family that is also run as one.")] = [  # noqa: B006
         "edsr-lite"
     ],
-    rounds: int = 7,
+    rounds: int = 5,
 ) -> None:
     """Print a Markdown table, and draw it."""
     methods = {"bicubic": BICUBIC}
@@ -65,25 +67,31 @@ def main(
             methods[f"{card.family}, ensemble"] = Enhancer(
                 EnsembleEngine(enhancer.engine), card.geometry
             )
-    picture = Picture(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
-    seconds = in_turn(
-        {name: lambda m=method: m.enhance(picture, scale) for name, method in methods.items()},
-        rounds,
-    )
-    megapixels = (scale * SIDE) ** 2 / 1e6
+    seconds = [time_methods(methods, size, scale, rounds) for size in SIZES]
+    megapixels = scale**2 * np.prod(SIZES[-1]) / 1e6
     points = []
     for name, method in methods.items():
         psnr = tuple(evaluate(method, folder, scale).summarise().model.psnr_y for folder in data)
-        ratio = statistics.median(np.divide(seconds[name], seconds[BASE]))
-        taken = 1000 * statistics.median(seconds[name]) / megapixels
-        points.append(Point(name, taken, float(ratio), psnr))
+        ratios = (statistics.median(np.divide(taken[name], taken[BASE])) for taken in seconds)
+        milliseconds = 1000 * statistics.median(seconds[-1][name]) / megapixels
+        points.append(Point(name, milliseconds, tuple(ratios), psnr))
     names = [dataset_name(folder) for folder in data]
-    print(f"| x{scale}, {os.cpu_count()} cores | ms | times {BASE} | {' | '.join(names)} |")
-    print("|---|" + "---|" * (2 + len(names)))
+    sizes = [f"times {BASE}, {width}x{height}" for height, width in SIZES]
+    print(f"| x{scale}, {os.cpu_count()} cores | {' | '.join([*sizes, *names])} |")
+    print("|---|" + "---|" * len([*sizes, *names]))
     for point in points:
-        scores = " | ".join(f"{psnr:.2f}" for psnr in point.psnr)
-        print(f"| {point.name} | {point.milliseconds:.0f} | {point.ratio:.2f} | {scores} |")
+        cells = [f"{figure:.2f}" for figure in (*point.ratios, *point.psnr)]
+        print(f"| {point.name} | {' | '.join(cells)} |")
     draw(points, names, plot)
+
+
+def time_methods(
+    methods: dict[str, Enhancer], size: Size, scale: int, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of each method in each round, for one picture."""
+    picture = Picture(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+    calls = {name: partial(method.enhance, picture, scale) for name, method in methods.items()}
+    return in_turn(calls, rounds)
 
 
 def in_turn(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

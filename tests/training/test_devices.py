@@ -1,6 +1,5 @@
 """Several devices for one run: the CPU's logical ones, and two processes on loopback."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -21,12 +20,7 @@ from superres.arrays import RgbU8
 from training.config import TrainingConfig, load_config
 from training.devices import Devices
 
-needs_jax = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="JAX is not installed"
-)
-both_backends = pytest.mark.parametrize(
-    "backend", ["tensorflow", pytest.param("jax", marks=needs_jax)]
-)
+both_backends = pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 Start = Callable[..., subprocess.Popen[str]]
 STEPS, STEPS_PER_VALIDATION = 12, 3
 CONFIG = f"""
@@ -221,7 +215,6 @@ def test_a_killed_run_on_two_devices_goes_on_to_the_bit_and_on_one(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@needs_jax
 def test_two_processes_train_as_one_and_go_on_to_the_bit_when_one_was_killed(
     start, run, arguments, tmp_path
 ):
