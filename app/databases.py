@@ -7,12 +7,13 @@ still at work anywhere? A service that dies cannot say so; its lock goes with it
 import fcntl
 import sqlite3
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TextIO
 from uuid import UUID
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from superres.errors import BadRequest, StorageError
@@ -33,8 +34,14 @@ class Database(Protocol):
     def hold(self, job_id: UUID) -> bool:
         """Be the one that is at a job; false if another service is."""
 
+    def holds(self, job_id: UUID) -> bool:
+        """Whether this service is at a job, as far as it knows."""
+
     def let_go(self, job_id: UUID) -> None:
-        """Be no longer at a job."""
+        """Be no longer at a job, if this service was."""
+
+    def renew(self) -> None:
+        """See to it that the others know what this service is at."""
 
     def is_abandoned(self, session: Session, job_id: UUID) -> bool:
         """Whether no service is at a job."""
@@ -66,7 +73,13 @@ class Sqlite:
     def hold(self, job_id: UUID) -> bool:
         return True
 
+    def holds(self, job_id: UUID) -> bool:
+        return True
+
     def let_go(self, job_id: UUID) -> None:
+        pass
+
+    def renew(self) -> None:
         pass
 
     def is_abandoned(self, session: Session, job_id: UUID) -> bool:
@@ -105,11 +118,11 @@ class Postgres:
     """The key of all writers' one lock."""
 
     def __init__(self, url: URL) -> None:
-        options = {
+        # Each side finds out in half a minute that the other is gone without a word.
+        alive = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+        of_session = {f"tcp_{name}": value for name, value in alive.items()} | {
             "lock_timeout": f"{PATIENCE_S:g}s",
-            "tcp_keepalives_idle": 15,
-            "tcp_keepalives_interval": 5,
-            "tcp_keepalives_count": 3,
+            "idle_in_transaction_session_timeout": "10s",  # a service that stands still
         }
         self.engine = create_engine(
             url,
@@ -117,42 +130,59 @@ class Postgres:
             connect_args={
                 "connect_timeout": 5,
                 "application_name": "superres",
-                "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+                "options": " ".join(f"-c {name}={value}" for name, value in of_session.items()),
+                "tcp_user_timeout": 30_000,
+                **alive,
             },
         )
         event.listen(self.engine, "begin", self._begin)
-        self._holding: Connection | None = None
+        self._held: set[UUID] = set()
+        self._holder: Connection | None = None
+        """Whose locks say which jobs this service is at."""
         self._in_use = threading.Lock()
 
     def hold(self, job_id: UUID) -> bool:
         with self._in_use:
-            return bool(self._holder().scalar(select(func.pg_try_advisory_lock(_key(job_id)))))
+            if job_id in self._held or not _try_lock(self._connected(), job_id):
+                return False
+            self._held.add(job_id)
+            return True
+
+    def holds(self, job_id: UUID) -> bool:
+        return job_id in self._held
 
     def let_go(self, job_id: UUID) -> None:
         with self._in_use:
-            self._holder().scalar(select(func.pg_advisory_unlock(_key(job_id))))
+            if job_id in self._held:
+                self._held.remove(job_id)
+                self._connected().scalar(select(func.pg_advisory_unlock(_key(job_id))))
+
+    def renew(self) -> None:
+        with self._in_use:
+            self._connected().scalar(select(1))
 
     def is_abandoned(self, session: Session, job_id: UUID) -> bool:
-        # Taken for this transaction alone; a lock of this process's own is another session's.
-        return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_key(job_id)))))
+        # Taken for this transaction alone.
+        return job_id not in self._held and bool(
+            session.scalar(select(func.pg_try_advisory_xact_lock(_key(job_id))))
+        )
 
     def close(self) -> None:
-        if self._holding is not None:
-            self._holding.invalidate()  # or the pool would keep it, and what it holds
-            self._holding.close()
-            self._holding = None
+        if self._holder is not None:
+            with suppress(SQLAlchemyError):  # at once: the server sees the end of it later
+                self._holder.scalar(select(func.pg_advisory_unlock_all()))
+            self._holder.close()
+            self._holder = None
         self.engine.dispose()
 
-    def _holder(self) -> Connection:
-        """The connection whose locks say which jobs this service is at.
-
-        Where it was lost, they are lost: others may have begun those jobs, and whoever is
-        done first has done them.
-        """
-        if self._holding is None or self._holding.invalidated:
+    def _connected(self) -> Connection:
+        """The holder; where it was lost, another, that takes what others have not taken since."""
+        if self._holder is None or self._holder.invalidated:
             options = {"isolation_level": "AUTOCOMMIT"}
-            self._holding = self.engine.connect().execution_options(**options)
-        return self._holding
+            self._holder = self.engine.connect().execution_options(**options)
+            for job_id in self._held:
+                _try_lock(self._holder, job_id)
+        return self._holder
 
     @classmethod
     def _begin(cls, connection: Connection) -> None:
@@ -172,7 +202,7 @@ def postgres_url(text: str) -> URL:
             url = url.set(drivername="postgresql+psycopg")
             url.get_dialect().import_dbapi()
             return url
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         pass
     except ImportError as error:
         raise BadRequest(
@@ -182,6 +212,10 @@ def postgres_url(text: str) -> URL:
         "SUPERRES_JOBS_DATABASE is postgresql://USER:PASSWORD@HOST/NAME, or empty for SQLite in "
         "the folder of jobs"
     )
+
+
+def _try_lock(connection: Connection, job_id: UUID) -> bool:
+    return bool(connection.scalar(select(func.pg_try_advisory_lock(_key(job_id)))))
 
 
 def _key(job_id: UUID) -> int:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+from uuid import uuid4
 
 from superres.errors import BadRequest
 
@@ -23,7 +24,7 @@ def to_path(text: str) -> AnyPath:
     try:
         from upath import UPath
 
-        return UPath(text)
+        return UPath(text, use_listings_cache=False)  # others write there, too
     except ImportError as error:  # of the one, or of what it reads that kind of bucket by
         raise BadRequest(f"{text} needs the extra cluster: make install EXTRA=cluster") from error
 
@@ -40,7 +41,7 @@ def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = No
         target.write_bytes(data)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(f".{uuid4().hex}.{target.name}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)

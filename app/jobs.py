@@ -203,6 +203,7 @@ class Jobs:
             stage, tiles_done = running.stages.current, running.tiles_done
             timings = running.stages.seconds
         elif job.state == "running" and self._store.shared:  # by another service
+            stage = "decode"
             if told := job.progress:
                 stage, tiles_done, timings = told.stage, told.tiles_done, told.timings
         elif job.state == "running":  # it has ended since it was read
@@ -287,6 +288,9 @@ class Jobs:
 
     async def _do(self, job: Job, door: AsyncExitStack) -> None:
         """Do a job; the door is opened to the next one when it is at work."""
+        if job.id in self._running:  # the database was away, and another service took it for dead
+            await anyio.sleep(RETRY_S)
+            return
         bind_contextvars(request_id=job.request_id, job=str(job.id))
         stages = Stages(self._telemetry)
         try:
@@ -327,7 +331,7 @@ class Jobs:
                     waiting, asked.card, asked.label, header.bits, asked.taken
                 )
             if self._at_door[job.id].cancelled_caught:
-                raise CallerGone("the job was removed before it was begun")
+                raise CallerGone("the job was removed or begun by another service")
             caller = _Caller(job, reservation, service.settings.job_deadline_s)
             with service.at_work(caller, asked.card, asked.label, header.bits, asked.taken) as turn:
                 running = self._running[job.id] = _Running(turn, stages, job.tiles)
@@ -372,11 +376,15 @@ class Jobs:
                 for job_id, job in self._running.items()
             }
             try:
-                removed = await anyio.to_thread.run_sync(self._store.share, running)
+                at_door = self._at_door.keys() - running.keys()
+                left = await anyio.to_thread.run_sync(self._store.share, running, at_door)
             except StorageError as error:
                 logger.warning("what other services do with the jobs is not known: %s", error)
                 continue
-            for job_id in removed:
+            except Exception:  # which must not end the service
+                logger.exception("what other services do with the jobs is not known")
+                continue
+            for job_id in left:
                 self._stop(job_id)
             self._arrived.set()  # perhaps at another service
 

@@ -10,13 +10,13 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import JSON, ForeignKey, func, select, update
+from sqlalchemy import JSON, BigInteger, ForeignKey, func, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -76,7 +76,7 @@ class Job(_Base):
     tiles: Mapped[int]
     deadline: Mapped[float | None]
     """The caller's own."""
-    upload_bytes: Mapped[int]
+    upload_bytes: Mapped[int] = mapped_column(BigInteger)
     created: Mapped[float] = mapped_column(index=True)
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid4)
     state: Mapped[str] = mapped_column(default="waiting", index=True)
@@ -85,7 +85,7 @@ class Job(_Base):
     ended: Mapped[float | None] = mapped_column(default=None)
     timings: Mapped[dict[str, float]] = mapped_column(JSON, default_factory=dict)
     """Seconds of each stage."""
-    result_bytes: Mapped[int] = mapped_column(default=0)
+    result_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     media_type: Mapped[str | None] = mapped_column(default=None)
     headers: Mapped[dict[str, str]] = mapped_column(JSON, default_factory=dict)
     """Of the result."""
@@ -143,9 +143,9 @@ class Store:
         with self._change() as session:
             self._take_back(session)
         with _files_told():
-            files = [file for kind in FILES for file in self._folder.glob(f"*{kind}")]
+            files = self._files()
             if self.shared:
-                files = [file for file in files if time.time() - file.stat().st_mtime > ORPHAN_S]
+                files = [file for file in files if _age(file) > ORPHAN_S]
         with _database_told(), self._reading() as session:
             jobs = session.scalars(select(Job)).all()
         wanted = {self._upload(job.id).name for job in jobs if job.state not in ENDED}
@@ -153,24 +153,39 @@ class Store:
         with _files_told():
             for file in files:
                 if file.name not in wanted:
-                    file.unlink()
+                    file.unlink(missing_ok=True)
 
-    def share(self, running: Mapping[UUID, Progress]) -> set[UUID]:
+    def _files(self) -> list[AnyPath]:
+        try:
+            return [file for kind in FILES for file in self._folder.glob(f"*{kind}")]
+        except FileNotFoundError:  # a bucket has no folder without a file
+            return []
+
+    def share(self, running: Mapping[UUID, Progress], at_door: Iterable[UUID]) -> set[UUID]:
         """Tell other services of this one's jobs, and see to those of one that stopped.
 
         Args:
             running: how far each job is that this service is at.
+            at_door: jobs that it is about to begin.
 
         Returns:
-            Those of them that were removed.
+            Those of them that it can leave: they were removed, or another has begun them.
         """
+        with _database_told():
+            self._database.renew()
         with self._change() as session:
             self._take_back(session)
-            there = {job_id: session.get(Job, job_id) for job_id in running}
             for job_id, progress in running.items():
-                if (job := there[job_id]) and job.state == "running":
+                if (job := session.get(Job, job_id)) and job.state == "running":
                     session.merge(progress)
-        return {job_id for job_id, job in there.items() if job is None}
+            removed = {job_id for job_id in running if session.get(Job, job_id) is None}
+            begun = {
+                job_id
+                for job_id in at_door
+                if ((job := session.get(Job, job_id)) is None or job.state != "waiting")
+                and not self._database.holds(job_id)
+            }
+        return removed | begun
 
     def _take_back(self, session: Session) -> None:
         """What ran at a service that stopped waits again, or has failed."""
@@ -184,6 +199,7 @@ class Store:
                     f"the service stopped {job.attempts} times while it worked on this job"
                 )
                 _end(job, "failed", problem=problem_of(reason, job.request_id).model_dump())
+                session.info["gone"].append(job.id)
 
     def add(self, job: Job, upload: bytes) -> None:
         """Keep a job: when this returns, it is on the disk.
@@ -252,7 +268,11 @@ class Store:
                     return file
                 with file:  # of a bucket, in which it would be gone
                     copy = tempfile.TemporaryFile()  # noqa: SIM115 who asked closes it
-                    shutil.copyfileobj(file, copy)
+                    try:
+                        shutil.copyfileobj(file, copy)
+                    except BaseException:
+                        copy.close()
+                        raise
                     copy.seek(0)
                     return copy
         except StorageError as error:
@@ -261,15 +281,25 @@ class Store:
             raise
 
     def start(self, job_id: UUID) -> bool:
-        """Note that a job is begun; false if it was removed, or another service has begun it."""
-        with self._change() as session:
-            job = session.get(Job, job_id)
-            if job is None or job.state != "waiting" or not self._database.hold(job_id):
-                return False
-            job.state, job.started = "running", time.time()
-            job.attempts += 1
-            job.progress = None
-            return True
+        """Note that a job is begun; false if it was removed, or another service has begun it.
+
+        Raises:
+            Busy: another service has not ended with it yet.
+        """
+        try:
+            with self._change() as session:
+                job = session.get(Job, job_id)
+                if job is None or job.state != "waiting":
+                    return False
+                if not self._database.hold(job_id):
+                    raise Busy("another service is at it still", retry_after=1)
+                job.state, job.started = "running", time.time()
+                job.attempts += 1
+                job.progress = None
+                return True
+        except StorageError:  # then it is not begun, or abandoned
+            self.let_go(job_id)
+            raise
 
     def let_go(self, job_id: UUID) -> None:
         """Be no longer at a job; what notes its end does so, too."""
@@ -285,7 +315,7 @@ class Store:
         headers: dict[str, str],
         timings: dict[str, float],
     ) -> None:
-        """Keep a result; if the job was removed meanwhile, nothing is kept.
+        """Keep a result; not that of a job that was removed, or ended, meanwhile.
 
         Raises:
             StorageError: as :meth:`add`.
@@ -293,40 +323,52 @@ class Store:
         path = self._result(job_id)
         try:
             with self._change() as session:
-                self._make_room(session, len(result))
-            with _files_told():
-                write_whole(path, result)
-            with self._change() as session:
-                if job := session.get(Job, job_id):
+                if wanted := self._is_unfinished(session, job_id):
                     self._make_room(session, len(result))
+            if wanted:
+                with _files_told():
+                    write_whole(path, result)
+            with self._change() as session:
+                if wanted := wanted and self._is_unfinished(session, job_id):
+                    self._make_room(session, len(result))
+                    job = session.get_one(Job, job_id)
                     _end(job, "done", timings=timings)
                     job.media_type, job.headers = media_type, headers
                     job.result_bytes = len(result)
         except BaseException:
-            _discard(path)
+            if not self.shared:  # there, it may be another service's, or the answer alone was lost
+                _discard(path)
             raise
-        if job is None:
+        if not wanted and not self.shared:
             _discard(path)
         _discard(self._upload(job_id))
         self.let_go(job_id)
 
+    def _is_unfinished(self, session: Session, job_id: UUID) -> bool:
+        job = session.get(Job, job_id)
+        return job is not None and job.state not in ENDED
+
     def fail(self, job_id: UUID, problem: Problem, timings: dict[str, float]) -> None:
-        """Note why a job failed, if it is still there."""
+        """Note why a job failed, unless it is gone, has ended, or is another service's now."""
         with self._change() as session:
-            if (job := session.get(Job, job_id)) and job.state not in ENDED:
+            job = session.get(Job, job_id)
+            if job and job.state == "running" and not self._database.holds(job_id):
+                return
+            if job and job.state not in ENDED:
                 _end(job, "failed", problem=problem.model_dump(), timings=timings)
         _discard(self._upload(job_id))
         self.let_go(job_id)
 
     def put_back(self, *job_ids: UUID) -> None:
-        """Jobs that run wait again, and this attempt does not count."""
+        """Jobs that this service is at wait again, and this attempt does not count."""
+        mine = [job_id for job_id in job_ids if self._database.holds(job_id)]
         with self._change() as session:
             session.execute(
                 update(Job)
-                .where(Job.state == "running", Job.id.in_(job_ids))
+                .where(Job.state == "running", Job.id.in_(mine))
                 .values(state="waiting", attempts=Job.attempts - 1)
             )
-        for job_id in job_ids:
+        for job_id in mine:
             self.let_go(job_id)
 
     def remove(self, job_id: UUID) -> None:
@@ -432,6 +474,14 @@ def _end(
 
 def _stored_bytes(session: Session) -> int:
     return session.scalar(select(func.sum(Job.upload_bytes + Job.result_bytes))) or 0
+
+
+def _age(file: AnyPath) -> float:
+    """Seconds since it was written; none of one that is gone."""
+    try:
+        return time.time() - file.stat().st_mtime
+    except FileNotFoundError:
+        return 0
 
 
 def _discard(file: AnyPath) -> None:

@@ -108,7 +108,7 @@ def fit(
     run.mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(config.seed)
-    config = _resolve(config, run, resume=resume)
+    config = _resolve(config, run, resume=resume, devices=devices)
     architecture = networks.NETWORKS[config.network]
     with place.scope():
         network = _build(config, precision=config.precision, trained=True)
@@ -223,14 +223,15 @@ def _learning_rate(config: TrainingConfig) -> keras.optimizers.schedules.Learnin
     )
 
 
-def _resolve(config: TrainingConfig, run: Path, *, resume: bool) -> TrainingConfig:
+def _resolve(config: TrainingConfig, run: Path, *, resume: bool, devices: int) -> TrainingConfig:
     """Put the faster precision in the place of ``auto``; a resumed run keeps what it had."""
     if config.precision != "auto":
         return config
+    share = config.model_copy(update={"batch_size": config.batch_size // devices})
     precision = (
         TrainingConfig.model_validate_json((run / CONFIG).read_text()).precision
         if resume
-        else faster_precision(config)
+        else faster_precision(share)
     )
     return config.model_copy(update={"precision": precision})
 

@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import anyio
+import psycopg
 import pytest
 from anyio import CapacityLimiter
 from fastapi import Request
@@ -225,11 +228,11 @@ def test_what_a_service_is_at_is_no_other_services_until_it_stops(two):
     here, there = two
     there.add(one := job(), UPLOAD)
     there.start(one.id)
-    here.share({})
+    here.share({}, ())
     here.recover()
     assert here.find(one.id).state == "running"
     there.close()  # as the server does for one that died
-    here.share({})
+    here.share({}, ())
     assert here.oldest_waiting().id == one.id
     assert here.start(one.id)
     assert here.find(one.id).attempts == 2
@@ -241,13 +244,13 @@ def test_how_far_a_job_is_can_be_read_at_another_service(two):
     there.start(one.id)
     assert here.find(one.id).progress is None
     for tiles_done in (1, 3):
-        assert there.share(progress(one, tiles_done)) == set()
+        assert there.share(progress(one, tiles_done), ()) == set()
         told = here.find(one.id).progress
         assert (told.stage, told.tiles_done, told.timings) == ("infer", tiles_done, {"decode": 0.5})
     there.put_back(one.id)
     here.start(one.id)
     assert there.find(one.id).progress is None
-    here.share(progress(one, 2))
+    here.share(progress(one, 2), ())
     finish(here, one)
     assert there.find(one.id).progress is None
 
@@ -256,19 +259,75 @@ def test_the_service_that_is_at_a_job_hears_that_another_removed_it(two):
     here, there = two
     there.add(one := job(), UPLOAD)
     there.start(one.id)
-    there.share(progress(one, 1))
+    there.share(progress(one, 1), ())
     here.remove(one.id)
-    assert there.share(progress(one, 2)) == {one.id}
+    assert there.share(progress(one, 2), ()) == {one.id}
 
 
-def test_a_job_that_another_service_has_done_does_not_fail_after_all(two):
-    """A service whose connection was lost goes on with what another has begun meanwhile."""
+def test_a_service_that_is_about_to_begin_a_job_hears_that_another_has(two):
+    here, there = two
+    for one in (jobs := [job(1), job(2), job(3)]):
+        there.add(one, UPLOAD)
+    there.start(jobs[0].id)
+    here.start(jobs[1].id)
+    there.remove(jobs[2].id)
+    assert here.share({}, [one.id for one in jobs]) == {jobs[0].id, jobs[2].id}
+
+
+def test_what_a_service_is_not_at_it_neither_puts_back_nor_fails(two):
+    here, there = two
+    there.add(one := job(), UPLOAD)
+    there.start(one.id)
+    here.put_back(one.id)
+    here.fail(one.id, problem_of(EngineError("not here"), "id"), {})
+    assert (there.find(one.id).state, there.find(one.id).attempts) == ("running", 1)
+    assert there.read_upload(one) == UPLOAD
+
+
+def test_the_first_service_to_end_a_job_has_done_it(two):
+    """One whose connection was lost goes on with what another has begun meanwhile."""
     here, there = two
     there.add(one := job(), UPLOAD)
     there.start(one.id)
     finish(here, one)
+    finish(there, one, b"late")
     there.fail(one.id, problem_of(EngineError("late"), "id"), {})
     assert here.find(one.id).state == "done"
+    with here.open_result(one) as file:
+        assert file.read() == RESULT
+
+
+def test_a_service_whose_connections_were_lost_is_still_at_its_jobs(two, shared_database):
+    here, there = two
+    there.add(one := job(), UPLOAD)
+    there.start(one.id)
+    with psycopg.connect(shared_database, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'superres' AND datname = current_database()"
+        )
+    for _ in range(2):  # the first finds out
+        with suppress(StorageError):
+            there.share({}, ())
+    here.share({}, ())
+    assert here.find(one.id).state == "running"
+
+
+def test_no_more_jobs_wait_than_are_allowed_however_many_services_take_them(
+    tmp_path, shared_database
+):
+    stores = [Store(tmp_path, shared_database, max_waiting=5, max_bytes=999) for _ in range(4)]
+
+    def add(store: Store) -> None:
+        for _ in range(4):
+            with suppress(Busy):
+                store.add(job(), UPLOAD)
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        list(pool.map(add, stores))
+    assert stores[0].counts()["waiting"] == 5
+    for store in stores:
+        store.close()
 
 
 def test_a_young_file_without_a_row_may_be_another_services(two, tmp_path):

@@ -41,7 +41,9 @@ def settings(server, bucket: UPath) -> dict[str, str]:
 
 
 def files(settings: dict[str, str]) -> list[str]:
-    return sorted(file.suffix for file in UPath(settings["jobs"]).glob("*"))
+    return sorted(
+        file.suffix for file in UPath(settings["jobs"], use_listings_cache=False).glob("*")
+    )
 
 
 @pytest.fixture
@@ -108,6 +110,7 @@ def test_what_a_service_was_at_when_it_stopped_is_done_by_another(
     """Killed, that counts as an attempt; told to stop, it hands over."""
     content = encoded(np.tile(chelsea, (3, 3, 1)))
     own = {"device": "cpu", "precision": "bfloat16", "drain_s": 1}
+    (UPath(settings["jobs"]) / "notes").write_bytes(b"")  # not empty when they look first
     with serve_process(**own, **settings) as one, serve_process(**own, **settings) as other:
         job = order(one[0], content, scale=3)
         wait(one[0], job, "running")
