@@ -9,9 +9,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image, ImageFilter
 
-from superres.arrays import TileBatch, to_float, to_integer
+from superres.arrays import TileBatch, to_float
 from superres.card import SAVED_MODEL, Example, Geometry, ModelCard, check_files
 from superres.errors import EngineError, ModelMismatch
+from superres.tiling import MULTIPLE
 
 Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
@@ -21,7 +22,7 @@ BATCH = 4
 oneDNN keeps 0.4 MB for every number and shape of tiles that it has seen."""
 TRIAL_SIDE = 256
 TRIAL_CALLS = 3
-"""Of each precision, on a tile of that side, to see which is faster."""
+"""Of each precision, for an answer of that side or a little less, to see which is faster."""
 VIEWS = 8
 """Of a tile, in an ensemble: four quarter turns, each also mirrored."""
 FLOAT32_TOLERANCE = 1.0
@@ -77,8 +78,8 @@ class EnsembleEngine:
 
     Timofte et al., "Seven Ways to Improve Example-Based Single Image Super Resolution" (2016),
     section 3.5: four quarter turns, each also mirrored. Eight times the work. The views of
-    uint8 tiles come back rounded; their mean is taken in float and rounded again, which
-    leaves an error of a tenth of a level, and keeps the engine's faster signature.
+    uint8 tiles come back rounded, which leaves an error of a tenth of a level in their mean, and
+    keeps the engine's faster signature.
 
     Args:
         engine: what answers the views.
@@ -89,16 +90,18 @@ class EnsembleEngine:
 
     def predict(self, tiles: TileBatch) -> TileBatch:
         """Answer eight views, turn them back, average; see :meth:`Engine.predict`."""
-        mean: np.ndarray = np.zeros(0)
+        total: np.ndarray = np.zeros(0)
         for turns in range(4):
             turned = np.rot90(tiles, turns, axes=(1, 2))
             for step in (1, -1):
                 answers = self._engine.predict(np.ascontiguousarray(turned[:, :, ::step]))
                 upright = np.rot90(answers[:, :, ::step], -turns, axes=(1, 2))
-                if not mean.size:
-                    mean = np.zeros(upright.shape, np.float32)
-                mean += to_float(upright) / VIEWS
-        return mean if tiles.dtype == np.float32 else to_integer(mean, tiles.dtype)
+                if not total.size:
+                    integers = tiles.dtype == np.uint8
+                    total = np.zeros(upright.shape, np.uint16 if integers else np.float32)
+                total += upright
+        mean = total / np.float32(VIEWS)
+        return np.rint(mean).astype(np.uint8) if tiles.dtype == np.uint8 else mean
 
 
 class SavedModelEngine:
@@ -241,7 +244,8 @@ class SavedModelEngine:
             self._check_answer("u8_bfloat16")
         except ModelMismatch:
             return "float32"
-        side = min(TRIAL_SIDE, self.card.geometry.largest_tile)
+        side = min(TRIAL_SIDE // self.card.geometry.upscale, self.card.geometry.largest_tile)
+        side -= side % MULTIPLE
         tiles = np.zeros((1, side, side, 3), np.uint8)
 
         def seconds(signature: str) -> float:

@@ -201,6 +201,5 @@ def test_an_ensemble_treats_all_eight_views_alike(dtype: type):
     expected = expected.repeat(2, axis=1).repeat(2, axis=2)
     assert to_float(answers) == pytest.approx(expected, abs=0.51 / 255)
     turned = ensemble.predict(np.ascontiguousarray(np.rot90(tiles, 1, axes=(1, 2))))
-    # Halves may round either way, since the views are added in another order.
-    back, tolerance = np.rot90(turned, -1, axes=(1, 2)), 1e-6 if dtype is np.float32 else 1.01 / 255
-    assert to_float(back) == pytest.approx(to_float(answers), abs=tolerance)
+    back = np.rot90(turned, -1, axes=(1, 2))
+    assert to_float(back) == pytest.approx(to_float(answers), abs=1e-6)
