@@ -109,25 +109,19 @@ def in_turn(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
 
 def draw(points: list[Point], sets: list[str], file: Path) -> None:
     """A panel a set: time to the right, quality up."""
-    figure = Figure(figsize=(5 * len(sets), 4), layout="constrained")
+    figure = Figure(figsize=(4 * len(sets) + 2, 3.6), layout="constrained")
     for index, (name, axes) in enumerate(
         zip(sets, np.atleast_1d(figure.subplots(1, len(sets))), strict=True)
     ):
         for point in points:
-            axes.plot(point.milliseconds, point.psnr[index], "o", color="C0")
-            axes.annotate(
-                point.name,
-                (point.milliseconds, point.psnr[index]),
-                xytext=(5, -11),
-                textcoords="offset points",
-                fontsize=8,
-            )
+            axes.plot(point.milliseconds, point.psnr[index], "o", label=point.name)
         axes.set_xscale("log")
         axes.set_xlabel("ms per output megapixel")
         axes.set_ylabel("PSNR of luma, dB")
         axes.set_title(name, loc="left", fontsize=10)
         axes.grid(alpha=0.3)
-        axes.margins(x=0.35, y=0.15)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right", fontsize=9)
     figure.savefig(file, dpi=120)
 
 
