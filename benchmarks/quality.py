@@ -1,12 +1,14 @@
-"""What the shipped models score, from their cards, as Markdown.
+"""Write what the shipped models score, from their cards, into docs/quality.md and the README.
 
-    python benchmarks/quality.py > docs/quality.md
+    python benchmarks/quality.py
 
-The cards were filled by `superres-train evaluate --write-card`. The README has the same tables
+The cards were filled by `superres-train evaluate --write-card`. The README's tables are the
 shorter: a column a family, a row a set.
 """
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from superres.card import DatasetScores, ModelCard
 from superres.metrics import Scores
@@ -16,9 +18,22 @@ ORDER = ("srcnn", "srcnn-jpeg", "edsr-nano", "edsr-lite", "edsr-lite-photo")
 """Of families: each after what it came from; others follow."""
 COMPRESSED = "-jpeg75"
 """How the name of a set ends whose small pictures went through JPEG."""
+PAGE = """\
+# What the shipped models score
+
+Mean PSNR in dB and SSIM of luma, by the protocol of the published tables, as the
+models' cards have them; a model's name ends with the scale. Both methods start from the
+same small pictures, which in the sets named jpeg75 went through JPEG at quality 75. The
+last column counts the pictures on which the model beats bicubic. The README says how
+the cards were filled; this page is made from them by `benchmarks/quality.py`.
+
+"""
+SHORT_TABLE = re.compile(r"^\| set \| bicubic \| (.*) \|\n(?:\|.*\n)+", re.MULTILINE)
+"""A table of the README; its first line names the families."""
+ROOT = Path(__file__).parent.parent
 
 
-def full_table(cards: Iterable[ModelCard]) -> list[str]:
+def quality_page(cards: Iterable[ModelCard]) -> str:
     """A row a model and set, with the pictures on which the model has more PSNR of luma."""
     rows = [
         "| model | set | pictures | bicubic | model | gain, dB | wins |",
@@ -31,10 +46,20 @@ def full_table(cards: Iterable[ModelCard]) -> list[str]:
                 f"| {card.name} | {one.dataset} | {one.pictures} | {_cell(one.bicubic)} "
                 f"| {_cell(one.model)} | {gain:+.2f} | {one.wins_psnr_y} |"
             )
-    return rows
+    return PAGE + "\n".join(rows) + "\n"
 
 
-def short_table(cards: Iterable[ModelCard], families: list[str], *, compressed: bool) -> list[str]:
+def with_tables(readme: str, cards: Iterable[ModelCard]) -> str:
+    """The README with its tables as the cards have them: first the clean sets, then JPEG's."""
+    cards, compressed = tuple(cards), iter((False, True))
+
+    def table(old: re.Match[str]) -> str:
+        return short_table(cards, old[1].split(" | "), compressed=next(compressed))
+
+    return SHORT_TABLE.sub(table, readme)
+
+
+def short_table(cards: Iterable[ModelCard], families: list[str], *, compressed: bool) -> str:
     """A row a set, those that went through JPEG or the others; a column a family.
 
     A cell tells the wins where they are not all.
@@ -52,7 +77,7 @@ def short_table(cards: Iterable[ModelCard], families: list[str], *, compressed: 
         bicubic = _cell(next(iter(by_family.values())).bicubic)
         cells = (_short_cell(by_family.get(family)) for family in families)
         rows.append(f"| {dataset} x{scale:g} | {bicubic} | {' | '.join(cells)} |")
-    return rows
+    return "\n".join(rows) + "\n"
 
 
 def _short_cell(one: DatasetScores | None) -> str:
@@ -72,16 +97,10 @@ def _place(card: ModelCard) -> tuple[int, str]:
 
 
 def main() -> None:
-    """Print the page."""
-    print("# What the shipped models score\n")
-    print(
-        "Mean PSNR in dB and SSIM of luma, by the protocol of the published tables, as the\n"
-        "models' cards have them; a model's name ends with the scale. Both methods start from the\n"
-        "same small pictures, which in the sets named jpeg75 went through JPEG at quality 75. The\n"
-        "last column counts the pictures on which the model beats bicubic. The README says how\n"
-        "the cards were filled; this page is made from them by `benchmarks/quality.py`.\n"
-    )
-    print("\n".join(full_table(read_cards(DEFAULT_MODELS))))
+    """Write both."""
+    cards, readme = read_cards(DEFAULT_MODELS), ROOT / "README.md"
+    (ROOT / "docs" / "quality.md").write_text(quality_page(cards))
+    readme.write_text(with_tables(readme.read_text(), cards))
 
 
 if __name__ == "__main__":
