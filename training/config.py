@@ -48,7 +48,7 @@ class TrainingConfig(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     """The model's name, and its folder's."""
     family: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    network: Literal["srcnn_935", "edsr_4x64", "edsr_5x32"]
+    network: Literal["srcnn_935", "edsr_4x64", "edsr_5x32", "edsr_12x32"]
     """One of ``training.networks.NETWORKS``."""
     skip: bool
     """Whether the network predicts the difference to bicubic, or the whole picture."""
@@ -74,6 +74,8 @@ class TrainingConfig(BaseModel):
     Without it, whole pictures, which must be of one size, each once an epoch."""
     borders: Literal["replicate", "zero"] = "replicate"
     """What the network sees beyond a picture: its edge, as in serving, or zeros."""
+    shuffle_channels: bool = False
+    """Whether a crop's red, green and blue change places at random: more pictures from few."""
     keep_size: bool = False
     """Whether a picture whose side does not divide by the scale is kept whole, not cropped."""
     shrinks: tuple[float, ...]

@@ -195,7 +195,14 @@ def read_pairs(
 
 
 def crops(
-    pairs: list[Pair], *, patch_size: int, batch_size: int, upscale: int, seed: int, first_step: int
+    pairs: list[Pair],
+    *,
+    patch_size: int,
+    batch_size: int,
+    upscale: int,
+    seed: int,
+    first_step: int,
+    shuffle_channels: bool = False,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (planes, hr) of random crops, flipped and turned, in [0, 1], without end.
 
@@ -209,6 +216,7 @@ def crops(
         upscale: pixels of ``hr`` per pixel of the plane, along a side.
         seed: of the crops.
         first_step: which step to begin with.
+        shuffle_channels: put red, green and blue of each crop in an order drawn at random.
 
     Yields:
         [batch, side, side, 3], side being patch / upscale + 2 halo, and
@@ -235,6 +243,9 @@ def crops(
             turns, mirrored = int(random.integers(4)), bool(random.integers(2))
             if mirrored:
                 plane, hr = plane[:, ::-1], hr[:, ::-1]
+            if shuffle_channels:
+                order = random.permutation(3)
+                plane, hr = plane[..., order], hr[..., order]
             planes.append(np.rot90(plane, turns))
             truths.append(np.rot90(hr, turns))
         yield to_float(np.stack(planes)), to_float(np.stack(truths))

@@ -84,7 +84,8 @@ def fit(
         resume: go on from ``run``'s last checkpoint, which must be of the same config.
         console: where progress is shown.
         start_from: folder of another run, whose best weights are this one's first, or of an
-            exported model; a layer whose shape depends on the scale begins afresh.
+            exported model; a layer whose shape depends on the scale begins afresh, and so do
+            blocks that the other has not.
         vgg19_weights: of a VGG19 term in the loss; see :func:`training.losses.vgg19_features`.
         devices: how many share each batch; see :class:`training.devices.Devices`. The batches are
             the same for any number, and the weights but for rounding.
@@ -199,17 +200,18 @@ def recorded(folder: Path) -> tuple[dict[str, Any], Path]:
 
 
 def _take_weights(network: keras.Model, first: keras.Model) -> None:
+    theirs = {layer.name: layer.get_weights() for layer in first.layers if layer.weights}
+    taken = 0
     for layer in network.layers:
-        if not layer.weights:
-            continue
-        try:
-            weights = first.get_layer(layer.name).get_weights()
-        except ValueError as error:
-            raise TrainingFailed(
-                f"the run to start from has another network: no layer {layer.name!r}"
-            ) from error
-        if [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
+        weights = theirs.get(layer.name, [])
+        if weights and [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
             layer.set_weights(weights)
+            taken += 1
+    if not taken:
+        raise TrainingFailed(
+            f"the run to start from has another network, {first.name}: "
+            "no layer is of this one's name and shape"
+        )
 
 
 def _learning_rate(config: TrainingConfig) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -275,7 +277,13 @@ def _batches(
     if config.patch_size is None:
         return whole_pictures(pairs, **common)
     upscale = networks.NETWORKS[config.network].upscale(config.scale)
-    return crops(pairs, patch_size=config.patch_size, upscale=upscale, **common)
+    return crops(
+        pairs,
+        patch_size=config.patch_size,
+        upscale=upscale,
+        shuffle_channels=config.shuffle_channels,
+        **common,
+    )
 
 
 class _State:

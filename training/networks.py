@@ -275,6 +275,7 @@ NETWORKS = {
     "srcnn_935": Architecture(srcnn_935, "hr"),
     "edsr_4x64": Architecture(partial(edsr, blocks=4, filters=64), "lr"),
     "edsr_5x32": Architecture(partial(edsr, blocks=5, filters=32), "lr"),
+    "edsr_12x32": Architecture(partial(edsr, blocks=12, filters=32), "lr"),
 }
 """By the name that a config gives."""
 

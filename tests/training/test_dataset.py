@@ -54,6 +54,16 @@ def test_in_the_lr_domain_the_plane_is_the_small_picture_and_crops_stay_aligned(
         make_pair(chelsea, scale=3, halo=4, domain="lr", keep_size=True)
 
 
+def test_channels_change_places_together_and_in_every_order(chelsea: RgbU8):
+    pair = make_pair(chelsea // np.array([1, 2, 4], np.uint8), scale=3, halo=7)
+    same = replace(pair, hr=pair.plane[7:-7, 7:-7])
+    orders = set()
+    for planes, hr in itertools.islice(crops([same], shuffle_channels=True), 20):
+        assert np.array_equal(planes[:, 7:-7, 7:-7], hr)
+        orders |= {tuple(np.argsort(crop.mean((0, 1)))) for crop in hr}
+    assert len(orders) == 6
+
+
 def test_a_steps_batch_depends_on_the_seed_and_the_step_alone(chelsea: RgbU8):
     pairs = [make_pair(chelsea, scale=3, halo=7)]
     whole = list(itertools.islice(crops(pairs), 5))

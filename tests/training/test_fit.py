@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -17,6 +18,7 @@ from superres import load_model
 from superres.arrays import RgbU8, to_float
 from superres.card import ModelCard
 from superres.registry import DEFAULT_MODELS, read_cards
+from superres.resample import upsample
 from training import fit as fit_module
 from training import networks
 from training.config import TrainingConfig, load_config
@@ -144,8 +146,21 @@ def test_at_another_scale_only_the_layer_that_enlarges_begins_afresh():
             assert np.array_equal(ours, theirs)
     assert np.array_equal(x2.get_layer("subpixels").get_weights()[0], fresh[0])
     srcnn = networks.build("srcnn_935", scale=3, skip=True, precision="float32")
-    with pytest.raises(TrainingFailed, match="has another network: no layer 'patches'"):
+    with pytest.raises(TrainingFailed, match="has another network, edsr: no layer"):
         fit_module._take_weights(srcnn, x3)
+
+
+def test_a_deeper_network_begins_near_what_a_shallower_one_says(chelsea: RgbU8):
+    build = partial(networks.build, scale=3, skip=True, precision="float32")
+    shallow, deep = build("edsr_5x32"), build("edsr_12x32")
+    fit_module._take_weights(shallow, trained_network(DEFAULT_MODELS / "edsr-nano-x3"))
+    fit_module._take_weights(deep, shallow)
+    small = chelsea[:64, :64]
+    expected, answers = (
+        np.asarray(network(to_float(small[None])))[0] for network in (shallow, deep)
+    )
+    bicubic = to_float(upsample(small, (192, 192)))
+    assert np.abs(answers - expected).mean() < 0.5 * np.abs(bicubic - expected).mean()
 
 
 def test_a_run_is_not_started_over_nor_resumed_with_another_config(config, pictures, tmp_path):
