@@ -1,5 +1,6 @@
 """Files of a folder, or of a bucket by fsspec: the same calls."""
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from upath import UPath
 
 AnyPath: TypeAlias = "Path | UPath"
+
+CANNOT = (errno.EINVAL, errno.ENOTSUP)
+"""What fsync of a folder says where there is no such thing: on some networks' file systems."""
 
 
 def to_path(text: str) -> AnyPath:
@@ -56,5 +60,8 @@ def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = No
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
+    except OSError as error:
+        if error.errno not in CANNOT:
+            raise
     finally:
         os.close(folder)

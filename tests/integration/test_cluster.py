@@ -4,6 +4,7 @@ A node has one processor, so a replica one thread. The tests share the cluster, 
 to the next, since it takes its time to start.
 """
 
+import re
 import shutil
 import threading
 import time
@@ -199,8 +200,11 @@ def test_a_job_is_done_by_one_of_two_fronts_and_known_to_both(
         told = [line for line in events.iter_lines() if line]
     assert '"state":"done"' in told[-1]
     expected = client.post("/enhance", content=encoded(coffee)).content
-    for _ in range(8):  # Serve asks now the one, now the other
+    fronts = set()
+    for _ in range(16):  # Serve asks now the one, now the other
         assert client.get(f"{job}/result").content == expected
+        fronts |= set(re.findall(r"process_start_time_seconds [\d.]+", client.get("/metrics").text))
+    assert len(fronts) == 2
 
 
 def test_two_replicas_carry_more_than_one(

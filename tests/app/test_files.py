@@ -1,0 +1,33 @@
+"""Files that are there whole or not at all."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from app.files import write_whole
+
+
+@pytest.mark.parametrize(
+    ("number", "written"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)]
+)
+def test_a_file_system_that_cannot_sync_folders_still_takes_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, written: bool
+):
+    """But a disk that failed is an error. Both are injected."""
+    fsync = os.fsync
+
+    def fsync_files_only(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync_files_only)
+    if written:
+        write_whole(tmp_path / "folder" / "file", b"content")
+    else:
+        with pytest.raises(OSError, match="Input/output error"):
+            write_whole(tmp_path / "folder" / "file", b"content")
+    assert (tmp_path / "folder" / "file").read_bytes() == b"content"
