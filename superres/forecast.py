@@ -17,7 +17,7 @@ queue. Four times as many at 16 bits, which are float32 there."""
 BYTES_PER_ANSWER_SAMPLE = 4
 """Of the answers to them, likewise."""
 BYTES_PER_ENSEMBLE_SAMPLE = 16
-"""Of the answers, besides, at either depth: their mean, and what is added to it, in float32."""
+"""Of the answers, besides, at either depth: the sum of the views, and their mean in float32."""
 
 WEBP_ALPHA_BYTES_PER_PIXEL = 30
 """Of output, besides, where it has alpha: libwebp compresses that without loss, by the whole plane
