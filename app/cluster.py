@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -266,7 +266,18 @@ Front = serve.deployment(
 )(serve.ingress(_front)(_Ingress))
 
 application = Front.bind(Devices.bind())
-"""What ``superres serve --cluster`` and serve.yaml run."""
+"""What serve.yaml runs, which says what a device is."""
+
+
+def device_share(resources: Mapping[str, float], device: str) -> dict[str, float]:
+    """What Ray keeps for each replica of :class:`Device`.
+
+    Args:
+        resources: of the cluster.
+        device: ``SUPERRES_DEVICE``.
+    """
+    on_gpus = device != "cpu" and resources.get("GPU", 0) >= 1
+    return {"num_cpus": 1, "num_gpus": 1} if on_gpus else {"num_cpus": 1}
 
 
 def serve_on_cluster(host: str, port: int) -> None:
@@ -277,7 +288,8 @@ def serve_on_cluster(host: str, port: int) -> None:
     os.environ.update(ENVIRONMENT)
     connect(logs=True)
     serve.start(proxy_location=ProxyLocation.HeadOnly, http_options={"host": host, "port": port})
-    serve.run(application, name=APPLICATION)
+    share = device_share(ray.cluster_resources(), Settings().device)
+    serve.run(Front.bind(Devices.options(ray_actor_options=share).bind()), name=APPLICATION)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # in the place of Ray's
         signal.signal(number, lambda *_: stop.set())

@@ -55,3 +55,14 @@ def test_serve_yaml_is_what_ray_serve_takes_and_names_what_there_is():
     variables = application.runtime_env["env_vars"]
     assert ENVIRONMENT.items() <= variables.items()
     assert variables.keys() <= settings | ENVIRONMENT.keys()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "each"), [(2, "auto", 1), (2, "cpu", 0), (0, "auto", 0)]
+)
+def test_a_replica_has_a_gpu_of_its_own_where_there_are_any(gpus: int, device: str, each: int):
+    from app.cluster import device_share
+
+    share = device_share({"CPU": 8.0, "GPU": float(gpus)}, device)
+    assert share["num_cpus"] == 1
+    assert share.get("num_gpus", 0) == each
