@@ -141,6 +141,11 @@ def evaluate_command(
 
     if ensemble and write_card:
         raise ValueError("a card keeps the scores of single answers: leave out --ensemble")
+    if protocol == "upstream" and (as_json or report or write_card):
+        raise ValueError(
+            "--protocol upstream prints a table and no more: leave out --json, --report and "
+            "--write-card"
+        )
     enhancer = load_model(model.name, models=model.resolve().parent, precision=precision)
     if ensemble:
         enhancer = enhancer.ensembled()

@@ -107,17 +107,24 @@ def test_the_upstream_protocol_keeps_the_size_and_shaves_nothing(
 
 def test_the_command_prints_upstreams_table(coffee: RgbU8, tmp_path: Path):
     Image.fromarray(coffee[100:220, 200:320]).save(tmp_path / "1.png")
-    run = subprocess.run(
-        [
-            Path(sys.executable).with_name("superres-train"),
-            *("evaluate", "--model", DEFAULT_MODELS / "srcnn-x3", "--data", tmp_path),
-            *("--protocol", "upstream"),
-        ],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "COLUMNS": "150"},
-    )
+
+    def evaluate_so(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                Path(sys.executable).with_name("superres-train"),
+                *("evaluate", "--model", DEFAULT_MODELS / "srcnn-x3", "--data", tmp_path),
+                *("--protocol", "upstream", *options),
+            ],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "COLUMNS": "150"},
+        )
+
+    run = evaluate_so()
     assert run.returncode == 0, run.stderr
     for row in ("bicubic", "srcnn-x3", "pictures won"):
         assert row in run.stdout
     assert "RGB: average (range)" in run.stdout
+    refused = evaluate_so("--json")
+    assert refused.returncode == 1
+    assert "--protocol upstream prints a table and no more" in refused.stderr
