@@ -3,12 +3,13 @@
 import ipaddress
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, NoReturn, get_args
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -270,7 +271,9 @@ def health_command(
     except httpx.HTTPError as error:
         raise Unavailable(f"no answer from {url}: {error}") from error
     if answer.status_code != 200:
-        raise NotReady(answer.json()["detail"])
+        with suppress(ValueError, KeyError, TypeError):  # a proxy says it in words of its own
+            raise NotReady(answer.json()["detail"])
+        raise NotReady(f"{url} answers {answer.status_code}")
     print("ready")
 
 
@@ -279,8 +282,18 @@ def main() -> None:
     try:
         cli()
     except (SuperresError, OSError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise SystemExit(1) from None
+        _fail(str(error))
+    except ValidationError as error:
+        if error.title != "Settings":
+            raise
+        # Without what was set: it may be a secret.
+        told = (f"SUPERRES_{one['loc'][0]}".upper() + f": {one['msg']}" for one in error.errors())
+        _fail("; ".join(told))
+
+
+def _fail(reason: str) -> NoReturn:
+    Console(stderr=True).print(f"error: {reason}", style="red", markup=False, highlight=False)
+    raise SystemExit(1) from None
 
 
 @contextmanager

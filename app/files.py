@@ -45,7 +45,8 @@ def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = No
         target.write_bytes(data)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{uuid4().hex}.{target.name}.partial")
+    # No longer than need be: a name may have 255 bytes.
+    partial = target.with_name(f".{uuid4().hex}{target.suffix}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)

@@ -64,6 +64,7 @@ class Fleet:
         todo = [job for job in jobs if job not in there]
         for job in jobs:
             if job in there:
+                progress(job, 1)
                 yield Outcome(job, "failed", reason=f"{job.target} is there already: use --force")
         if not todo:
             return

@@ -258,6 +258,11 @@ class Batch:
                 return self._make(job, tell)
         except (SuperresError, OSError) as error:
             return Outcome(job, "failed", reason=str(error))
+        except Exception as error:
+            if isinstance(job.source, Path) and isinstance(job.target, Path):
+                raise
+            # A bucket's library has kinds of its own.
+            return Outcome(job, "failed", reason=str(error) or type(error).__name__)
         finally:
             tell(1, 1)
 

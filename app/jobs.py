@@ -237,6 +237,8 @@ class Jobs:
                 job = await self.find(job.id, job.owner)
             except JobMissing:
                 return
+            except StorageError:  # it may come again, and the watcher need not know
+                continue
 
     async def open_result(self, job: Job) -> BinaryIO:
         """The file with the result of a job that is done.

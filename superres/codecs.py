@@ -436,6 +436,7 @@ def _read_8_bit(image: Image.Image) -> np.ndarray:
 
 def _read_16_bit(image: Image.Image, data: bytes) -> np.ndarray:
     """[h, w, channels] uint16, as stored: Pillow keeps but the high byte of RGB."""
+    extra: tuple[int, ...] = ()
     # Their import takes longer than decoding most pictures, and few have 16 bits.
     if image.format == "PNG":
         import imagecodecs
@@ -450,6 +451,7 @@ def _read_16_bit(image: Image.Image, data: bytes) -> np.ndarray:
             if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and samples.ndim == 3:
                 samples = np.moveaxis(samples, 0, -1)
             samples = np.atleast_3d(samples)
+            extra = tuple(page.extrasamples)
             if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
                 samples = 65_535 - samples
             elif page.photometric not in (
@@ -463,7 +465,19 @@ def _read_16_bit(image: Image.Image, data: bytes) -> np.ndarray:
             f"at most 4 channels of unsigned 16-bit samples are read; "
             f"this picture has {samples.shape[2]} of {samples.dtype}"
         )
+    if extra[:1] == (0,):  # not said to be alpha: Pillow leaves it out, too
+        samples = samples[..., : -len(extra)]
+    elif extra[:1] == (1,):  # alpha that the colours are multiplied by
+        _divide_by_alpha(samples)
     return samples
+
+
+def _divide_by_alpha(samples: np.ndarray) -> None:
+    """Give colours back what was multiplied by alpha, the last channel, in place."""
+    for row in samples:  # by rows, since 32 bits a sample would be as much again, twice
+        alpha = row[:, -1:].astype(np.uint32)
+        colours = (row[:, :-1] * np.uint32(65_535) + alpha // 2) // np.maximum(alpha, 1)
+        row[:, :-1] = np.minimum(colours, 65_535)
 
 
 def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
@@ -592,7 +606,9 @@ def _encode_tiff(picture: Picture) -> bytes:
     exif = Image.Exif()
     exif.load(picture.exif or b"")
     tags: list[tuple[int, str, int, object, bool]] = [
-        (tag, "s", 0, text, True) for tag, text in exif.items() if isinstance(text, str)
+        (tag, "s", 0, text.encode("latin-1"), True)  # its own bytes
+        for tag, text in exif.items()
+        if isinstance(text, str)
     ]
     if picture.xmp is not None:
         tags.append((int(Base.XMLPacket), "B", len(picture.xmp), picture.xmp, True))

@@ -1,6 +1,7 @@
 """The ``superres-train`` command: prepare, fit, evaluate, export."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -225,6 +226,12 @@ def _figures(scores: Scores, channel: str) -> tuple[float, float]:
 def _keep_scores(model: Path, summaries: list[DatasetScores]) -> None:
     from training.export import write_card
 
+    for one in summaries:
+        if not math.isfinite(one.model.psnr_y + one.bicubic.psnr_y):
+            raise ValueError(
+                f"a card keeps finite means, and in {one.dataset} a picture comes back without an "
+                "error, as one of a single colour does: take it out"
+            )
     card = read_card(model)
     fresh = {(summary.dataset, summary.scale) for summary in summaries}
     kept = [old for old in card.scores if (old.dataset, old.scale) not in fresh]

@@ -41,7 +41,9 @@ class PictureScores:
 
     @property
     def gain_db(self) -> float:
-        """Luma PSNR of the model over bicubic's."""
+        """Luma PSNR of the model over bicubic's; 0 where both are without an error."""
+        if self.model.psnr_y == self.bicubic.psnr_y:
+            return 0.0  # infinity less infinity is no number
         return self.model.psnr_y - self.bicubic.psnr_y
 
 

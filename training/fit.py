@@ -96,8 +96,8 @@ def fit(
     Raises:
         FileExistsError: ``run`` holds a run already, and ``resume`` is false.
         FileNotFoundError: nothing to resume, or a folder without pictures.
-        TrainingFailed: the loss is not a number, the checkpoint is of another config, or
-            ``start_from`` has another network.
+        TrainingFailed: the loss is not a number, the checkpoint is of another config,
+            ``start_from`` has another network, or too few pictures are large enough.
         ValueError: as :class:`training.devices.Devices`.
     """
     if (run / STATE).exists() and not resume:
@@ -108,8 +108,9 @@ def fit(
     console = console if place.chief else Console(quiet=True)
     run.mkdir(parents=True, exist_ok=True)
 
-    keras.utils.set_random_seed(config.seed)
     config = _resolve(config, run, resume=resume, devices=devices)
+    # After the trial of precisions, which draws weights, too.
+    keras.utils.set_random_seed(config.seed)
     architecture = networks.NETWORKS[config.network]
     with place.scope():
         network = _build(config, precision=config.precision, trained=True)
@@ -152,7 +153,10 @@ def fit(
             smallest=config.patch_size or config.scale,
         )
         held_out = read(validation, shrinks=(1.0,), smallest=2 * config.scale + SSIM_WINDOW)
+    _check_enough(pairs, held_out, config)
     description = _describe(config, data, start_from, devices)
+    if resume and start_from is None and (run / RECORD).exists():
+        description["started_from"] = json.loads((run / RECORD).read_text())["started_from"]
     keeper = _Keeper(state, held_out, loss, console, description, place)
     console.print(
         f"{config.name}: {network.count_params():,} parameters, {config.precision}, "
@@ -197,6 +201,16 @@ def recorded(folder: Path) -> tuple[dict[str, Any], Path]:
     if (folder / CARD).exists():
         return read_card(folder).training, folder / WEIGHTS
     return json.loads((folder / RECORD).read_text()), folder / BEST_WEIGHTS
+
+
+def _check_enough(pairs: list[Pair], held_out: list[Pair], config: TrainingConfig) -> None:
+    fewest = config.batch_size if config.patch_size is None else 1
+    if len(pairs) < fewest:
+        raise TrainingFailed(
+            f"{len(pairs)} pictures are large enough to learn from; at least {fewest} are needed"
+        )
+    if not held_out:
+        raise TrainingFailed("no picture is large enough to validate on")
 
 
 def _take_weights(network: keras.Model, first: keras.Model) -> None:
@@ -379,7 +393,7 @@ class _Keeper(keras.callbacks.Callback):
         self.bicubic = mean_scores(self.bicubics)
         self.board = SummaryWriter(
             str(state.run / TENSORBOARD),
-            purge_step=state.step or None,
+            purge_step=state.step + 1 if state.step else None,
             write_to_disk=place.chief,
         )
         self.progress = Progress(
@@ -425,14 +439,18 @@ class _Keeper(keras.callbacks.Callback):
     def _write(self, step: int, scores: Scores, *, best: bool) -> None:
         state = self.state
         if best:
-            self.averaged.save_weights(state.run / BEST_WEIGHTS)
+            partial = state.run / f"partial.{BEST_WEIGHTS}"
+            self.averaged.save_weights(partial)
+            os.replace(partial, state.run / BEST_WEIGHTS)
             record = self.description | {
                 "steps": step,
                 "seconds": round(state.seconds),
                 "validation": scores.as_dict(),
                 "validation_bicubic": self.bicubic.as_dict(),
             }
-            (state.run / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+            partial = state.run / f"partial.{RECORD}"
+            partial.write_text(json.dumps(record, indent=2) + "\n")
+            os.replace(partial, state.run / RECORD)
         _write_history(state.history, state.run / "history.csv")
         _draw_curves(state.history, self.bicubic, state.run / "curves.png")
         state.save()

@@ -197,6 +197,11 @@ def _prepare(
     sources: dict[str, Callable[[], RgbU8]], out: Path, settings: Settings, progress: Progress
 ) -> dict[str, int]:
     out.mkdir(parents=True, exist_ok=True)
+    names, begun = sorted(sources), out / "sources.json"
+    if begun.exists() and json.loads(begun.read_text()) != names:
+        # Their numbers and splits would be others than those of what is there.
+        raise PrepareFailed(f"{out} was begun with other pictures: use another folder")
+    _write_whole(begun, json.dumps(names).encode())
     (out / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
     rows = []
     task = progress.add_task("cropping", total=len(sources))
@@ -214,7 +219,7 @@ def _prepare(
     writer.writeheader()
     writer.writerows(rows)
     _write_whole(out / "manifest.csv", text.getvalue().encode())
-    for note in out.glob("*/*.json"):
+    for note in (begun, *out.glob("*/*.json")):
         note.unlink()
     return _count(out)
 

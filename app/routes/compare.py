@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio.to_thread
 import numpy as np
@@ -44,16 +44,18 @@ router = APIRouter()
 VERSION = version("superres")
 
 OFFERED = ["application/json", "image/png", "text/html"]
-COMPARED = {
+_VARY = {"Vary": {"description": "Accept.", "schema": {"type": "string"}}}
+COMPARED: dict[str, Any] = {
     "description": "As `Accept` asks: the figures (default), a captioned strip, or a page.",
     "content": {
         "image/png": {"schema": {"type": "string", "format": "binary"}},
         "text/html": {"schema": {"type": "string"}},
     },
-    "headers": {
-        "ETag": {"description": "Of the model and the picture.", "schema": {"type": "string"}},
-        "Vary": {"description": "Accept.", "schema": {"type": "string"}},
-    },
+    "headers": _VARY,
+}
+SAMPLE_COMPARED = COMPARED | {
+    "headers": _VARY
+    | {"ETag": {"description": "Of the model and the picture.", "schema": {"type": "string"}}}
 }
 
 
@@ -90,7 +92,7 @@ async def admit_or_ask(request: Request, credentials: Credentials) -> bool:
     "/compare",
     response_model=ComparisonReport,
     responses={
-        200: COMPARED,
+        200: SAMPLE_COMPARED,
         304: {"description": "As `If-None-Match` says, nothing has changed."},
         **declare(Unauthorized, TooManyRequests, *ENHANCING_ERRORS),
     },
@@ -153,15 +155,17 @@ async def _compare(
     taken = forecast_comparison(
         header, call.reservation.bytes, card.geometry, ensemble=query.ensemble
     )
+    headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
+    if media_type == "text/html":
+        headers |= HEADERS
+    if request.method == "GET":
+        headers["ETag"] = await anyio.to_thread.run_sync(_etag, read(), query, card, media_type)
+        # Before work begins, whose pace it would not tell.
+        if headers["ETag"] in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
     label = card.label(ensemble=query.ensemble)
     with service.at_work(call, card, label, header.bits, taken) as turn:
         truth = await anyio.to_thread.run_sync(read)
-        etag = await anyio.to_thread.run_sync(_etag, truth, query, card, media_type)
-        headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
-        if media_type == "text/html":
-            headers |= HEADERS
-        if request.method == "GET" and etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
         enhancer = Enhancer(turn, card.geometry)
         if query.ensemble:
             enhancer = enhancer.ensembled()

@@ -135,6 +135,15 @@ def test_a_mistake_is_one_clear_line(photo: Path, tmp_path: Path, arguments, say
     assert not (tmp_path / "out").exists()
 
 
+def test_a_setting_that_is_none_is_one_line_which_does_not_repeat_it(monkeypatch):
+    monkeypatch.setenv("SUPERRES_DRAIN_S", "a-secret")
+    run = superres("serve")
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: SUPERRES_DRAIN_S: Input should be a valid")
+    assert "a-secret" not in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_a_missing_file_is_listed(tmp_path: Path, photo: Path):
     run = superres("enhance", tmp_path / "none.png", photo, "-o", tmp_path / "out")
     assert run.returncode == 1

@@ -10,6 +10,13 @@ import pytest
 from app.files import write_whole
 
 
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path):
+    name = "界" * 83 + ".png"
+    assert len(name.encode()) == 253
+    write_whole(tmp_path / name, b"content")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     ("number", "written"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)]
 )

@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from PIL import Image
 from upath import UPath
 
+from app.files import write_whole
 from app.folders import Batch, Ledger, Outcome, Recipe, SharedLedger, plan
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
@@ -243,7 +245,7 @@ def test_two_hundred_pictures_ten_broken_killed_half_way_and_resumed(
 
 
 def test_a_bucket_is_as_a_folder_is_and_remembers_for_many_machines(chelsea: RgbU8):
-    bucket = UPath("memory://photographs")
+    bucket = UPath(f"memory://{uuid4().hex}")
     for name in ("a.png", "sub/b.jpg", "sub/.hidden.png", "out/c.png"):
         kind = "JPEG" if name.endswith("jpg") else "PNG"
         (bucket / name).write_bytes(encoded(chelsea[:40, :60], kind))
@@ -265,6 +267,28 @@ def test_a_bucket_is_as_a_folder_is_and_remembers_for_many_machines(chelsea: Rgb
     (out / "a.png").write_bytes(b"another's")
     assert sorted(enlarge(resume=True)) == ["done already", "failed"]
     assert enlarge(force=True) == ["made", "made"]
+
+
+def test_an_error_of_a_buckets_own_kind_fails_its_picture_alone(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class NoCredentials(Exception):
+        pass
+
+    def refuse(target: UPath, *args: object, **kwargs: object) -> None:
+        if target.name == "a.png":
+            raise NoCredentials("unable to locate credentials")
+        write_whole(target, *args, **kwargs)
+
+    monkeypatch.setattr("app.folders.write_whole", refuse)
+    out = UPath(f"memory://{uuid4().hex}")
+    enhancer = Enhancer(BlurEngine(GEOMETRY), GEOMETRY)
+    batch = Batch(enhancer, RECIPE, SharedLedger(out), resume=False, force=False)
+    jobs = plan([photos], out, None, recursive=True)
+    outcomes = {outcome.job.target.name: outcome for outcome in batch.run(jobs, lambda *_: None)}
+    assert outcomes["a.png"].reason == "unable to locate credentials"
+    others = {outcome.verdict for name, outcome in outcomes.items() if name != "a.png"}
+    assert others == {"made"}
 
 
 def test_a_shared_ledger_knows_what_one_machine_made(photos: Path, tmp_path: Path):

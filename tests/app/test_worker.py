@@ -116,8 +116,8 @@ def test_a_failed_batch_fails_its_requests_and_no_other(worker, engine):
 
 
 def test_past_the_deadline_the_rest_of_the_tiles_is_not_computed(worker, engine):
-    with pytest.raises(DeadlineExceeded, match=r"had 0\.1 s;"):
-        predict(worker, engine, tiles(*range(9)), seconds=0.1)
+    with pytest.raises(DeadlineExceeded, match=r"had 0\.5 s;"):
+        predict(worker, engine, tiles(*range(9)), seconds=0.5)
     assert worker.queued_tiles == 0
     engine.go.set()
     wait_for(lambda: engine.batches)
@@ -196,7 +196,8 @@ class Devices:
 def test_where_there_are_several_devices_a_pictures_tiles_are_with_them_at_once():
     devices, worker = Devices(), Worker(tiles_in_flight=3)
     assert np.array_equal(predict(worker, devices, tiles(*range(5))), tiles(*range(1, 6)))
-    assert (devices.most, worker.done_tiles, worker.stalled_seconds) == (3, 5, 0)
+    assert (devices.most, worker.done_tiles) == (3, 5)
+    wait_for(lambda: worker.stalled_seconds == 0)
     with pytest.raises(EngineError, match="lost"):
         predict(worker, devices, tiles(0, 5, 1, 2))
     assert worker.queued_tiles == 0

@@ -25,7 +25,7 @@ from tests.serving import serve_app, wait_until_ready
 KEYS = {
     "alice": make_key("alice"),
     "ops": make_key("ops", admin=True),
-    "brief": make_key("brief", limit="3/2 seconds"),
+    "brief": make_key("brief", limit="3/5 seconds"),
 }
 SETTING = ", ".join(entry for _, entry in KEYS.values())
 
@@ -109,7 +109,7 @@ def test_over_its_limit_a_key_is_told_when_to_come_back_and_that_is_right(guarde
     left = [guarded.post("/enhance", **call).headers["ratelimit"] for _ in range(3)]
     assert [one.split(";")[1] for one in left] == ["r=2", "r=1", "r=0"]
     refused = guarded.post("/enhance", **call)
-    assert_problem(refused, 429, "too-many-requests", "'brief' is good for 3 requests in 2 s")
+    assert_problem(refused, 429, "too-many-requests", "'brief' is good for 3 requests in 5 s")
     assert guarded.post("/enhance", content=plain(), headers=bearer("alice")).status_code == 200
     time.sleep(int(refused.headers["retry-after"]))
     again = [guarded.post("/enhance", **call).status_code for _ in range(4)]
@@ -153,7 +153,7 @@ def test_the_client_sends_its_key_and_waits_as_its_limit_says(guarded):
 
         with pytest.raises(errors.TooManyRequests) as refusal:
             hurry()
-    assert refusal.value.retry_after in (1, 2)
+    assert 1 <= refusal.value.retry_after <= 5
     with Client(url, key=KEYS["brief"][0], retries=1) as patient:
         assert patient.enhance(plain()).size == (30, 60)
 
@@ -190,8 +190,9 @@ def test_no_key_is_ever_in_a_log_an_answer_or_a_metric(
 
         def ask(method: str, path: str, **parts) -> None:
             nonlocal said
+            more = parts.pop("headers", {})
             for key in keys:
-                headers = {"Authorization": f"Bearer {key}"} | parts.pop("headers", {})
+                headers = {"Authorization": f"Bearer {key}"} | more
                 answer = client.request(method, path, headers=headers, **parts)
                 said += f"{answer.headers} {answer.text}"
                 if answer.status_code >= 400:

@@ -225,9 +225,12 @@ def test_two_replicas_carry_more_than_one(
     assert of_replicas >= 0.7 * min(of_services, 2)
 
 
-def test_a_node_that_dies_under_load_loses_no_request(cluster: Cluster, client: httpx.Client):
+def test_a_node_that_dies_under_load_loses_no_request(
+    cluster: Cluster, deploy: Deploy, client: httpx.Client
+):
     victim = next(iter(cluster.worker_nodes))  # each has a replica
     add_node(cluster)  # where the lost one can go
+    deploy(num_replicas=2)
     started = time.monotonic()
     killed = started + SECONDS
     threading.Timer(SECONDS, cluster.remove_node, (victim, False)).start()

@@ -75,8 +75,9 @@ def test_a_bucket_is_enlarged_into_a_bucket_and_resumed(cluster, bucket: UPath, 
     assert "│ made         │        1 │" in resumed.stderr
 
 
-def test_a_model_that_cannot_be_loaded_is_one_line(cluster, bucket: UPath):
-    run = enhance(cluster, bucket / "in", bucket / "other", "--device", "gpu:7")
+def test_a_model_that_cannot_be_loaded_is_one_line(cluster, bucket: UPath, coffee: RgbU8):
+    (bucket / "one" / "one.png").write_bytes(encoded(coffee[:90, :120]))
+    run = enhance(cluster, bucket / "one", bucket / "other", "--device", "gpu:7")
     assert run.returncode == 1
     assert "error: the cluster cannot go on: " in run.stderr
     assert "sees 0 GPUs" in run.stderr

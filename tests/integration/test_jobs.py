@@ -415,6 +415,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(small, device, monkeypatch, fol
 
     full = {".result"}
     job = order(small, plain())
+    wait(small, job, "running")
     time.sleep(0.3)
     assert small.get(path(job)).json()["state"] == "running"  # it waits for the disk
     full = set()

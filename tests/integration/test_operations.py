@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -38,11 +39,12 @@ AS_ADMIN = {"Authorization": f"Bearer {ADMIN}"}
 @contextmanager
 def stoppable(card: ModelCard, engine: Stuck, **settings: object):
     """A service with that device, in this process: the server, and a client."""
-    app = create_app(Settings(device="cpu", **settings), {card.name: engine})
-    with run(app) as (server, url), httpx.Client(base_url=url, timeout=30) as client:
-        wait_until_ready(client)
-        yield server, client
-        engine.go.set()
+    with tempfile.TemporaryDirectory() as jobs:
+        app = create_app(Settings(device="cpu", **{"jobs": jobs} | settings), {card.name: engine})
+        with run(app) as (server, url), httpx.Client(base_url=url, timeout=30) as client:
+            wait_until_ready(client)
+            yield server, client
+            engine.go.set()
 
 
 def wait_for_the_device(engine: Stuck) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.admission import Admission
 from app.samples import SAMPLES, read_sample
 from superres import Enhancer
 from superres.card import ModelCard
@@ -61,6 +62,18 @@ def test_an_unchanged_comparison_is_not_sent_again(service):
     assert (again.status_code, again.content) == (304, b"")
     other = service.get("/compare", params={"sample": "chelsea", "scale": 2}, headers=tag)
     assert other.status_code == 200
+
+
+def test_an_unchanged_comparison_tells_nothing_of_the_pace(serve, srcnn_card, monkeypatch):
+    paces: list[str] = []
+    monkeypatch.setattr(
+        Admission, "measured", lambda self, kind, pixels, seconds: paces.append(kind[0])
+    )
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as service:
+        tag = {"If-None-Match": service.get("/compare").headers["etag"]}
+        assert paces == ["/compare"]
+        assert service.get("/compare", headers=tag).status_code == 304
+        assert paces == ["/compare"]
 
 
 def test_an_upload_is_compared_as_the_truth(service, coffee):

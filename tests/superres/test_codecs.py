@@ -147,6 +147,22 @@ def test_sixteen_bits_are_kept_to_the_last(image_format, channels):
         assert read.grey == (channels < 3)
 
 
+@pytest.mark.parametrize(
+    ("kind", "colour", "alpha"),
+    [("unspecified", 20_000, None), ("assocalpha", 39_999, 32_768), ("unassalpha", 20_000, 32_768)],
+)
+def test_a_fourth_channel_of_sixteen_bits_is_what_the_file_says_it_is(kind, colour, alpha):
+    samples = np.full((5, 7, 4), 20_000, np.uint16)
+    samples[..., 3] = 32_768
+    out = io.BytesIO()
+    tifffile.imwrite(out, samples, photometric="rgb", extrasamples=[kind])
+    picture = decode(out.getvalue())
+    assert np.unique(picture.rgb).tolist() == [colour]
+    assert (picture.alpha is None) == (alpha is None)
+    assert read_header(out.getvalue()).alpha == (alpha is not None)
+    assert alpha is None or np.unique(picture.alpha).tolist() == [alpha]
+
+
 def test_sixteen_bit_grey_with_alpha_is_written_to_tiff_as_rgb_which_all_programs_read():
     plane = np.random.default_rng(0).integers(0, 65536, (5, 7), np.uint16)
     picture = Picture(np.dstack([plane] * 4), grey=True)
@@ -207,6 +223,7 @@ def described(small) -> tuple[Image.Image, dict]:
     exif = Image.Exif()
     exif[Base.Orientation] = 6
     exif[Base.Make] = "Maker"
+    exif[Base.Artist] = "José".encode()
     exif[Base.ImageWidth] = 999
     exif.get_ifd(IFD.Exif)[Base.ExposureTime] = 0.01
     exif.get_ifd(IFD.Exif)[Base.ExifImageWidth] = 999
@@ -225,6 +242,7 @@ def camera_file(described, image_format: str) -> bytes:
         del options["exif"][Base.ImageWidth]
         tags = Image.Exif()
         tags.load(options["exif"].tobytes())
+        tags[Base.Artist] = options["exif"][Base.Artist]  # Pillow has made "?" of it
         tags[Base.XMLPacket] = options["xmp"]
         options = options | {"exif": tags}
     return saved(image, image_format, **options)
@@ -239,6 +257,7 @@ def test_metadata_is_kept_where_it_is_still_true(described, image_format, output
         again.load()
         exif, xmp, dpi = again.getexif(), again.info["xmp"], again.info.get("dpi")
         assert exif[Base.Make] == "Maker"
+        assert exif[Base.Artist].encode("latin-1").decode() == "José"
         assert exif.get_ifd(IFD.Exif)[Base.ExposureTime] == 0.01
         assert exif.get_ifd(IFD.GPSInfo)[GPS.GPSLatitude] == (1.0, 2.0, 3.0)
         assert exif.get(Base.Orientation, 1) == 1

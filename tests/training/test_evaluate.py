@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from superres.arrays import RgbU8
 from superres.metrics import psnr
 from superres.registry import DEFAULT_MODELS
 from superres.resample import degrade, upsample
+from training.cli import evaluate_command
 from training.evaluate import evaluate
 
 BICUBIC_X3_Y = {
@@ -128,3 +130,15 @@ def test_the_command_prints_upstreams_table(coffee: RgbU8, tmp_path: Path):
     refused = evaluate_so("--json")
     assert refused.returncode == 1
     assert "--protocol upstream prints a table and no more" in refused.stderr
+
+
+def test_means_that_no_card_can_hold_are_refused(tmp_path: Path):
+    """Of a picture of one colour, both methods make the picture itself."""
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (60, 60), "grey").save(tmp_path / "flat" / "1.png")
+    model = tmp_path / "srcnn-x3"
+    shutil.copytree(DEFAULT_MODELS / model.name, model)
+    before = (model / "card.json").read_bytes()
+    with pytest.raises(ValueError, match="a card keeps finite means, and in flat"):
+        evaluate_command(model, [tmp_path / "flat"], write_card=True)
+    assert (model / "card.json").read_bytes() == before

@@ -65,6 +65,10 @@ def train(config: TrainingConfig, pictures: Path, run: Path, *, resume: bool = F
     return shown.getvalue()
 
 
+def board(run: Path) -> EventAccumulator:
+    return EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+
+
 def test_a_run_keeps_its_config_weights_history_and_record(config, pictures, tmp_path):
     run = tmp_path / "run"
     shown = train(config, pictures, run)
@@ -73,9 +77,9 @@ def test_a_run_keeps_its_config_weights_history_and_record(config, pictures, tmp
     assert TrainingConfig.model_validate_json((run / "config.json").read_text()) == config
     with Image.open(run / "curves.png") as curves:
         assert curves.width > 400
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
-    assert [event.step for event in events.Scalars("psnr_y")] == [4, 8]
-    assert [image.step for image in events.Images("validation/0")] == [4, 8]
+    assert [event.step for event in board(run).Scalars("psnr_y")] == [4, 8]
+    assert [image.step for image in board(run).Images("validation/0")] == [4, 8]
+    assert not list(run.glob("*partial*"))
     history = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
     assert [row["step"] for row in history] == ["4", "8"]
     record = json.loads((run / "record.json").read_text())
@@ -104,6 +108,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one_to_the_bit(config, pictures,
         arrays = [name for name in one if name.isdecimal()]
         assert len(arrays) > 20
         assert all(np.array_equal(one[name], other[name]) for name in arrays)
+    assert [event.step for event in board(broken).Scalars("psnr_y")] == [4, 8]
 
 
 def test_a_run_can_begin_with_the_best_weights_of_another(config, pictures, tmp_path):
@@ -123,6 +128,28 @@ def test_a_run_can_begin_with_the_best_weights_of_another(config, pictures, tmp_
     )
     assert second["started_from"] == "first"
     assert second["validation"]["psnr_y"] == pytest.approx(first["validation"]["psnr_y"], abs=1e-4)
+
+
+def test_a_resumed_run_remembers_what_it_started_from(config, pictures, tmp_path):
+    run = tmp_path / "run"
+    train(config, pictures, run)
+    record = json.loads((run / "record.json").read_text())
+    (run / "record.json").write_text(json.dumps(record | {"started_from": "first"}))
+    with np.load(run / "state.npz") as state:
+        half = dict(state) | {"history": json.dumps(json.loads(str(state["history"]))[:1])}
+    np.savez(run / "state.npz", **half)  # as if it had stopped half-way
+    train(config, pictures, run, resume=True)
+    assert json.loads((run / "record.json").read_text())["started_from"] == "first"
+
+
+def test_too_few_pictures_are_counted(config, pictures, tmp_path):
+    whole = config.model_copy(update={"patch_size": None, "batch_size": 4})
+    for settings, says in (
+        (whole, "3 pictures are large enough to learn from; at least 4 are needed"),
+        (config.model_copy(update={"patch_size": 90}), "0 pictures .* at least 1"),
+    ):
+        with pytest.raises(TrainingFailed, match=says):
+            train(settings, pictures, tmp_path / f"run-{settings.patch_size}")
 
 
 @pytest.mark.parametrize("card", read_cards(DEFAULT_MODELS), ids=lambda card: card.name)

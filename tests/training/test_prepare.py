@@ -227,6 +227,28 @@ def test_a_folder_of_photographs_is_prepared_alike_and_can_be_learned_from(tmp_p
     assert len(pairs) == 6
 
 
+def test_a_folder_that_changes_before_it_is_done_needs_another_output(tmp_path, monkeypatch):
+    """Its pictures would get other numbers and splits than those that are there."""
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for number in range(4):
+        (photos / f"{number}.png").write_bytes(encoded(photograph(number)))
+
+    def prepare_them() -> dict[str, int]:
+        return prepare_folder(photos, out, crop="corner", scale=3, progress=Progress(disable=True))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.prepare.csv.DictWriter", None)  # stopped before the manifest
+        with pytest.raises(TypeError):
+            prepare_them()
+    (photos / "0-earlier.png").write_bytes(encoded(photograph(9)))
+    with pytest.raises(PrepareFailed, match="was begun with other pictures"):
+        prepare_them()
+    (photos / "0-earlier.png").unlink()
+    assert sum(prepare_them().values()) == 4
+    assert not list(out.glob("sources.json"))
+
+
 def test_crops_are_where_they_are_said_to_be():
     picture = photograph(1)
     assert find_crop(picture, "corner") == (0, 0)
