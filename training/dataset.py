@@ -207,7 +207,8 @@ def crops(
     """Yield (planes, hr) of random crops, flipped and turned, in [0, 1], without end.
 
     A step's batch depends on ``seed`` and the step alone, so a resumed run sees what an
-    uninterrupted one would have seen. A picture is drawn as often as its area says.
+    uninterrupted one would have seen. A picture is drawn as often as its area says. Where planes
+    have a halo, a crop that would reach over an edge by up to a quarter is moved back to it.
 
     Args:
         pairs: of one halo.
@@ -235,8 +236,10 @@ def crops(
         planes, truths = [], []
         for index in random.choice(len(pairs), batch_size, p=odds):
             pair = pairs[index]
-            top = random.integers(pair.hr.shape[0] // upscale - side + 1)
-            left = random.integers(pair.hr.shape[1] // upscale - side + 1)
+            # Or a picture's outermost pixels, in one place of all, would hardly ever be seen.
+            over = side // 4 if pair.halo else 0
+            free = np.array(pair.hr.shape[:2]) // upscale - side
+            top, left = np.clip(random.integers(-over, free + 1 + over), 0, free)
             seen = side + 2 * pair.halo
             plane = pair.plane[top : top + seen, left : left + seen]
             hr = pair.hr[top * upscale :, left * upscale :][:patch_size, :patch_size]

@@ -1,6 +1,7 @@
 """A model is what its card says, or it is not served."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,26 @@ assert not any(name.startswith(("superres", "training", "app")) for name in sys.
         env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from superres import load_model; load_model('edsr-nano', scale=3)",
+        "import training.networks",
+    ],
+)
+def test_convolutions_are_onednns_on_any_processor(use: str):
+    """Without AVX-512, TensorFlow would take its own, which are slower."""
+    check = "from tensorflow.python.util import _pywrap_util_port as p; print(p.IsMklEnabled())"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{use}; {check}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={name: v for name, v in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"},
+    )
+    assert run.stdout.strip() == "True"
 
 
 def test_a_changed_byte_is_noticed_and_its_file_named(copy: Path):

@@ -64,6 +64,19 @@ def test_channels_change_places_together_and_in_every_order(chelsea: RgbU8):
     assert len(orders) == 6
 
 
+def test_with_a_halo_crops_often_see_an_edge():
+    """Of 300 rows a crop of 32 has the first one time in 269, were all its places alike."""
+    hr = np.zeros((300, 300, 3), np.uint8)
+    hr[0] = 255
+
+    def share(halo: int) -> float:
+        batches = itertools.islice(crops([make_pair(hr, scale=3, halo=halo)]), 500)
+        return float(np.mean([crop.any() for _, batch in batches for crop in batch]))
+
+    assert share(halo=0) < 2 / 269
+    assert share(halo=7) > 7 / 269
+
+
 def test_a_steps_batch_depends_on_the_seed_and_the_step_alone(chelsea: RgbU8):
     pairs = [make_pair(chelsea, scale=3, halo=7)]
     whole = list(itertools.islice(crops(pairs), 5))
