@@ -41,6 +41,28 @@ def test_the_published_tables(srcnn: Enhancer, benchmarks: Path, dataset: str):
     assert summary.wins_psnr_y == summary.pictures
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "scale", "dataset", "at_least"),
+    [
+        ("edsr-nano", 3, "Set5", 33.50),
+        ("edsr-nano", 3, "Set14", 29.75),
+        ("edsr-lite", 2, "Set5", 37.45),
+        ("edsr-lite", 3, "Set5", 33.80),
+        ("edsr-lite", 3, "Set14", 29.95),
+        ("edsr-lite", 3, "BSD100", 28.85),
+        ("edsr-lite", 4, "Set5", 31.60),
+    ],
+)
+def test_edsr_scores_as_asked_and_wins_on_every_picture(
+    benchmarks: Path, family: str, scale: int, dataset: str, at_least: float
+):
+    enhancer = load_model(family, scale=scale, device="cpu")
+    summary = evaluate(enhancer, benchmarks / dataset / f"x{scale}", scale).summarise()
+    assert round(summary.model.psnr_y, 2) >= at_least
+    assert summary.wins_psnr_y == summary.pictures
+
+
 def test_at_x2_the_family_picks_a_model_that_wins_there_too(benchmarks: Path):
     enhancer = load_model("srcnn", scale=2, device="cpu")
     summary = evaluate(enhancer, benchmarks / "Set5" / "x2", 2).summarise()
