@@ -7,7 +7,7 @@ INSTALLED := .venv/installed-$(EXTRA)
 TOOLS := .venv/installed-tools
 RIVALS := .venv/installed-rivals
 
-.PHONY: install serve test test-all check fuzz bench bench-colours bench-load bench-memory format lock clean
+.PHONY: install serve test test-slow soak test-times coverage check fuzz bench bench-colours bench-load bench-memory format lock clean
 
 install: $(TOOLS)
 
@@ -30,12 +30,34 @@ $(RIVALS): $(TOOLS) requirements/bench.lock
 serve: $(INSTALLED)
 	$(BIN)/superres serve
 
-# A few processes at a time, each with whole files: a file's tests share a service.
-test: $(TOOLS)
-	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
+# Two processes: tests that share a service or an engine are one group, run by one of them.
+PYTEST := $(BIN)/pytest -q
+IN_PARALLEL := -n 2 --dist loadgroup
 
-test-all: $(TOOLS)
-	$(BIN)/pytest -q -m ""
+# What a commit needs.
+test: $(TOOLS)
+	$(PYTEST) $(IN_PARALLEL)
+
+# What .ci/run adds.
+test-slow: $(TOOLS)
+	$(PYTEST) $(IN_PARALLEL) -m slow
+
+# Before a release; the last results are in docs/soak.md.
+soak: $(TOOLS)
+	$(PYTEST) -m soak
+
+# Seconds of setup and call by file and by test, of `make test` or, with MARK="slow", of another tier.
+MARK ?= not slow and not soak
+test-times: $(TOOLS)
+	mkdir -p artefacts
+	$(PYTEST) $(IN_PARALLEL) -m "$(MARK)" -p tests.times --durations 25 --junitxml artefacts/times.xml
+
+coverage: $(TOOLS)
+	rm -rf artefacts/coverage
+	mkdir -p artefacts/coverage
+	$(BIN)/coverage run -m pytest -q $(IN_PARALLEL) -m "not soak"
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
 
 check: $(TOOLS)
 	$(BIN)/ruff format --check .

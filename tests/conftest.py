@@ -1,6 +1,6 @@
 """What many tests share: photographs from scikit-image's wheel, the shipped model, a server."""
 
-import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,11 +18,28 @@ from superres.arrays import RgbU8
 from superres.card import ModelCard
 from superres.engine import Engine
 from superres.registry import DEFAULT_MODELS, choose, read_cards
+from tests.lazy import HEAVY
+from tests.needs import benchmark_pictures
 from tests.serving import serve_app, wait_until_ready
 
-SHARED_DATA = Path(
-    os.environ.get("SUPERRES_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
-)
+SERVED = ("srcnn-x2", "srcnn-x3", "srcnn-x4")
+"""Models of the shared service; those tests that are about all shipped models load all."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its xdist group: the service or network that it shares, else its file."""
+    for item in items:
+        shared = {"service", "client", "srcnn"} & set(getattr(item, "fixturenames", ()))
+        group = "shipped model" if shared else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish() -> None:
+    """Refuse test files that import heavy packages when they are collected."""
+    if imported := [name for name in HEAVY if name in sys.modules]:
+        raise pytest.UsageError(
+            f"collecting the tests imported {', '.join(imported)}; use tests.lazy.Lazy"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -51,17 +68,17 @@ def srcnn(request: pytest.FixtureRequest) -> Enhancer:
 
 @pytest.fixture(scope="session")
 def benchmarks() -> Path:
-    """The published test sets, which this project does not carry."""
-    folder = SHARED_DATA / "benchmarks"
-    if not folder.is_dir():
-        pytest.skip(f"the benchmark pictures are not in {folder} (set SUPERRES_TEST_DATA)")
-    return folder
+    """Folder of the published test sets; see :func:`tests.needs.benchmark_pictures`."""
+    return benchmark_pictures()
 
 
 @pytest.fixture(scope="session")
-def service() -> Iterator[httpx.Client]:
-    """The shipped model, served with the default settings, in bfloat16."""
-    with serve_app(Settings(device="cpu", precision="bfloat16"), None) as client:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A service with three shipped models, in bfloat16, otherwise with the default settings."""
+    models = tmp_path_factory.mktemp("models")
+    for name in SERVED:
+        (models / name).symlink_to(DEFAULT_MODELS / name)
+    with serve_app(Settings(device="cpu", precision="bfloat16", models=models), None) as client:
         wait_until_ready(client)
         yield client
 
