@@ -89,7 +89,8 @@ class ModelReport(BaseModel):
     parameters: int
     multiply_adds_per_output_pixel: int
     hash: str = Field(description="Names the model's exact bytes.")
-    training: dict[str, Any]
+    training: dict[str, Any] = Field(description="How it was trained, as far as is known.")
+    reproducible: bool = Field(description="Whether a command of this project makes it again.")
     quality: ModelQuality
 
     @classmethod
@@ -104,7 +105,8 @@ class ModelReport(BaseModel):
             parameters=card.parameters,
             multiply_adds_per_output_pixel=card.multiply_adds_per_output_pixel,
             hash=card.short_hash,
-            training=card.training,
+            training=card.training.model_dump(mode="json") if card.training else card.legacy or {},
+            reproducible=card.reproducible,
             quality=ModelQuality.of(card),
         )
 

@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,10 +77,84 @@ class DatasetScores(_Frozen):
     """Pictures on which the model's luma PSNR is above bicubic's."""
 
 
+class DataRecord(_Frozen):
+    """A set of pictures that a run learned from or was validated on."""
+
+    name: str
+    manifest_sha256: str
+    where: str | None
+    """The rows of the manifest that were taken; all of them if none."""
+    pixels_sha256: str
+    """Of the decoded pictures: another decoder may give other pixels."""
+    pictures: int
+    sources: dict[str, int]
+    """Pictures by source."""
+    licences: dict[str, int]
+    """Pictures by licence."""
+
+
+class StartRecord(_Frozen):
+    """What a run began with."""
+
+    config: str
+    """Name of the config whose weights were taken."""
+    config_sha256: str
+    weights_sha256: str
+    layers: tuple[str, ...]
+    """Layers whose weights were taken; the others began anew."""
+
+
+class SessionRecord(_Frozen):
+    """Where and with what a part of a run was computed."""
+
+    commit: str
+    """``unknown`` outside a Git clone."""
+    dirty: bool | None
+    """Whether files that training depends on differed from the commit; none if unknown."""
+    versions: dict[str, str]
+    """Of Python and of the packages that decide what is computed."""
+    backend: str
+    machine: str
+    """The processor, or the accelerator."""
+    flags: tuple[str, ...]
+    """Instruction sets of the processor that change speed or rounding."""
+    devices: int
+    sampler_version: int
+
+
+class TrainingRecord(_Frozen):
+    """How a model was trained, as ``superres-train fit`` notes it."""
+
+    config: dict[str, Any]
+    """The whole of it; ``training.config.TrainingConfig`` reads it."""
+    config_sha256: str
+    data: tuple[DataRecord, ...]
+    validation_data: DataRecord
+    started_from: StartRecord | None
+    sessions: tuple[SessionRecord, ...]
+    """Those parts of the run that differ in one of these facts, in order."""
+    precision: Literal["float32", "bfloat16"]
+    steps: dict[str, int]
+    """Steps done, by stage."""
+    finished: bool
+    seconds: float
+    """Spent on steps, of all sessions."""
+    waited_share: float
+    """Of those seconds, the share spent waiting for data."""
+    best_step: int
+    """The step, counted through all stages, whose averaged weights these are."""
+    validation: dict[str, Scores]
+    """Mean scores of these weights, ``clean`` and ``degraded``."""
+    validation_bicubic: dict[str, Scores]
+    steps_sha256: str
+    """Of ``steps.csv``, which has the loss of every step."""
+    weights_sha256: str
+
+
 class ModelCard(_Frozen):
     """``card.json``: a folder of ``models/`` is served if it agrees with its card."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: Name
     family: Name
     network: str
@@ -88,9 +164,21 @@ class ModelCard(_Frozen):
     files: dict[str, str]
     """SHA-256 of every file in ``saved_model/``, by path inside it."""
     example: Example
-    training: dict[str, Any]
-    """Config, data, steps, time, machine and commit."""
+    weights_sha256: str
+    """Of the weights beside the SavedModel; see ``training.weights.hash_weights``."""
+    training: TrainingRecord | None
+    """None for a model from before such records."""
+    legacy: dict[str, Any] | None = None
+    """What is known of the training of such a model."""
+    reproducible: bool
+    """Whether ``superres-train reproduce`` makes this model again."""
+    reason: str
+    """Why it does not; empty if it does."""
+    draft: bool = False
+    """Whether it was exported without the checks that a shipped model must pass."""
     scores: tuple[DatasetScores, ...] = ()
+    checksum: str = ""
+    """SHA-256 of all the rest, so that a field that was edited by hand is noticed."""
 
     def label(self, *, ensemble: bool = False) -> str:
         """What makes an answer, in a word: the model, alone or as an ensemble of its own views."""
@@ -102,13 +190,27 @@ class ModelCard(_Frozen):
         listing = "\n".join(f"{path} {digest}" for path, digest in sorted(self.files.items()))
         return hashlib.sha256(listing.encode()).hexdigest()[:12]
 
+    def sealed(self) -> "ModelCard":
+        """The same with its checksum."""
+        return self.model_copy(update={"checksum": self._sum()})
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing changed since it was sealed."""
+        return self.checksum == self._sum()
+
+    def _sum(self) -> str:
+        fields = self.model_dump(mode="json", exclude={"checksum"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
 
 def read_card(folder: Path) -> ModelCard:
     """Read ``folder/card.json``.
 
     Raises:
         ModelMissing: there is none.
-        ModelMismatch: it is not a card, or it is of another model than the folder's name.
+        ModelMismatch: it is not a card, it was edited, or it is of another model than the
+            folder's name.
     """
     file = folder / CARD
     try:
@@ -119,7 +221,24 @@ def read_card(folder: Path) -> ModelCard:
         raise ModelMismatch(f"{file} is not a model card: {error}") from error
     if card.name != folder.name:
         raise ModelMismatch(f"{file} is the card of {card.name!r}, not of {folder.name!r}")
+    if not card.intact:
+        raise ModelMismatch(
+            f"{file} was edited: its checksum is not that of its fields; export the model again"
+        )
     return card
+
+
+def write_card(folder: Path, card: ModelCard) -> ModelCard:
+    """Seal a card and write it to ``folder/card.json``, whole; the same card gives the same bytes.
+
+    Returns:
+        The card with its checksum.
+    """
+    sealed = card.sealed()
+    partial = folder / f".{CARD}.partial"
+    partial.write_text(sealed.model_dump_json(indent=2) + "\n")
+    os.replace(partial, folder / CARD)
+    return sealed
 
 
 def hash_files(saved_model: Path) -> dict[str, str]:

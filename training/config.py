@@ -1,5 +1,7 @@
 """A training run, as data: frozen, validated, an unknown key is an error."""
 
+import hashlib
+import re
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -7,18 +9,25 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Quality = Annotated[int, Field(ge=1, le=100)]
+from training.degrade import Degradations
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class LossConfig(BaseModel):
-    """Weights of the terms that a loss adds up, and how; ``"l1"`` is short for ``{l1 = 1}``."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LossConfig(_Frozen):
+    """Weights of the terms that a loss adds up, and how; ``"l1"`` is short for ``{l1 = 1}``."""
 
     l1: float = Field(0, ge=0)
     """Of the mean absolute error."""
     mse: float = Field(0, ge=0)
     """Of the mean squared error."""
+    fft: float = Field(0, ge=0)
+    """Of the mean absolute difference of the Fourier coefficients' real and imaginary parts."""
     ssim: float = Field(0, ge=0)
     """Of (1 - SSIM) / 2."""
     vgg19: float = Field(0, ge=0)
@@ -27,70 +36,54 @@ class LossConfig(BaseModel):
     """Whether MSE and the VGG19 term go through a sigmoid, as the upstream project has it."""
 
 
-class Degradation(BaseModel):
-    """What happens to a small picture after shrinking, in this order, each drawn from a range."""
+class DataConfig(_Frozen):
+    """A set of pictures that a run learns from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: Name
+    """The folder under the data root; it holds ``manifest.csv`` and the pictures."""
+    manifest_sha256: Sha256
+    where: str | None = None
+    """``COLUMN=VALUE``: only those rows of the manifest; ``split`` is a file's first folder."""
+    shrinks: tuple[float, ...] = Field(min_length=1)
+    """Factors that crops are shrunk by, drawn per crop; 1 is the picture itself."""
 
-    blur: tuple[float, float] | None = None
-    """Standard deviation of a Gaussian, px of the small picture."""
-    noise: tuple[float, float] | None = None
-    """Standard deviation of Gaussian noise, levels of 255."""
-    jpeg: tuple[Quality, Quality] | None = None
-    """Quality of a JPEG with 4:2:0 chroma."""
+
+class ValidationConfig(_Frozen):
+    """The pictures that choose the weights."""
+
+    name: Name
+    manifest_sha256: Sha256
+    where: str | None = None
+    pictures: int | None = Field(None, ge=1)
+    """How many of them, evenly through the set; without it, all."""
+    choose_by: Literal["clean", "degraded", "mean", "loss"]
+    """What makes a validation the best: the highest PSNR of luma (on clean pictures, on degraded
+    ones, or the mean of both), or the lowest loss on clean ones."""
 
 
-class TrainingConfig(BaseModel):
-    """What a run depends on besides its pictures. One TOML file a model, in ``configs/``."""
+class StageConfig(_Frozen):
+    """A part of a run. The weights and the optimizer's state go on from stage to stage."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    """The model's name, and its folder's."""
-    family: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    network: Literal["srcnn_935", "edsr_4x64", "edsr_5x32", "edsr_12x32"]
-    """One of ``training.networks.NETWORKS``."""
-    skip: bool
-    """Whether the network predicts the difference to bicubic, or the whole picture."""
-    scale: int = Field(ge=2, le=4)
-
-    loss: LossConfig
-    optimizer: Literal["adam", "soap"] = "adam"
-    """SOAP needs far fewer steps here; see :mod:`training.soap`."""
-    learning_rate: float = Field(gt=0)
-    final_learning_rate: float = Field(gt=0)
-    """Where the cosine schedule ends."""
-    warmup_steps: int = Field(0, ge=0)
-    """Steps over which the learning rate rises from zero, before the cosine."""
-    centred: bool = True
-    """Whether the first layer sees mid-grey as zero, or pixels from 0 to 1."""
-    weight_decay: float = Field(0, ge=0)
-    """Decoupled, times the learning rate: small weights lose less when bfloat16 rounds them."""
-    ema_momentum: float = Field(ge=0, lt=1)
-    """Of the weights that are validated and exported: the average over steps."""
-    batch_size: int = Field(ge=1)
-    patch_size: int | None = Field(None, ge=16)
-    """Side of the HR patch that the loss sees, px: crops at random, turned and flipped.
-    Without it, whole pictures, which must be of one size, each once an epoch."""
-    borders: Literal["replicate", "zero"] = "replicate"
-    """What the network sees beyond a picture: its edge, as in serving, or zeros."""
-    shuffle_channels: bool = False
-    """Whether a crop's red, green and blue change places at random: more pictures from few."""
-    keep_size: bool = False
-    """Whether a picture whose side does not divide by the scale is kept whole, not cropped."""
-    shrinks: tuple[float, ...]
-    """Every picture is learned from at each of these factors (1 is the picture itself)."""
-    degradation: Degradation = Degradation()
-    """What the small pictures went through, those of validation too."""
+    name: Name
     steps: int = Field(ge=1)
     steps_per_validation: int = Field(ge=1)
-    patience: int = Field(ge=1)
-    """Validations without a better one before the run stops."""
-    choose_by: Literal["psnr_y", "loss"] = "psnr_y"
-    """What makes a validation the best: the highest PSNR of luma, or the lowest loss."""
-
-    precision: Literal["auto", "float32", "bfloat16"]
-    seed: int = Field(ge=0)
+    """The last step of a stage is always validated."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the learning rate rises from zero."""
+    learning_rate: float = Field(gt=0)
+    final_learning_rate: float | None = Field(None, gt=0)
+    """What the learning rate falls to, linearly, over the steps after the warm-up. Without it
+    the learning rate is constant, and the stage can be extended."""
+    loss: LossConfig
+    batch_size: int = Field(ge=1)
+    patch_size: int | None = Field(None, ge=16)
+    """Side of the HR patch that the loss sees, px: crops at random, turned and flipped."""
+    whole_pictures: bool = False
+    """Learn from whole pictures of one size, each once an epoch, in place of crops."""
+    borders: Literal["replicate", "zero"]
+    """What the network sees beyond a picture: its edge, as in serving, or zeros."""
+    patience: int | None = Field(None, ge=1)
+    """Validations without a better one before the stage ends early."""
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -98,15 +91,77 @@ class TrainingConfig(BaseModel):
         return {loss: 1.0} if isinstance(loss, str) else loss
 
     @model_validator(mode="after")
-    def _steps_fit(self) -> Self:
+    def _agrees(self) -> Self:
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps is under steps ({self.steps}), not {self.warmup_steps}")
-        if self.steps % self.steps_per_validation:
-            raise ValueError(
-                f"steps is a multiple of steps_per_validation ({self.steps_per_validation}), "
-                f"not {self.steps}"
-            )
+        if self.whole_pictures == (self.patch_size is not None):
+            raise ValueError("a stage has either a patch_size or whole_pictures = true")
         return self
+
+    @property
+    def constant(self) -> bool:
+        """Whether the learning rate is constant after the warm-up."""
+        return self.final_learning_rate is None
+
+
+class TrainingConfig(_Frozen):
+    """All that a run depends on besides the bytes of its pictures. One TOML file a model."""
+
+    name: Name
+    """The model's name, and its folder's."""
+    family: Name
+    network: Literal["srcnn_935", "edsr_2x8", "edsr_4x64", "edsr_5x32", "edsr_12x32"]
+    """One of ``training.networks.NETWORKS``."""
+    skip: bool
+    """Whether the network predicts the difference to bicubic, or the whole picture."""
+    centred: bool = True
+    """Whether the first layer sees mid-grey as zero, or pixels from 0 to 1."""
+    scale: int = Field(ge=2, le=4)
+    start_from: Name | None = None
+    """The committed config whose weights this run begins with."""
+
+    optimizer: Literal["adam", "soap"] = "adam"
+    """SOAP needs far fewer steps here; see :mod:`training.soap`."""
+    weight_decay: float = Field(0, ge=0)
+    """Decoupled, times the learning rate: small weights lose less when bfloat16 rounds them."""
+    ema_momentum: float = Field(ge=0, lt=1)
+    """Of the weights that are validated and exported: the average over steps."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto`` takes the faster, by a timed trial on the machine at hand."""
+    seed: int = Field(ge=0)
+
+    validation: ValidationConfig
+    data: tuple[DataConfig, ...] = Field(min_length=1)
+    shuffle_channels: bool = False
+    """Whether a crop's red, green and blue change places at random: more pictures from few."""
+    keep_size: bool = False
+    """Whether a picture whose side does not divide by the scale is kept whole, not cropped."""
+    degradations: Degradations | None = None
+    """What the small pictures go through; without it they are clean."""
+    stages: tuple[StageConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages have names of their own, not {', '.join(names)}")
+        if self.validation.choose_by == "loss" and len(self.stages) > 1:
+            raise ValueError("choose_by is loss in a run of one stage only: losses differ")
+        if any(stage.whole_pictures for stage in self.stages) and (
+            self.degradations is not None or any(data.shrinks != (1.0,) for data in self.data)
+        ):
+            raise ValueError("whole_pictures are neither shrunk nor degraded")
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the values, whatever the file's layout and comments."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def configs_folder() -> Path:
+    """Where the committed configs are."""
+    return Path(str(files("training"))) / "configs"
 
 
 def load_config(name_or_path: str) -> TrainingConfig:
@@ -114,13 +169,36 @@ def load_config(name_or_path: str) -> TrainingConfig:
 
     Raises:
         FileNotFoundError: no such config; the message lists those there are.
+        ValueError: a committed config has another name than its file.
         pydantic.ValidationError: a value or a key that is not allowed.
     """
-    shipped = Path(str(files("training"))) / "configs"
-    path = shipped / f"{name_or_path}.toml"
-    if not path.is_file():
+    path = configs_folder() / f"{name_or_path}.toml"
+    committed = re.fullmatch(r"[a-z0-9-]+", name_or_path) is not None and path.is_file()
+    if not committed:
         path = Path(name_or_path)
     if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in shipped.glob("*.toml")))
+        names = ", ".join(sorted(p.stem for p in configs_folder().glob("*.toml")))
         raise FileNotFoundError(f"no config {name_or_path!r}: give a TOML file, or one of {names}")
-    return TrainingConfig.model_validate(tomllib.loads(path.read_text()))
+    config = TrainingConfig.model_validate(tomllib.loads(path.read_text()))
+    if committed and config.name != name_or_path:
+        raise ValueError(f"{path} says name = {config.name!r}")
+    return config
+
+
+def parents(config: TrainingConfig) -> list[TrainingConfig]:
+    """The committed configs that a run needs made before it, the first one first.
+
+    Raises:
+        FileNotFoundError: one is not committed.
+        ValueError: they go round in a circle, or scales or networks differ too much to start from.
+    """
+    chain: list[TrainingConfig] = []
+    names = {config.name}
+    while (start := (chain[0] if chain else config).start_from) is not None:
+        if start in names:
+            raise ValueError(f"{start} starts from itself")
+        names.add(start)
+        if not (configs_folder() / f"{start}.toml").is_file():
+            raise FileNotFoundError(f"{start}, which {config.name} starts from, is not committed")
+        chain.insert(0, load_config(start))
+    return chain

@@ -8,7 +8,6 @@ the weights; gradients are averaged over the whole batch.
 """
 
 import os
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,8 +15,6 @@ import keras
 import numpy as np
 
 from training.config import TrainingConfig
-
-Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 class Devices:
@@ -28,38 +25,41 @@ class Devices:
         config: of the run.
 
     Raises:
-        ValueError: there are fewer devices, the batch does not divide by them, or what is asked
-            for is not to be had of the backend; the message says which.
+        ValueError: there are fewer devices, a stage's batch does not divide by them, or what is
+            asked for is not to be had of the backend; the message says which.
     """
 
     def __init__(self, count: int, config: TrainingConfig) -> None:
+        self.count = count
         self.processes = int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", 1))
         self.process = 0
-        self._strategy: Any = None
+        self.strategy: Any = None
+        """TensorFlow's or Keras's; none for one device."""
+        backend = keras.backend.backend()
+        if backend not in ("tensorflow", "jax"):
+            raise ValueError(f"training needs tensorflow or jax; KERAS_BACKEND is {backend}")
         if count == 1 and self.processes == 1:
             return
-        if config.batch_size % count:
-            raise ValueError(
-                f"batch_size is a multiple of the devices ({count}), not {config.batch_size}"
-            )
-        backend = keras.backend.backend()
+        for stage in config.stages:
+            if stage.batch_size % count:
+                raise ValueError(
+                    f"batch_size is a multiple of the devices ({count}), not {stage.batch_size}"
+                )
         if backend == "tensorflow":
-            self._strategy = self._mirrored(count, config)
-        elif backend == "jax":
-            self._strategy = self._data_parallel(count, config)
+            self.strategy = self._mirrored(count, config)
         else:
-            raise ValueError(f"several devices need tensorflow or jax; KERAS_BACKEND is {backend}")
+            self.strategy = self._data_parallel(count, config)
 
     def _mirrored(self, count: int, config: TrainingConfig) -> Any:
         import tensorflow as tf
 
         if self.processes > 1:
-            # MultiWorkerMirroredStrategy fails in the fit of Keras 3.15.
+            # MultiWorkerMirroredStrategy does not work with Keras 3.15's optimizers.
             raise ValueError(
                 f"KERAS_DISTRIBUTION_NUM_PROCESSES is 1 on tensorflow, not {self.processes}: "
                 "several processes need KERAS_BACKEND=jax"
             )
-        if config.loss.sigmoid:
+        if any(stage.loss.sigmoid for stage in config.stages):
             raise ValueError(
                 "a loss with sigmoid needs 1 device on tensorflow, where each would take it of "
                 f"its own share, not {count}; KERAS_BACKEND=jax takes it of the whole batch"
@@ -79,10 +79,7 @@ class Devices:
                     f"devices is {len(keras.distribution.list_devices())}, all those of the "
                     f"{self.processes} processes, not {count}"
                 )
-        strategy = keras.distribution.DataParallel(
-            devices=_first(count),
-            auto_shard_dataset=False,  # batches() has
-        )
+        strategy = keras.distribution.DataParallel(devices=_first(count), auto_shard_dataset=False)
         self.process = strategy.data_shard_id
         return strategy
 
@@ -92,31 +89,13 @@ class Devices:
         return self.process == 0
 
     def scope(self) -> AbstractContextManager[Any]:
-        """In it, variables are made on every device, and JAX's ``fit`` runs."""
-        return nullcontext() if self._strategy is None else self._strategy.scope()
+        """In it, variables are made on every device."""
+        return nullcontext() if self.strategy is None else self.strategy.scope()
 
-    def batches(self, begin: Callable[[], Batches]) -> Any:
-        """What ``fit`` is to be given.
-
-        Args:
-            begin: gives whole batches, from the first again at every call.
-        """
-        if self._strategy is None:
-            return begin()
-        if keras.backend.backend() == "jax":
-            return self._shares(begin())
-        import tensorflow as tf
-
-        # From a generator, Keras would take a few batches to build the network, and lose them.
-        shapes = tuple(tf.TensorSpec(array.shape, array.dtype) for array in next(begin()))
-        return tf.data.Dataset.from_generator(begin, output_signature=shapes)
-
-    def _shares(self, batches: Batches) -> Batches:
-        """This process's part of each batch."""
-        for planes, hr in batches:
-            share = len(planes) // self.processes
-            mine = slice(self.process * share, (self.process + 1) * share)
-            yield planes[mine], hr[mine]
+    def share(self, array: np.ndarray) -> np.ndarray:
+        """This process's part of a batch."""
+        part = len(array) // self.processes
+        return array[self.process * part : (self.process + 1) * part]
 
     def agree(self, chiefs: bool) -> bool:
         """What the chief says: processes that differ on whether to go on would wait for ever."""

@@ -273,6 +273,7 @@ class Architecture:
 
 NETWORKS = {
     "srcnn_935": Architecture(srcnn_935, "hr"),
+    "edsr_2x8": Architecture(partial(edsr, blocks=2, filters=8), "lr"),
     "edsr_4x64": Architecture(partial(edsr, blocks=4, filters=64), "lr"),
     "edsr_5x32": Architecture(partial(edsr, blocks=5, filters=32), "lr"),
     "edsr_12x32": Architecture(partial(edsr, blocks=12, filters=32), "lr"),
@@ -305,6 +306,11 @@ def receptive_field(model: keras.Model) -> int:
     9-3-5 sees 1 + 8 + 2 + 4 = 15 px: a halo of 7.
     """
     return 1 + sum(layer.kernel_size[0] - 1 for layer in _chain(model))
+
+
+def halo(model: keras.Model) -> int:
+    """Input pixels a side that an answer depends on."""
+    return receptive_field(model) // 2
 
 
 def multiply_adds_per_pixel(model: keras.Model) -> int:

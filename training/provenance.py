@@ -1,0 +1,86 @@
+"""Where and with what a run is computed: commit, versions, processor."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+
+from superres.card import SessionRecord
+from training.sampler import SAMPLER_VERSION
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CODE = ("superres", "training", "pyproject.toml", "requirements")
+"""What a run depends on; models, docs and tests may differ from the commit."""
+PACKAGES = ("keras", "numpy", "pillow", "scipy")
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "fma")
+
+
+def session(devices: int) -> SessionRecord:
+    """What is to be noted of a run that begins or goes on now, here."""
+    commit, dirty = commit_and_dirty()
+    backend = keras.backend.backend()
+    packages = (*PACKAGES, *_distributions(backend))
+    return SessionRecord(
+        commit=commit,
+        dirty=dirty,
+        versions={"python": platform.python_version()} | {name: version(name) for name in packages},
+        backend=backend,
+        machine=machine(),
+        flags=tuple(flag for flag in FLAGS if flag in _cpu_flags()),
+        devices=devices,
+        sampler_version=SAMPLER_VERSION,
+    )
+
+
+def commit_and_dirty(repository: Path = REPOSITORY) -> tuple[str, bool | None]:
+    """The commit, and whether code differs from it; ``unknown`` and none outside a Git clone."""
+    commit = _git(repository, "rev-parse", "HEAD")
+    changed = _git(repository, "status", "--porcelain", "--", *CODE)
+    if commit is None or changed is None:
+        return "unknown", None
+    return commit, bool(changed)
+
+
+def machine() -> str:
+    """The processor's name, and its cores: what a time was measured on."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+    accelerators = [device for device in keras.distribution.list_devices() if "cpu" not in device]
+    return ", ".join([f"{name}, {os.cpu_count()} cores", *accelerators])
+
+
+def _cpu_flags() -> set[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                return set(line.split(":", 1)[1].split())
+    return set()
+
+
+def _distributions(backend: str) -> tuple[str, ...]:
+    if backend == "jax":
+        return ("jax", "jaxlib")
+    from importlib.metadata import packages_distributions
+
+    return tuple(sorted(set(packages_distributions()["tensorflow"])))
+
+
+def _git(repository: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", repository, *arguments],  # noqa: S607 - from the PATH
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,319 @@
+"""A run's folder: what a run needs to go on, and what is known of it.
+
+``state.npz`` is the last checkpoint, replaced whole: variables by path, the best weights so far,
+and everything else that decides how the run goes on. ``after-STAGE.npz`` is the checkpoint at a
+stage's end, from which a later stage can begin anew. ``weights.npz`` (the best weights) and
+``record.json`` are made of the checkpoint. ``steps.csv`` has the loss of every step.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from superres.card import DataRecord, SessionRecord, StartRecord, TrainingRecord
+from superres.metrics import Scores
+from training.config import StageConfig, TrainingConfig
+from training.weights import RECORD, WEIGHTS, Weights, hash_weights, save_weights
+
+STATE = "state.npz"
+STEPS = "steps.csv"
+_VARIABLE, _BEST = "variable:", "best:"
+
+
+class RunMismatch(RuntimeError):
+    """The checkpoint is of another config; the message says what changed."""
+
+
+@dataclass
+class Progress:
+    """How far a run is, and what it found."""
+
+    config: TrainingConfig
+    precision: str
+    """``auto`` resolved."""
+    stage: int = 0
+    """Index of the stage at work; as many as there are when the run is finished."""
+    step: int = 0
+    """Steps done in it."""
+    done: dict[str, int] = field(default_factory=dict)
+    """Steps of the stages before it; fewer than the config's where patience ended one."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """A row a validation."""
+    bicubic: dict[str, Scores] = field(default_factory=dict)
+    seconds: float = 0.0
+    waited: float = 0.0
+    started_from: StartRecord | None = None
+    sessions: list[SessionRecord] = field(default_factory=list)
+    variables: dict[str, np.ndarray] = field(default_factory=dict)
+    """Of the network and the optimizer, by path."""
+    best: Weights = field(default_factory=dict)
+    best_row: int = -1
+    """Index into the history of the validation that ``best`` is of."""
+
+    @property
+    def stages(self) -> tuple[StageConfig, ...]:
+        """The config's."""
+        return self.config.stages
+
+    @property
+    def finished(self) -> bool:
+        """Whether all stages are done."""
+        return self.stage == len(self.stages)
+
+    def first_step(self, stage: int) -> int:
+        """Steps of the config before a stage: its batches and learning rates begin there."""
+        return sum(one.steps for one in self.stages[:stage])
+
+    @property
+    def steps_done(self) -> int:
+        """Steps done in all."""
+        return sum(self.done.values()) + self.step
+
+    @property
+    def next_validation(self) -> int:
+        """Step of the stage after which the next validation is due."""
+        stage = self.stages[self.stage]
+        every = stage.steps_per_validation
+        return min(self.step // every * every + every, stage.steps)
+
+    @property
+    def validation_due(self) -> bool:
+        """Whether the weights of this very step are to be validated, and were not yet."""
+        stage = self.stages[self.stage]
+        due = self.step == stage.steps or self.step % stage.steps_per_validation == 0
+        return due and self.step > 0 and self.steps_since_validation > 0
+
+    @property
+    def steps_since_validation(self) -> int:
+        """Steps since the last validation, of this stage or another."""
+        return self.steps_done - (self.history[-1]["step"] if self.history else 0)
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the stage has had too many validations without a better one."""
+        stage = self.stages[self.stage]
+        here = sum(row["stage"] == stage.name for row in self.history)
+        without = min(here, len(self.history) - 1 - self.best_row)
+        return stage.patience is not None and without >= stage.patience
+
+    @property
+    def best_scores(self) -> dict[str, Scores]:
+        """Of the best validation, ``clean`` and ``degraded``; empty before the first one."""
+        if not self.history:
+            return {}
+        row = self.history[self.best_row]
+        return {
+            kind: Scores(**{name: row[f"{kind}_{name}"] for name in Scores.__dataclass_fields__})
+            for kind in self.bicubic
+        }
+
+    def add_validation(self, row: dict[str, Any], weights: Weights) -> bool:
+        """Note a validation, and keep its weights if it is the best; whether it is."""
+        self.history.append(row)
+        choose_by = self.config.validation.choose_by
+        best = self.best_row < 0 or _merit(row, choose_by) > _merit(
+            self.history[self.best_row], choose_by
+        )
+        if best:
+            self.best_row, self.best = len(self.history) - 1, weights
+        return best
+
+    def begin_session(self, session: SessionRecord) -> None:
+        """Note where the run goes on; one that differs in nothing is not noted again."""
+        if not self.sessions or self.sessions[-1] != session:
+            self.sessions.append(session)
+
+    def end_stage(self) -> None:
+        """Go to the next stage."""
+        self.done[self.stages[self.stage].name] = self.step
+        self.stage, self.step = self.stage + 1, 0
+
+    def save(self, file: Path) -> None:
+        """Write a checkpoint whole, so that a power cut leaves this one or the one before."""
+        facts = {
+            "config": self.config.model_dump(mode="json"),
+            "precision": self.precision,
+            "stage": self.stage,
+            "step": self.step,
+            "done": self.done,
+            "history": self.history,
+            "bicubic": {kind: asdict(scores) for kind, scores in self.bicubic.items()},
+            "seconds": self.seconds,
+            "waited": self.waited,
+            "started_from": self.started_from and self.started_from.model_dump(mode="json"),
+            "sessions": [session.model_dump(mode="json") for session in self.sessions],
+            "best_row": self.best_row,
+        }
+        partial = file.with_name(f".{file.name}.partial")
+        with partial.open("wb") as out:
+            np.savez(
+                out,
+                facts=json.dumps(facts),
+                **{f"{_VARIABLE}{path}": array for path, array in self.variables.items()},
+                **{f"{_BEST}{path}": array for path, array in self.best.items()},
+            )
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(partial, file)
+
+    @classmethod
+    def load(cls, file: Path) -> "Progress":
+        """Read a checkpoint.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        with np.load(file) as saved:
+            facts = json.loads(str(saved["facts"]))
+            arrays = {name: saved[name] for name in saved.files if name != "facts"}
+        return cls(
+            **facts
+            | {
+                "config": TrainingConfig.model_validate(facts["config"]),
+                "bicubic": {kind: Scores(**one) for kind, one in facts["bicubic"].items()},
+                "started_from": facts["started_from"]
+                and StartRecord.model_validate(facts["started_from"]),
+                "sessions": [SessionRecord.model_validate(one) for one in facts["sessions"]],
+            },
+            variables=_with_prefix(arrays, _VARIABLE),
+            best=_with_prefix(arrays, _BEST),
+        )
+
+
+def _with_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def _merit(row: dict[str, Any], choose_by: str) -> float:
+    if choose_by == "loss":
+        return -row["validation_loss"]
+    if choose_by == "mean":
+        return (row["clean_psnr_y"] + row["degraded_psnr_y"]) / 2
+    return row[f"{choose_by}_psnr_y"]
+
+
+def resume(run: Path, config: TrainingConfig) -> Progress:
+    """The checkpoint that a run goes on from, under a config that may have grown.
+
+    A constant stage may have more steps than it had: then the run goes on from that stage's end,
+    with the optimizer's state of that moment, and later stages begin anew. Stages may be appended.
+
+    Raises:
+        FileNotFoundError: no checkpoint.
+        RunMismatch: anything else of the config changed.
+    """
+    progress = Progress.load(run / STATE)
+    extended = _extended_stage(progress.config, config, run)
+    if extended is not None and progress.stage > extended:
+        name = config.stages[extended].name
+        if progress.done[name] == progress.config.stages[extended].steps:
+            progress = Progress.load(run / after(name))
+            progress.stage, progress.step = extended, progress.done.pop(name)
+        # Else patience ended it early, as it would have with more steps.
+    progress.config = config
+    return progress
+
+
+def after(stage: str) -> str:
+    """Name of the checkpoint at a stage's end."""
+    return f"after-{stage}.npz"
+
+
+def _extended_stage(old: TrainingConfig, new: TrainingConfig, run: Path) -> int | None:
+    """Index of the first stage that has more steps now."""
+    whole = [name for name in type(old).model_fields if name != "stages"]
+    changed = [name for name in whole if getattr(old, name) != getattr(new, name)]
+    extended = None
+    if len(new.stages) < len(old.stages):
+        changed.append("stages (some are gone)")
+    for index, (was, now) in enumerate(zip(old.stages, new.stages, strict=False)):
+        differing = [name for name in type(was).model_fields if getattr(was, name) != getattr(now, name)]
+        longer = differing == ["steps"] and now.steps > was.steps
+        if longer and was.constant and was.steps % was.steps_per_validation == 0:
+            extended = index if extended is None else extended
+        else:
+            changed += [f"stages.{was.name}.{name}" for name in differing]
+    if changed:
+        raise RunMismatch(
+            f"{run / STATE} is of another config: {', '.join(changed)} changed. What may change: "
+            "more steps of a stage with a constant learning rate, if it had a multiple of "
+            "steps_per_validation; and stages appended"
+        )
+    return extended
+
+
+class StepLog:
+    """``steps.csv``: stage, step in the stage and loss of every step, written as it is done."""
+
+    def __init__(self, file: Path, done: int) -> None:
+        """Go on after ``done`` steps; what was written of later ones is cut off.
+
+        Raises:
+            RunMismatch: fewer steps are written.
+        """
+        lines = file.read_text().splitlines(keepends=True) if done else []
+        if len(lines) < done + 1 and done:
+            raise RunMismatch(f"{file} has {len(lines) - 1} steps; the checkpoint has {done}")
+        partial = file.with_name(f".{file.name}.partial")
+        partial.write_text("".join(lines[: done + 1]) or "stage,step,loss\n")
+        os.replace(partial, file)
+        self.file = file
+        self._out = file.open("a")
+
+    def write(self, stage: str, step: int, loss: float) -> None:
+        """Note a step; the loss as float32's shortest digits, which tell it to the bit."""
+        self._out.write(f"{stage},{step},{np.float32(loss)!s}\n")
+
+    def mean(self, steps: int) -> float:
+        """Mean loss of the last steps."""
+        self.flush()
+        lines = self.file.read_text().splitlines()[1:][-steps:]
+        return float(np.mean([float(line.rpartition(",")[2]) for line in lines]))
+
+    def flush(self) -> None:
+        """Hand what was written to the system: before a checkpoint, which must not be ahead."""
+        self._out.flush()
+
+    def close(self) -> None:
+        """Write no more."""
+        self._out.close()
+
+
+def write_record(
+    run: Path, progress: Progress, data: tuple[DataRecord, ...], validation_data: DataRecord
+) -> TrainingRecord:
+    """Write ``weights.npz`` and ``record.json`` of a run that was validated."""
+    row = progress.history[progress.best_row]
+    record = TrainingRecord(
+        config=progress.config.model_dump(mode="json"),
+        config_sha256=progress.config.sha256,
+        data=data,
+        validation_data=validation_data,
+        started_from=progress.started_from,
+        sessions=tuple(progress.sessions),
+        precision=progress.precision,
+        steps=progress.done
+        | ({} if progress.finished else {progress.stages[progress.stage].name: progress.step}),
+        finished=progress.finished,
+        seconds=round(progress.seconds, 1),
+        waited_share=round(progress.waited / progress.seconds, 4) if progress.seconds else 0.0,
+        best_step=row["step"],
+        validation=progress.best_scores,
+        validation_bicubic=progress.bicubic,
+        steps_sha256=hashlib.sha256((run / STEPS).read_bytes()).hexdigest(),
+        weights_sha256=hash_weights(progress.best),
+    )
+    save_weights(run / WEIGHTS, progress.best)
+    partial = run / f".{RECORD}.partial"
+    partial.write_text(record.model_dump_json(indent=2) + "\n")
+    os.replace(partial, run / RECORD)
+    return record

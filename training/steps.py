@@ -1,0 +1,211 @@
+"""One training step on either backend, and the learning rate over the stages of a run."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from training.config import StageConfig, TrainingConfig
+from training.devices import Devices
+from training.losses import Loss
+from training.soap import Soap
+
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "soap": Soap}
+
+
+class StagedRate(keras.optimizers.schedules.LearningRateSchedule):
+    """The learning rate at a step of a run, counted through all its stages."""
+
+    def __init__(self, stages: Sequence[StageConfig]) -> None:
+        self.stages = stages
+
+    def __call__(self, step: Any) -> Any:
+        """Rate of the step after ``step`` done ones."""
+        step = ops.cast(step, "float32")
+        rate, first = ops.zeros(()), 0
+        for stage in self.stages:
+            rate = ops.where(step >= first, _rate(stage, step - first), rate)
+            first += stage.steps
+        return rate
+
+    def get_config(self) -> dict[str, Any]:
+        """Keras asks for it."""
+        return {"stages": self.stages}
+
+
+def _rate(stage: StageConfig, done: Any) -> Any:
+    final = stage.learning_rate if stage.constant else stage.final_learning_rate
+    fall = (done - stage.warmup_steps) / (stage.steps - stage.warmup_steps)
+    rate = stage.learning_rate + (final - stage.learning_rate) * ops.clip(fall, 0.0, 1.0)
+    if stage.warmup_steps:
+        rise = stage.learning_rate * (done + 1) / stage.warmup_steps
+        rate = ops.where(done < stage.warmup_steps, rise, rate)
+    return rate
+
+
+def build_optimizer(config: TrainingConfig, network: keras.Model) -> keras.optimizers.Optimizer:
+    """The config's optimizer, built for the network, with an average of its weights."""
+    optimizer = OPTIMIZERS[config.optimizer](
+        StagedRate(config.stages),
+        weight_decay=config.weight_decay or None,
+        use_ema=True,
+        ema_momentum=config.ema_momentum,
+    )
+    optimizer.build(network.trainable_variables)
+    return optimizer
+
+
+class Trainer:
+    """A network, its optimizer and the step that moves both.
+
+    ``step`` takes (planes, hr) and returns the loss before the step, as an array of the backend
+    that may still be computed while the next batch is made.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: Loss,
+        place: Devices,
+    ) -> None:
+        self.network = network
+        self.optimizer = optimizer
+        self.place = place
+        backend = keras.backend.backend()
+        self._state: Any = None
+        self._step = self._tensorflow(loss) if backend == "tensorflow" else self._jax(loss)
+
+    def step(self, planes: np.ndarray, hr: np.ndarray) -> Any:
+        """Learn from one batch."""
+        return self._step(planes, hr)
+
+    def variables(self) -> dict[str, np.ndarray]:
+        """All that a step changes, by path."""
+        self._settle()
+        return {
+            path: keras.ops.convert_to_numpy(variable) for path, variable in self._named().items()
+        }
+
+    def assign(self, arrays: dict[str, np.ndarray]) -> None:
+        """Set what :meth:`variables` gave.
+
+        Raises:
+            ValueError: the paths are others.
+        """
+        named = self._named()
+        if named.keys() != arrays.keys():
+            raise ValueError(f"variables differ: {', '.join(sorted(named.keys() ^ arrays.keys()))}")
+        for path, variable in named.items():
+            variable.assign(arrays[path])
+        self._state = None
+
+    def averages(self) -> dict[str, np.ndarray]:
+        """The exponential moving average of the weights, by the weights' path."""
+        self._settle()
+        # Keras keeps them in the order of the weights and names them by place.
+        averages = self.optimizer._model_variables_moving_average
+        return {
+            weight.path: keras.ops.convert_to_numpy(average)
+            for weight, average in zip(self.network.trainable_variables, averages, strict=True)
+        }
+
+    def _named(self) -> dict[str, keras.Variable]:
+        variables = [*self.network.variables, *self.optimizer.variables]
+        named = {variable.path: variable for variable in variables}
+        if len(named) < len(variables):
+            raise ValueError("two variables have the same path")
+        return named
+
+    def _tensorflow(self, loss: Loss) -> Callable[[np.ndarray, np.ndarray], Any]:
+        import tensorflow as tf
+
+        network, optimizer, strategy = self.network, self.optimizer, self.place.strategy
+        count = self.place.count
+
+        def replica(planes: tf.Tensor, hr: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                value = loss(hr, network(planes, training=True)) / count
+            weights = network.trainable_variables
+            optimizer.apply(tape.gradient(value, [w.value for w in weights]))
+            return value
+
+        # XLA made a step slower on TensorFlow's CPU.
+        if strategy is None:
+            compiled = tf.function(replica)
+            return lambda planes, hr: compiled(tf.constant(planes), tf.constant(hr))
+
+        @tf.function
+        def shared(planes: Any, hr: Any) -> tf.Tensor:
+            values = strategy.run(replica, (planes, hr))
+            return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+        def step(*batch: np.ndarray) -> tf.Tensor:
+            parts = [tf.split(array, count) for array in batch]
+            return shared(
+                *(
+                    strategy.experimental_distribute_values_from_function(
+                        lambda context, part=part: part[context.replica_id_in_sync_group]
+                    )
+                    for part in parts
+                )
+            )
+
+        return step
+
+    def _jax(self, loss: Loss) -> Callable[[np.ndarray, np.ndarray], Any]:
+        import jax
+
+        network, optimizer, place = self.network, self.optimizer, self.place
+
+        def objective(weights: Any, others: Any, planes: Any, hr: Any) -> tuple[Any, Any]:
+            sr, others = network.stateless_call(weights, others, planes, training=True)
+            return loss(hr, sr), others
+
+        def move(state: Any, planes: Any, hr: Any) -> tuple[Any, Any]:
+            weights, others, memory = state
+            slope = jax.value_and_grad(objective, has_aux=True)
+            (value, others), gradients = slope(weights, others, planes, hr)
+            weights, memory = optimizer.stateless_apply(memory, gradients, weights)
+            return (weights, others, memory), value
+
+        compiled = jax.jit(move, donate_argnums=0)
+
+        def put(array: np.ndarray) -> Any:
+            if place.strategy is None:
+                return array
+            sharding = place.strategy.get_data_layout(array.shape).backend_layout
+            return jax.make_array_from_process_local_data(sharding, place.share(array))
+
+        def step(planes: np.ndarray, hr: np.ndarray) -> Any:
+            if self._state is None:
+                # Copied, since a step gives its arguments' memory to its answers.
+                self._state = jax.tree.map(
+                    lambda variable: variable.value.copy(),
+                    (
+                        network.trainable_variables,
+                        network.non_trainable_variables,
+                        optimizer.variables,
+                    ),
+                    is_leaf=lambda leaf: isinstance(leaf, keras.Variable),
+                )
+            self._state, value = compiled(self._state, put(planes), put(hr))
+            return value
+
+        return step
+
+    def _settle(self) -> None:
+        """Put JAX's state, which steps hand on, into the variables."""
+        if self._state is None:
+            return
+        groups = (
+            self.network.trainable_variables,
+            self.network.non_trainable_variables,
+            self.optimizer.variables,
+        )
+        for variables, values in zip(groups, self._state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        self._state = None
