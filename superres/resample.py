@@ -42,6 +42,20 @@ def degrade(hr: Raster, size: Size) -> Raster:
     return _resize(_resize(hr, (hr.shape[0], size[1])), size)
 
 
+def degrade_part(hr: Raster, size: Size, rows: tuple[int, int], columns: tuple[int, int]) -> Raster:
+    """The rows and columns of ``degrade(hr, size)``, within a level; the rest is not made.
+
+    Args:
+        hr: as of :func:`degrade`; only what the part needs is read of it.
+        size: (height, width) of the whole result, at least a quarter of the picture's.
+        rows: first row of the part, and the one behind the last.
+        columns: likewise.
+    """
+    if size == hr.shape[:2]:
+        return hr[rows[0] : rows[1], columns[0] : columns[1]]
+    return _part(hr, size, rows, columns)
+
+
 def upsample(lr: Raster, size: Size) -> Raster:
     """Enlarge a picture to ``size``: the ``bicubic`` plane.
 
@@ -74,36 +88,36 @@ def resize_bands(
     left, right = columns or (0, width)
     first = left - left % BAND
     for top in range(0, height, BAND):
-        blocks = [_block(picture, size, (top, x), prepare) for x in range(first, right, BAND)]
+        rows = (top, min(top + BAND, height))
+        blocks = [
+            _part(picture, size, rows, (x, min(x + BAND, width)), prepare)
+            for x in range(first, right, BAND)
+        ]
         yield np.concatenate(blocks, axis=1)[:, left - first : right - first]
 
 
-def _block(
+def _part(
     picture: np.ndarray,
     size: Size,
-    corner: tuple[int, int],
-    prepare: Callable[[np.ndarray], Raster],
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    prepare: Callable[[np.ndarray], Raster] = lambda block: block,
 ) -> Raster:
-    """The block of the grid that begins at ``corner``."""
-    (rows, top, bottom, height), (columns, left, right, width) = (
-        _source(start, made, length)
-        for start, made, length in zip(corner, size, picture.shape, strict=False)
+    """Rows and columns, first and behind the last, of a picture resized to ``size``."""
+    (seen_rows, top, bottom), (seen_columns, left, right) = (
+        _source(part, side, length)
+        for part, side, length in zip((rows, columns), size, picture.shape, strict=False)
     )
-    box = (left, top, right, bottom)
-    return _resize(prepare(picture[rows, columns]), (height, width), box)
+    made = (rows[1] - rows[0], columns[1] - columns[0])
+    return _resize(prepare(picture[seen_rows, seen_columns]), made, (left, top, right, bottom))
 
 
-def _source(start: int, made: int, length: int) -> tuple[slice, float, float, int]:
-    """Along one axis: a block's source, where it begins and ends in that, and its length."""
-    end = min(start + BAND, made)
+def _source(part: tuple[int, int], made: int, length: int) -> tuple[slice, float, float]:
+    """Along one axis: the source of a part, and where the part begins and ends in that."""
+    start, end = part
     first = max(0, math.floor(start * length / made) - MARGIN)
     last = min(length, math.ceil(end * length / made) + MARGIN)
-    return (
-        slice(first, last),
-        start * (length / made) - first,
-        end * (length / made) - first,
-        end - start,
-    )
+    return slice(first, last), start * (length / made) - first, end * (length / made) - first
 
 
 def _resize(

@@ -1,4 +1,4 @@
-"""The ``superres-train`` command: prepare, fit, evaluate, export."""
+"""The ``superres-train`` command: prepare, sheet, fit, evaluate, export."""
 
 import json
 import math
@@ -68,6 +68,54 @@ def prepare_folder_command(
     with Progress(*_COLUMNS) as progress:
         counts = prepare_folder(folder, out, crop=crop, scale=scale, progress=progress)
     Console().print(f"{out}: {counts}")
+
+
+@prepare.command("manifest")
+def prepare_manifest_command(
+    manifest: Annotated[Path, typer.Argument(help="A CSV beside its pictures, with licences.")],
+    out: Annotated[Path, typer.Option(help="The folder of the prepared set.")],
+    where: Annotated[
+        str | None, typer.Option(help="Rows to take, as COLUMN=VALUE: split=train.")
+    ] = None,
+) -> None:
+    """Decode the pictures that a manifest lists into one file, to train on."""
+    from training.prepare import prepare_manifest
+
+    with Progress(*_COLUMNS) as progress:
+        done = prepare_manifest(manifest, out, where=where, progress=progress).description
+    Console().print(
+        f"{out}: {len(done.pictures)} pictures, "
+        f"{sum(picture.height * picture.width for picture in done.pictures) / 1e6:.1f} megapixels"
+    )
+
+
+@cli.command("sheet")
+def sheet_command(
+    degradations: Annotated[
+        Path, typer.Argument(help="A TOML file with a table [degradations], such as a config.")
+    ],
+    data: Annotated[list[Path], typer.Option(help="Folder of a prepared set; repeat for more.")],
+    out: Annotated[Path, typer.Option(help="The picture to write.")],
+    shrinks: Annotated[
+        list[float], typer.Option(min=0.25, max=1, help="That pictures are shrunk by first.")
+    ] = [0.75],  # noqa: B006 (typer reads it)
+    crops: Annotated[int, typer.Option(min=1)] = 40,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw degraded crops beside their truth, to see whether they look like people's pictures."""
+    from training.degrade import load_degradations
+    from training.prepared import PreparedSet
+    from training.sheet import draw_sheet
+
+    sheet = draw_sheet(
+        [PreparedSet.open(folder) for folder in data],
+        load_degradations(degradations),
+        shrinks=tuple(shrinks),
+        crops=crops,
+        seed=seed,
+    )
+    sheet.save(out)
+    Console().print(f"{out}: {crops} crops, each left of its truth")
 
 
 @cli.command("fit")

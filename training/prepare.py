@@ -1,8 +1,9 @@
-"""Photographs -> a folder to train on: DIV2K from its own site, or any folder.
+"""Photographs -> a folder to train on: DIV2K from its own site, any folder, or a manifest.
 
-A prepared folder has ``train/``, ``val/`` and ``test/`` with pairs ``NNNN_hr.png`` and
-``NNNN_lr.png``, and ``manifest.csv``, which tells where each came from. The LR side is
-made from the HR side cropped to a multiple of the scale.
+A manifest lists pictures with their sources and licences; they become a prepared set (see
+:mod:`training.prepared`). DIV2K and other folders become pairs: ``train/``, ``val/`` and
+``test/`` with ``NNNN_hr.png`` and ``NNNN_lr.png``, and ``manifest.csv``, which tells where each
+came from. The LR side is made from the HR side cropped to a multiple of the scale.
 """
 
 import csv
@@ -12,6 +13,7 @@ import json
 import os
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +21,22 @@ from typing import Literal
 
 import httpx
 import numpy as np
+from PIL import Image
 from rich.progress import Progress
 
 from superres.arrays import RgbU8, to_integer
-from superres.codecs import Picture, decode, encode
+from superres.codecs import INPUT_SUFFIXES, Picture, decode, encode
 from superres.metrics import to_y
 from superres.resample import degrade
 from training.dataset import crop_to_multiple, picture_files, read_rgb
+from training.prepared import (
+    DESCRIPTION,
+    FORMAT_VERSION,
+    PIXELS,
+    PreparedPicture,
+    PreparedSet,
+    SetDescription,
+)
 
 Crop = Literal["corner", "center", "detail"]
 SIDE = 512
@@ -33,6 +44,10 @@ SIDE = 512
 SPLIT_SEED = 42
 HELD_OUT = 0.15
 """Share of the pictures for validation, and again for testing."""
+_BEGUN = "begun.json"
+"""What a prepared set that is not finished is made of."""
+_DONE = "done.jsonl"
+"""A line for each picture whose pixels are written, until the set is finished."""
 
 
 class PrepareFailed(RuntimeError):
@@ -63,6 +78,60 @@ class Settings:
     source: str
     crop: Crop
     scale: int
+
+
+def prepare_manifest(
+    manifest: Path, out: Path, *, where: str | None = None, progress: Progress
+) -> PreparedSet:
+    """Decode the pictures of a manifest into a prepared set.
+
+    An interrupted call goes on with the next picture, and a finished set is left as it is.
+
+    Args:
+        manifest: a CSV beside its pictures, with columns ``file`` or ``name``, ``source`` or
+            ``repo``, and ``licence``. If it has no column ``split``, the first folder of ``file``
+            is the split.
+        out: folder of the set.
+        where: which rows to take, such as ``split=train``; all unless given.
+        progress: where to show how it goes.
+
+    Raises:
+        FileNotFoundError: no manifest, or a picture is missing.
+        superres.errors.BadImage: a file is not a picture; the message names it.
+        PrepareFailed: no rows, a picture without a licence, or ``out`` is of something else.
+    """
+    data = manifest.read_bytes()
+    wanted = {
+        "format_version": FORMAT_VERSION,
+        "name": manifest.resolve().parent.name,
+        "manifest_sha256": hashlib.sha256(data).hexdigest(),
+        "where": where,
+    }
+    if (out / DESCRIPTION).exists():
+        done = PreparedSet.open(out)
+        _check_same(out, done.description.model_dump(include=set(wanted)), wanted)
+        return done
+    rows = _manifest_rows(data.decode(), manifest, where)
+    out.mkdir(parents=True, exist_ok=True)
+    begun = out / _BEGUN
+    if begun.exists():
+        _check_same(out, json.loads(begun.read_text()), wanted)
+    else:
+        _write_whole(begun, json.dumps(wanted).encode())
+    pictures = _write_pixels(manifest.parent, rows, out, progress)
+    with (out / PIXELS).open("rb") as file:
+        pixels_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    description = SetDescription(
+        **wanted,
+        pixels_sha256=pixels_sha256,
+        sources=dict(Counter(picture.source for picture in pictures).most_common()),
+        licences=dict(Counter(picture.licence for picture in pictures).most_common()),
+        pictures=tuple(pictures),
+    )
+    _write_whole(out / DESCRIPTION, description.model_dump_json(indent=1).encode())
+    (out / _DONE).unlink()
+    begun.unlink()
+    return PreparedSet.open(out)
 
 
 def prepare_archive(
@@ -191,6 +260,99 @@ def split_names(names: list[str]) -> dict[str, str]:
     splits = ["val"] * held_out + ["test"] * held_out
     splits += ["train"] * (len(names) - len(splits))
     return dict(zip(shuffled, splits, strict=True))
+
+
+def _check_same(out: Path, theirs: dict[str, object], wanted: dict[str, object]) -> None:
+    if changed := [key for key in wanted if theirs.get(key) != wanted[key]]:
+        raise PrepareFailed(
+            f"{out} is a set of another {' and '.join(changed)} "
+            f"({', '.join(str(theirs.get(key)) for key in changed)}): use another folder"
+        )
+
+
+def _manifest_rows(text: str, manifest: Path, where: str | None) -> list[dict[str, str]]:
+    """File, source and licence of the manifest's pictures, in its order."""
+    column, _, value = (where or "").partition("=")
+    rows = []
+    for row in csv.DictReader(io.StringIO(text)):
+        file = row.get("file") or row["name"]
+        row.setdefault("split", file.partition("/")[0] if "/" in file else "")
+        if where is not None:
+            if column not in row:
+                raise PrepareFailed(f"{manifest} has no column {column!r}: --where is COLUMN=VALUE")
+            if row[column] != value:
+                continue
+        licence = (row.get("licence") or "").strip()
+        if not licence:
+            raise PrepareFailed(f"{manifest} states no licence for {file}")
+        rows.append(
+            {
+                "file": file,
+                "source": row.get("source") or row.get("repo") or "unknown",
+                "licence": licence,
+            }
+        )
+    if not rows:
+        raise PrepareFailed(f"{manifest} has no pictures" + (f" where {where}" if where else ""))
+    return rows
+
+
+def _write_pixels(
+    folder: Path, rows: list[dict[str, str]], out: Path, progress: Progress
+) -> list[PreparedPicture]:
+    """Append to ``pixels.bin`` what an interrupted call left to do."""
+    pictures = _pictures_written(out)
+    end = pictures[-1].offset + pictures[-1].nbytes if pictures else 0
+    task = progress.add_task("decoding", total=len(rows), completed=len(pictures))
+    with (out / PIXELS).open("ab") as pixels, (out / _DONE).open("w") as notes:
+        pixels.truncate(end)
+        notes.writelines(f"{picture.model_dump_json()}\n" for picture in pictures)
+        for row in rows[len(pictures) :]:
+            file = folder / row["file"]
+            rgb = _read_listed(file)
+            picture = PreparedPicture(
+                **row,
+                sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+                height=rgb.shape[0],
+                width=rgb.shape[1],
+                offset=end,
+            )
+            pixels.write(rgb.tobytes())
+            # Pixels first, so that what is noted is whole.
+            pixels.flush()
+            notes.write(f"{picture.model_dump_json()}\n")
+            notes.flush()
+            end += picture.nbytes
+            pictures.append(picture)
+            progress.advance(task)
+        os.fsync(pixels.fileno())
+    return pictures
+
+
+def _pictures_written(out: Path) -> list[PreparedPicture]:
+    """The pictures that an interrupted call noted and whose pixels are there."""
+    if not (out / _DONE).exists() or not (out / PIXELS).exists():
+        return []
+    size = (out / PIXELS).stat().st_size
+    pictures = []
+    for line in (out / _DONE).read_text().splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break  # The line itself was interrupted.
+        picture = PreparedPicture.model_validate_json(line)
+        if picture.offset + picture.nbytes > size:
+            break
+        pictures.append(picture)
+    return pictures
+
+
+def _read_listed(file: Path) -> RgbU8:
+    """A manifest's picture, 8 bits a sample; AVIF too, which the service does not take."""
+    if file.suffix.lower() in INPUT_SUFFIXES:
+        return read_rgb(file)
+    with Image.open(file) as image:
+        if image.mode != "RGB" or "icc_profile" in image.info:
+            raise PrepareFailed(f"{file} is {image.mode}, or has a profile; sRGB without is read")
+        return np.asarray(image)
 
 
 def _prepare(

@@ -1,0 +1,276 @@
+"""Batches of crops from prepared sets, made ahead by other processes.
+
+Every crop is shrunk, and degraded, for itself: of a picture no shrunk copy is kept, and no two
+crops have the same noise or grid of blocks.
+"""
+
+import multiprocessing
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+
+from superres.arrays import RgbU8, TilesF32, TilesU8, to_float
+from superres.resample import degrade, degrade_part, scaled_size, upsample
+from training.degrade import GRID, REACH, Degradations, shrink_and_degrade
+from training.prepared import PreparedSet
+
+SAMPLER_VERSION = 1
+"""Another one where the same arguments make another batch."""
+_CLEAN_REACH = 4
+"""Pixels of the small picture around a part that decide what bicubic makes of it."""
+
+
+class SamplerFailed(RuntimeError):
+    """No batch can be made; the message says why."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a batch depends on besides pictures, seed and step."""
+
+    scale: int
+    domain: Literal["hr", "lr"]
+    """Whether the network works on the bicubic plane or on the small picture."""
+    halo: int
+    """Pixels a side by which planes are larger than what the network makes of them."""
+    patch_size: int
+    """Side of the HR patch, px; a multiple of the scale."""
+    batch_size: int
+    shrinks: tuple[tuple[float, ...], ...]
+    """For each set, the factors of which one is drawn for each crop; 1 is the picture itself."""
+    shuffle_channels: bool = False
+    """Whether a crop's red, green and blue change places at random."""
+    degradations: Degradations | None = None
+    """What small pictures go through; nothing unless given."""
+
+    def __post_init__(self) -> None:
+        if self.patch_size % self.scale:
+            raise ValueError(
+                f"patch_size is a multiple of the scale ({self.scale}), not {self.patch_size}"
+            )
+
+    @property
+    def upscale(self) -> int:
+        """Pixels of HR per pixel of the plane, along a side."""
+        return self.scale if self.domain == "lr" else 1
+
+
+def batch(
+    sets: Sequence[PreparedSet], sampling: Sampling, seed: int, step: int
+) -> tuple[TilesF32, TilesF32]:
+    """Make (planes, hr) of random crops, flipped and turned, in [0, 1].
+
+    A batch depends on the arguments alone. A picture is drawn as often as its area says, of those
+    that are large enough at one of their set's factors. Beyond a picture's edge, planes repeat it;
+    where they have a halo, a crop that would reach over an edge by up to a quarter is moved back
+    to it. Channels change places, and pictures are turned, before they are degraded.
+
+    Returns:
+        [batch, side, side, 3], side being patch / upscale + 2 halo, and
+        [batch, patch, patch, 3], float32.
+
+    Raises:
+        SamplerFailed: no picture is large enough.
+    """
+    planes, truths = _samples(sets, sampling, seed, step)
+    return to_float(planes), to_float(truths)
+
+
+class Prefetch:
+    """Iterates over batches from a step on, without end; other processes make them ahead.
+
+    A context manager: the processes end with it, and with the process that started them. Each has
+    one batch ready. ``waited`` is how many seconds the iteration waited for batches.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[PreparedSet],
+        sampling: Sampling,
+        *,
+        seed: int,
+        first_step: int = 0,
+        workers: int = 1,
+    ) -> None:
+        self._arguments = (tuple(sets), sampling, seed)
+        self._first_step = first_step
+        self._workers = workers
+        self.waited = 0.0
+
+    def __enter__(self) -> Self:
+        context = multiprocessing.get_context("spawn")
+        self._processes, self._pipes = [], []
+        for number in range(self._workers):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(
+                target=_work,
+                args=(theirs, *self._arguments, self._first_step + number, self._workers),
+                daemon=True,
+            )
+            process.start()
+            # Now only the worker can write, and a dead one is noticed; if we are, it notices.
+            theirs.close()
+            self._processes.append(process)
+            self._pipes.append(ours)
+        self._batches = self._receive()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            # One that is making a batch would notice the closed pipe only at its end.
+            process.terminate()
+            process.join()
+            process.close()
+
+    def __iter__(self) -> Iterator[tuple[TilesF32, TilesF32]]:
+        return self
+
+    def __next__(self) -> tuple[TilesF32, TilesF32]:
+        return next(self._batches)
+
+    def _receive(self) -> Iterator[tuple[TilesF32, TilesF32]]:
+        for turn in count():
+            started = time.perf_counter()
+            number = turn % self._workers
+            try:
+                received = self._pipes[number].recv()
+            except EOFError:
+                self._processes[number].join()
+                raise SamplerFailed(
+                    "a process that makes batches ended with exit status "
+                    f"{self._processes[number].exitcode}"
+                ) from None
+            self.waited += time.perf_counter() - started
+            if isinstance(received, str):
+                raise SamplerFailed(received)
+            planes, truths = received
+            yield to_float(planes), to_float(truths)
+
+
+def _work(
+    pipe: Connection,
+    sets: tuple[PreparedSet, ...],
+    sampling: Sampling,
+    seed: int,
+    first_step: int,
+    stride: int,
+) -> None:
+    """Send every ``stride``-th batch, until nobody reads any more."""
+    # Ctrl-C is for the process that trains; it ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for step in count(first_step, stride):
+            pipe.send(_samples(sets, sampling, seed, step))
+    except BrokenPipeError:
+        return
+    except Exception:
+        pipe.send(traceback.format_exc())
+
+
+def _samples(
+    sets: Sequence[PreparedSet], sampling: Sampling, seed: int, step: int
+) -> tuple[TilesU8, TilesU8]:
+    random = np.random.default_rng([seed, step])
+    allowed = [
+        _large_enough(one, shrinks, sampling)
+        for one, shrinks in zip(sets, sampling.shrinks, strict=True)
+    ]
+    odds = np.concatenate(
+        [one.sizes.prod(axis=1) * fits.any(axis=1) for one, fits in zip(sets, allowed, strict=True)]
+    ).astype(np.float64)
+    if not odds.any():
+        raise SamplerFailed(f"no picture is large enough for a patch of {sampling.patch_size} px")
+    first_of_set = np.cumsum([0, *(len(one) for one in sets)])
+    crops = []
+    for index in random.choice(len(odds), sampling.batch_size, p=odds / odds.sum()):
+        chosen = int(np.searchsorted(first_of_set, index, side="right")) - 1
+        within = int(index - first_of_set[chosen])
+        factors = np.flatnonzero(allowed[chosen][within])
+        shrink = sampling.shrinks[chosen][factors[random.integers(len(factors))]]
+        crops.append(_crop(sets[chosen][within], shrink, sampling, random))
+    planes, truths = zip(*crops, strict=True)
+    return np.stack(planes), np.stack(truths)
+
+
+def _large_enough(one: PreparedSet, shrinks: tuple[float, ...], sampling: Sampling) -> np.ndarray:
+    """[pictures, shrinks]: whether a patch fits into the shrunk picture."""
+    shortest = one.sizes.min(axis=1)[:, None] * np.array(shrinks)
+    return np.floor(shortest + 0.5) // sampling.scale * sampling.scale >= sampling.patch_size
+
+
+def _crop(
+    picture: RgbU8, shrink: float, sampling: Sampling, random: np.random.Generator
+) -> tuple[RgbU8, RgbU8]:
+    """Plane and HR of a crop at random."""
+    scale, upscale, halo = sampling.scale, sampling.upscale, sampling.halo
+    whole = scaled_size(picture.shape[:2], shrink)
+    lr_size = np.array(whole) // scale
+    plane_size = lr_size * scale // upscale
+    side = sampling.patch_size // upscale
+    # Or a picture's outermost pixels, in one place of all, would hardly ever be seen.
+    over = side // 4 if halo else 0
+    free = plane_size - side
+    start = np.clip(random.integers(-over, free + 1 + over), 0, free)
+    turns, mirrored = int(random.integers(4)), bool(random.integers(2))
+    order = random.permutation(3) if sampling.shuffle_channels else [0, 1, 2]
+    degradations = sampling.degradations
+    if degradations is not None and random.random() < degradations.clean:
+        degradations = None
+
+    # The part of the small picture that is made: more than is seen, as far as the picture goes.
+    # Its corner at random puts grids of blocks anywhere.
+    before = after = np.full(2, _CLEAN_REACH)
+    if degradations is not None:
+        before, after = REACH + random.integers(GRID, size=(2, 2))
+    first = np.maximum((start - halo) * upscale // scale - before, 0)
+    last = np.minimum(-(-(start + side + halo) * upscale // scale) + after, lr_size)
+    rows, columns = ((int(a) * scale, int(b) * scale) for a, b in zip(first, last, strict=True))
+    region = degrade_part(picture, whole, rows, columns)
+    if sampling.shuffle_channels:
+        region = region[..., order]
+    lr = _shrink(_turned(region, turns, mirrored), scale, degradations, random)
+    lr = _turned_back(lr, turns, mirrored)
+    plane = lr if sampling.domain == "lr" else upsample(lr, region.shape[:2])
+
+    origin = first * scale // upscale
+    at = np.arange(-halo, side + halo)[:, None] + start
+    at_rows, at_columns = (np.clip(at, 0, plane_size - 1) - origin).T
+    top, left = start * upscale - first * scale
+    hr = region[top : top + sampling.patch_size, left : left + sampling.patch_size]
+    return (
+        _turned(plane[np.ix_(at_rows, at_columns)], turns, mirrored),
+        _turned(hr, turns, mirrored),
+    )
+
+
+def _shrink(
+    hr: RgbU8, scale: int, degradations: Degradations | None, random: np.random.Generator
+) -> RgbU8:
+    size = (hr.shape[0] // scale, hr.shape[1] // scale)
+    if degradations is None:
+        return degrade(hr, size)
+    return shrink_and_degrade(hr, size, degradations, random)
+
+
+def _turned(rgb: RgbU8, turns: int, mirrored: bool) -> RgbU8:
+    return np.rot90(rgb[:, ::-1] if mirrored else rgb, turns)
+
+
+def _turned_back(rgb: RgbU8, turns: int, mirrored: bool) -> RgbU8:
+    upright = np.rot90(rgb, -turns)
+    return upright[:, ::-1] if mirrored else upright

@@ -1,0 +1,56 @@
+"""A sheet of crops beside their truth, to judge degradations by eye."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from superres.arrays import to_integer
+from training.degrade import Degradations
+from training.prepared import PreparedSet
+from training.sampler import Sampling, batch
+
+SCALE = 3
+PATCH = 144
+COLUMNS = 5
+_GAP = 8
+"""Pixels between two pairs; a pair's own two have half of it."""
+
+
+def draw_sheet(
+    sets: Sequence[PreparedSet],
+    degradations: Degradations,
+    *,
+    shrinks: tuple[float, ...],
+    crops: int,
+    seed: int,
+) -> Image.Image:
+    """Draw degraded crops, enlarged three times by nearest neighbour, each left of its truth.
+
+    Args:
+        sets: where the crops come from.
+        degradations: what they went through; clean ones are left out.
+        shrinks: factors that pictures are shrunk by first.
+        crops: how many.
+        seed: of the crops and of what they went through.
+    """
+    sampling = Sampling(
+        scale=SCALE,
+        domain="lr",
+        halo=0,
+        patch_size=PATCH,
+        batch_size=crops,
+        shrinks=(shrinks,) * len(sets),
+        degradations=degradations.model_copy(update={"clean": 0.0}),
+    )
+    planes, truths = (to_integer(samples, np.uint8) for samples in batch(sets, sampling, seed, 0))
+    across, down = 2 * PATCH + _GAP // 2 + _GAP, PATCH + _GAP
+    size = (COLUMNS * across - _GAP, -(-crops // COLUMNS) * down - _GAP)
+    sheet = Image.new("RGB", size, "white")
+    for index in range(crops):
+        row, column = divmod(index, COLUMNS)
+        left, top = column * across, row * down
+        plane = Image.fromarray(planes[index]).resize((PATCH, PATCH), Image.Resampling.NEAREST)
+        sheet.paste(plane, (left, top))
+        sheet.paste(Image.fromarray(truths[index]), (left + PATCH + _GAP // 2, top))
+    return sheet

@@ -1,0 +1,111 @@
+"""Held-out pairs, clean and degraded, that choose a run's weights.
+
+Degraded pictures went through a fixed list: picture after picture takes the next entry, and what
+an entry draws, such as its noise, is the same every time.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from superres.arrays import RgbU8
+from superres.resample import degrade, upsample
+from training.dataset import Pair, crop_to_multiple
+from training.degrade import Degradations, shrink_and_degrade
+from training.prepared import PreparedSet
+
+SEED = 20
+"""Of what the degradations draw."""
+
+
+def _through(*steps: dict[str, Any], shrink: str = "bicubic") -> Degradations:
+    return Degradations.model_validate({"shrink_filters": (shrink,), "steps": steps})
+
+
+def _jpeg(quality: int, *, chroma_420: bool = True, shifted: bool = False) -> dict[str, Any]:
+    return {
+        "kind": "jpeg",
+        "quality": (quality, quality),
+        "chroma_420": float(chroma_420),
+        "shifted": float(shifted),
+    }
+
+
+def _blur(low: float, high: float | None = None) -> dict[str, Any]:
+    """A round blur; of two deviations, one that is drawn between them along each axis."""
+    anisotropic = float(high is not None)
+    return {"kind": "blur", "sigma": (low, high or low), "anisotropic": anisotropic}
+
+
+def _noise(sigma: float, *, grey: bool = False) -> dict[str, Any]:
+    return {"kind": "noise", "sigma": (sigma, sigma), "grey": float(grey)}
+
+
+def _sharpen(sigma: float, amount: float) -> dict[str, Any]:
+    return {"kind": "sharpen", "sigma": (sigma, sigma), "amount": (amount, amount)}
+
+
+def _resize(factor: float, *filters: str) -> dict[str, Any]:
+    return {"kind": "resize", "factor": (factor, factor), "filters": filters}
+
+
+HELD_OUT: dict[str, Degradations] = {
+    "jpeg 90 4:4:4": _through(_jpeg(90, chroma_420=False)),
+    "jpeg 75": _through(_jpeg(75)),
+    "jpeg 50": _through(_jpeg(50)),
+    "jpeg 30": _through(_jpeg(30)),
+    "webp 60": _through({"kind": "webp", "quality": (60, 60)}),
+    "area, jpeg 85": _through(_jpeg(85), shrink="box"),
+    "blur 0.8, jpeg 60": _through(_blur(0.8), _jpeg(60)),
+    "blur 0.4 to 1.6 by axis, jpeg 90": _through(_blur(0.4, 1.6), _jpeg(90)),
+    "noise 5, jpeg 80": _through(_noise(5), _jpeg(80)),
+    "shot noise 600, grey, sharpen, jpeg 75": _through(
+        {"kind": "shot_noise", "photons": (600, 600), "grey": 1.0}, _sharpen(1.0, 0.6), _jpeg(75)
+    ),
+    "sharpen, jpeg 80, shifted jpeg 60": _through(
+        _sharpen(0.8, 0.8), _jpeg(80, shifted=True), _jpeg(60)
+    ),
+    "resize by 0.7 and back, jpeg 70 4:4:4": _through(
+        _resize(0.7, "bilinear", "bicubic"), _jpeg(70, chroma_420=False)
+    ),
+}
+"""By name, what the pictures of a held-out set went through, in turn."""
+
+
+def held_out_pairs(
+    pictures: PreparedSet,
+    *,
+    scale: int,
+    halo: int,
+    domain: Literal["hr", "lr"],
+    degraded: bool,
+) -> list[Pair]:
+    """A pair for each picture; made whole, not as crops.
+
+    Args:
+        pictures: the held-out set.
+        scale: how far pictures are shrunk, after a crop to a multiple of it.
+        halo: replicated pixels a side, of the plane.
+        domain: whether planes are the bicubic one or the small picture.
+        degraded: whether the n-th picture goes through the n-th of :data:`HELD_OUT`, which
+            begins again at its end, or is shrunk only.
+    """
+    return [
+        _pair(pictures[index], index, scale, halo, domain, degraded)
+        for index in range(len(pictures))
+    ]
+
+
+def _pair(
+    picture: RgbU8, index: int, scale: int, halo: int, domain: Literal["hr", "lr"], degraded: bool
+) -> Pair:
+    hr = crop_to_multiple(np.asarray(picture), scale)
+    size = (hr.shape[0] // scale, hr.shape[1] // scale)
+    if degraded:
+        degradations = list(HELD_OUT.values())[index % len(HELD_OUT)]
+        lr = shrink_and_degrade(hr, size, degradations, np.random.default_rng([SEED, index]))
+    else:
+        lr = degrade(hr, size)
+    plane = lr if domain == "lr" else upsample(lr, hr.shape[:2])
+    padded = np.pad(plane, ((halo, halo), (halo, halo), (0, 0)), mode="edge")
+    return Pair(plane=padded, hr=hr, halo=halo)
