@@ -1,10 +1,11 @@
-"""The ``superres-train`` command: prepare, sheet, fit, evaluate, export."""
+"""The ``superres-train`` command: prepare, sheet, fit, reproduce, evaluate, export."""
 
 import json
 import math
 import os
+import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from superres.card import DatasetScores, read_card
+from superres.card import DatasetScores, read_card, write_card
 from superres.engine import PrecisionChoice
 from superres.errors import SuperresError
 from superres.metrics import Scores
@@ -25,6 +26,9 @@ from training.evaluate import (
     upstream_table,
     write_report,
 )
+
+if TYPE_CHECKING:
+    from training.fit import Outcome
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 prepare = typer.Typer(no_args_is_help=True, help="Make a folder to train on; does nothing twice.")
@@ -43,6 +47,28 @@ _COLUMNS = (
     TimeRemainingColumn(),
 )
 Models = Annotated[Path, typer.Option(help="The models folder.")]
+Config = Annotated[str, typer.Argument(help="Name of a committed config, or a TOML file.")]
+DataRoot = Annotated[
+    Path,
+    typer.Option(
+        envvar="SUPERRES_TRAINING_DATA", help="The folder of the sets: NAME/manifest.csv."
+    ),
+]
+Runs = Annotated[Path, typer.Option(help="Where runs and prepared sets are kept.")]
+DEFAULT_RUNS = Path("runs")
+StopAfter = Annotated[
+    str | None, typer.Option(help="Write a checkpoint and end after, say, 170m; s, m or h.")
+]
+Vgg19Weights = Annotated[
+    Path | None, typer.Option(help="An npz, for a VGG19 loss; else Keras downloads them.")
+]
+DeviceCount = Annotated[
+    int, typer.Option(min=1, help="How many share each batch, those of all processes.")
+]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that make batches ahead.")]
+Draft = Annotated[
+    bool, typer.Option("--draft", help="Export what may not be shipped; the card says so.")
+]
 
 
 @prepare.command("div2k")
@@ -120,44 +146,108 @@ def sheet_command(
 
 @cli.command("fit")
 def fit_command(
-    config: Annotated[str, typer.Option(help="Name of a shipped config, or a TOML file.")],
-    data: Folders,
-    validation: Folders,
-    run: Annotated[Path | None, typer.Option(help="The run's folder: runs/NAME.")] = None,
+    config: Config,
+    data_root: DataRoot,
+    runs: Runs = DEFAULT_RUNS,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
-    start_from: Annotated[
-        Path | None, typer.Option(help="A run's folder, or a model's, to begin with its weights.")
-    ] = None,
-    vgg19_weights: Annotated[
-        Path | None, typer.Option(help="An npz, for a VGG19 loss; else Keras downloads them.")
-    ] = None,
-    devices: Annotated[
-        int, typer.Option(min=1, help="How many share each batch, those of all processes.")
-    ] = 1,
+    stop_after: StopAfter = None,
+    models: Models = DEFAULT_MODELS,
+    vgg19_weights: Vgg19Weights = None,
+    devices: DeviceCount = 1,
+    workers: Workers = 1,
 ) -> None:
-    """Train a network, validating beside bicubic; Ctrl-C keeps the last checkpoint."""
+    """Train a network in runs/NAME, validating beside bicubic; Ctrl-C writes a checkpoint.
+
+    What the config starts from is taken from runs/, else from the models folder.
+    """
+    deadline = _deadline(stop_after)
     from training.config import load_config
     from training.fit import fit
+    from training.reproduce import find_start, prepare_sets
 
     resolved = load_config(config)
-    folder = run or Path("runs") / resolved.name
-    console = Console()
-    try:
-        best = fit(
+    run = runs / resolved.name
+    sets = prepare_sets(resolved, data_root, runs)
+    _tell(
+        run,
+        fit(
             resolved,
-            data=data,
-            validation=validation,
-            run=folder,
-            resume=resume,
-            console=console,
-            start_from=start_from,
+            data=sets.data,
+            validation=sets.validation,
+            run=run,
+            console=Console(),
+            go_on=resume,
+            start=find_start(resolved, runs, models),
+            deadline=deadline,
             vgg19_weights=vgg19_weights,
             devices=devices,
-        )
-    except KeyboardInterrupt:
-        console.print(f"stopped; the last checkpoint is in {folder}: go on with --resume")
-        raise typer.Exit(130) from None
-    console.print(f"best validation {best.psnr_y:.3f} dB; weights in {folder}")
+            workers=workers,
+        ),
+    )
+
+
+@cli.command("reproduce")
+def reproduce_command(
+    config: Config,
+    data_root: DataRoot,
+    runs: Runs = DEFAULT_RUNS,
+    models: Annotated[
+        Path | None, typer.Option(help="Where to export it; runs/models unless given.")
+    ] = None,
+    benchmarks: Annotated[
+        Path | None, typer.Option(help="A folder of SET/xSCALE, whose scores the card gets.")
+    ] = None,
+    draft: Draft = False,
+    stop_after: StopAfter = None,
+    vgg19_weights: Vgg19Weights = None,
+    devices: DeviceCount = 1,
+    workers: Workers = 1,
+) -> None:
+    """Make a model again from nothing, and first what it starts from; the same command goes on.
+
+    Prepares the data, says how long it will take here, trains, exports and scores.
+    """
+    deadline = _deadline(stop_after)
+    from training.config import load_config
+    from training.export import check_tree, export
+    from training.reproduce import reproduce
+
+    if not draft:
+        check_tree()
+    resolved = load_config(config)
+    outcome = reproduce(
+        resolved,
+        root=data_root,
+        runs=runs,
+        console=Console(),
+        deadline=deadline,
+        devices=devices,
+        workers=workers,
+        vgg19_weights=vgg19_weights,
+    )
+    run, models = runs / resolved.name, models or runs / "models"
+    _tell(run, outcome)
+    if not outcome.finished:
+        return
+    card = export(run, models, draft=draft)
+    Console().print(f"{models / card.name}: weights {card.weights_sha256[:12]}, {card.short_hash}")
+    if benchmarks is not None:
+        folders = sorted(benchmarks.glob(f"*/x{resolved.scale}"))
+        evaluate_command(models / card.name, folders, resolved.scale, write_card=True)
+
+
+def _deadline(stop_after: str | None) -> float | None:
+    from training.durations import parse_duration
+
+    return None if stop_after is None else time.monotonic() + parse_duration(stop_after)
+
+
+def _tell(run: Path, outcome: "Outcome") -> None:
+    console = Console()
+    for kind, scores in outcome.validation.items():
+        console.print(f"{run}: best validation {scores.psnr_y:.3f} dB of luma, {kind}")
+    if outcome.interrupted:
+        raise typer.Exit(130)
 
 
 @cli.command("evaluate")
@@ -221,17 +311,22 @@ def evaluate_command(
 
 @cli.command("export")
 def export_command(
-    run: Annotated[
-        Path,
-        typer.Option(help="A folder that fit wrote, such as runs/srcnn-x3; or a model's own."),
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="Folders that fit wrote, such as runs/srcnn-x3; or models' own."),
     ],
     models: Models = DEFAULT_MODELS,
+    draft: Draft = False,
 ) -> None:
-    """Export a run's best weights as a SavedModel with its card."""
+    """Export runs' best weights as SavedModels with cards.
+
+    Refused unless the run is a finished one of a committed config by committed code.
+    """
     from training.export import export
 
-    card = export(run, models)
-    Console().print(f"{models / card.name}: {card.parameters:,} parameters, {card.short_hash}")
+    for folder in folders:
+        card = export(folder, models, draft=draft)
+        Console().print(f"{models / card.name}: {card.parameters:,} parameters, {card.short_hash}")
 
 
 def _as_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -272,8 +367,6 @@ def _figures(scores: Scores, channel: str) -> tuple[float, float]:
 
 
 def _keep_scores(model: Path, summaries: list[DatasetScores]) -> None:
-    from training.export import write_card
-
     for one in summaries:
         if not math.isfinite(one.model.psnr_y + one.bicubic.psnr_y):
             raise ValueError(

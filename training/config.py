@@ -36,24 +36,27 @@ class LossConfig(_Frozen):
     """Whether MSE and the VGG19 term go through a sigmoid, as the upstream project has it."""
 
 
-class DataConfig(_Frozen):
-    """A set of pictures that a run learns from."""
+class PicturesConfig(_Frozen):
+    """A set of pictures."""
 
     name: Name
     """The folder under the data root; it holds ``manifest.csv`` and the pictures."""
-    manifest_sha256: Sha256
+    manifest_sha256: Sha256 | None = None
+    """Without it any manifest will do; a committed config has it."""
     where: str | None = None
     """``COLUMN=VALUE``: only those rows of the manifest; ``split`` is a file's first folder."""
+
+
+class DataConfig(PicturesConfig):
+    """A set that a run learns from."""
+
     shrinks: tuple[float, ...] = Field(min_length=1)
     """Factors that crops are shrunk by, drawn per crop; 1 is the picture itself."""
 
 
-class ValidationConfig(_Frozen):
-    """The pictures that choose the weights."""
+class ValidationConfig(PicturesConfig):
+    """The set that chooses the weights."""
 
-    name: Name
-    manifest_sha256: Sha256
-    where: str | None = None
     pictures: int | None = Field(None, ge=1)
     """How many of them, evenly through the set; without it, all."""
     choose_by: Literal["clean", "degraded", "mean", "loss"]
@@ -151,7 +154,16 @@ class TrainingConfig(_Frozen):
             self.degradations is not None or any(data.shrinks != (1.0,) for data in self.data)
         ):
             raise ValueError("whole_pictures are neither shrunk nor degraded")
+        if self.keep_size and self.validation.choose_by not in ("clean", "loss"):
+            raise ValueError("with keep_size, choose_by is clean or loss: none are degraded")
+        if self.keep_size and not all(stage.whole_pictures for stage in self.stages):
+            raise ValueError("keep_size is for whole_pictures")
         return self
+
+    @property
+    def all_pictures(self) -> tuple[PicturesConfig, ...]:
+        """The sets to learn from, and at last that of validation."""
+        return (*self.data, self.validation)
 
     @property
     def sha256(self) -> str:
@@ -183,6 +195,11 @@ def load_config(name_or_path: str) -> TrainingConfig:
     if committed and config.name != name_or_path:
         raise ValueError(f"{path} says name = {config.name!r}")
     return config
+
+
+def legacy_models() -> dict[str, str]:
+    """Shipped models that no command can make again, and why."""
+    return tomllib.loads((Path(str(files("training"))) / "legacy.toml").read_text())
 
 
 def parents(config: TrainingConfig) -> list[TrainingConfig]:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from superres.arrays import RgbU8, Size, to_float, to_integer
 from superres.codecs import INPUT_SUFFIXES, decode
 from superres.errors import BadImage
-from superres.resample import degrade, scaled_size, upsample
-from training.config import Degradation
+from superres.resample import degrade, upsample
 
 Domain = Literal["hr", "lr"]
 """Whether a network works on the bicubic plane or on the small picture."""
@@ -102,19 +101,6 @@ def through_jpeg(rgb: RgbU8, quality: int) -> RgbU8:
         return np.asarray(image)
 
 
-def degrade_further(lr: RgbU8, degradation: Degradation, random: np.random.Generator) -> RgbU8:
-    """Blur a small picture, add noise and put it through JPEG, each as much as is drawn."""
-    if degradation.blur is not None:
-        blur = ImageFilter.GaussianBlur(random.uniform(*degradation.blur))
-        lr = np.asarray(Image.fromarray(lr).filter(blur))
-    if degradation.noise is not None:
-        noise = random.normal(0, random.uniform(*degradation.noise), lr.shape) / 255
-        lr = to_integer(to_float(lr) + noise.astype(np.float32), np.uint8)
-    if degradation.jpeg is not None:
-        lr = through_jpeg(lr, int(random.integers(*degradation.jpeg, endpoint=True)))
-    return lr
-
-
 def make_pair(
     hr: RgbU8,
     *,
@@ -122,8 +108,6 @@ def make_pair(
     halo: int,
     domain: Domain = "hr",
     keep_size: bool = False,
-    degradation: Degradation | None = None,
-    random: np.random.Generator | None = None,
 ) -> Pair:
     """Shrink a picture by ``scale``, bring it back by bicubic if need be, pad it by the halo.
 
@@ -133,8 +117,6 @@ def make_pair(
         halo: replicated pixels a side, of the plane.
         domain: what the network works on.
         keep_size: bring back the very size: at x3, 512 -> 170 -> 512.
-        degradation: what the small picture goes through, if anything.
-        random: what the degradation draws from.
 
     Raises:
         ValueError: the size is to be kept, and the network can't make it.
@@ -144,114 +126,9 @@ def make_pair(
     hr = hr if keep_size else crop_to_multiple(hr, scale)
     size: Size = hr.shape[:2]
     lr = degrade(hr, (size[0] // scale, size[1] // scale))
-    if degradation is not None:
-        lr = degrade_further(lr, degradation, random or np.random.default_rng(0))
     plane = lr if domain == "lr" else upsample(lr, size)
     padded = np.pad(plane, ((halo, halo), (halo, halo), (0, 0)), mode="edge")
     return Pair(plane=padded, hr=hr, halo=halo)
-
-
-def read_pairs(
-    folders: list[Path],
-    *,
-    scale: int,
-    halo: int,
-    shrinks: tuple[float, ...],
-    smallest: int,
-    domain: Domain = "hr",
-    keep_size: bool = False,
-    degradation: Degradation | None = None,
-) -> list[Pair]:
-    """Every picture of the folders at every factor, but for those under ``smallest`` px a side.
-
-    Files named ``*_lr.*`` are passed over: they are another file's LR side. What
-    a degradation draws is the same at every call.
-
-    Raises:
-        FileNotFoundError: as :func:`picture_files`.
-        superres.errors.BadImage: a file is not a picture.
-    """
-    pairs = []
-    random = np.random.default_rng(0)
-    for file in picture_files(folders):
-        if file.stem.endswith("_lr"):
-            continue
-        picture = read_rgb(file)
-        for shrink in shrinks:
-            hr = degrade(picture, scaled_size(picture.shape[:2], shrink))
-            if min(hr.shape[:2]) // scale * scale >= smallest:
-                pairs.append(
-                    make_pair(
-                        hr,
-                        scale=scale,
-                        halo=halo,
-                        domain=domain,
-                        keep_size=keep_size,
-                        degradation=degradation,
-                        random=random,
-                    )
-                )
-    return pairs
-
-
-def crops(
-    pairs: list[Pair],
-    *,
-    patch_size: int,
-    batch_size: int,
-    upscale: int,
-    seed: int,
-    first_step: int,
-    shuffle_channels: bool = False,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (planes, hr) of random crops, flipped and turned, in [0, 1], without end.
-
-    A step's batch depends on ``seed`` and the step alone, so a resumed run sees what an
-    uninterrupted one would have seen. A picture is drawn as often as its area says. Where planes
-    have a halo, a crop that would reach over an edge by up to a quarter is moved back to it.
-
-    Args:
-        pairs: of one halo.
-        patch_size: side of a crop of ``hr``, px, a multiple of ``upscale``.
-        batch_size: crops at a time.
-        upscale: pixels of ``hr`` per pixel of the plane, along a side.
-        seed: of the crops.
-        first_step: which step to begin with.
-        shuffle_channels: put red, green and blue of each crop in an order drawn at random.
-
-    Yields:
-        [batch, side, side, 3], side being patch / upscale + 2 halo, and
-        [batch, patch, patch, 3], float32.
-
-    Raises:
-        ValueError: the patch is not a multiple of the upscale.
-    """
-    if patch_size % upscale:
-        raise ValueError(f"patch_size is a multiple of the upscale ({upscale}), not {patch_size}")
-    areas = np.array([pair.hr.shape[0] * pair.hr.shape[1] for pair in pairs], np.float64)
-    odds = areas / areas.sum()
-    side = patch_size // upscale
-    for step in count(first_step):
-        random = np.random.default_rng([seed, step])
-        planes, truths = [], []
-        for index in random.choice(len(pairs), batch_size, p=odds):
-            pair = pairs[index]
-            # Or a picture's outermost pixels, in one place of all, would hardly ever be seen.
-            over = side // 4 if pair.halo else 0
-            free = np.array(pair.hr.shape[:2]) // upscale - side
-            top, left = np.clip(random.integers(-over, free + 1 + over), 0, free)
-            seen = side + 2 * pair.halo
-            plane = pair.plane[top : top + seen, left : left + seen]
-            hr = pair.hr[top * upscale :, left * upscale :][:patch_size, :patch_size]
-            turns, mirrored = int(random.integers(4)), bool(random.integers(2))
-            if mirrored:
-                plane, hr = plane[:, ::-1], hr[:, ::-1]
-            if shuffle_channels:
-                order = random.permutation(3)
-                plane, hr = plane[..., order], hr[..., order]
-            planes.append(np.rot90(plane, turns))
-            truths.append(np.rot90(hr, turns))
-        yield to_float(np.stack(planes)), to_float(np.stack(truths))
 
 
 def whole_pictures(

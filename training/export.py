@@ -1,6 +1,9 @@
 """Trained weights -> models/<name>/: a SavedModel and its card."""
 
 import base64
+import ctypes
+import hashlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,21 +15,35 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from superres.arrays import TilesU8
-from superres.card import CARD, SAVED_MODEL, Example, Geometry, ModelCard, hash_files
+from superres.card import (
+    CARD,
+    SAVED_MODEL,
+    Example,
+    Geometry,
+    ModelCard,
+    TrainingRecord,
+    hash_files,
+    read_card,
+    write_card,
+)
 from superres.engine import SavedModelEngine
 from training import networks
-from training.config import TrainingConfig
-from training.fit import WEIGHTS, recorded, trained_network
+from training.config import configs_folder, legacy_models, load_config
+from training.provenance import commit_and_dirty
+from training.run import STEPS
+from training.weights import WEIGHTS, hash_weights, read_record, recorded, set_weights
 
 LARGEST_TILE = 512
 EXAMPLE_SIDE = 32
+RENAME_EXCHANGE = 2
+"""Of Linux's renameat2."""
 
 
 class ExportFailed(RuntimeError):
-    """The exported model does not do what the trained one does."""
+    """The run may not be exported, or the exported model does not do what the trained one does."""
 
 
-def export(run: Path, models: Path) -> ModelCard:
+def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
     """Export a run's best weights to ``models/<name>/``, replacing what is there.
 
     The three signatures hold their weights as constants, and all of the conversions:
@@ -35,62 +52,166 @@ def export(run: Path, models: Path) -> ModelCard:
     go along, for runs that start from the model.
 
     Args:
-        run: a folder that ``fit`` wrote, or a model's, to be exported anew: without its scores.
+        run: a folder that ``fit`` wrote, or a model's, to be exported anew; then its scores stay,
+            since the weights are the same.
         models: where models live.
+        draft: whether to leave out the checks of :func:`check_record`; the card says so.
 
     Raises:
         FileNotFoundError: the run has no best weights yet.
         RuntimeError: Keras does not run on TensorFlow here.
-        ExportFailed: the reloaded SavedModel disagrees with the Keras model.
+        ExportFailed: the record is not that of a finished run of a committed config by committed
+            code, or the reloaded SavedModel disagrees with the Keras model.
+        training.weights.WeightsMismatch: the weights are not those of the record.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             f"a SavedModel is exported on TensorFlow; KERAS_BACKEND is {keras.backend.backend()}"
         )
-    record, weights = recorded(run)
-    config = TrainingConfig.model_validate(record["config"])
+    design, weights = recorded(run)
+    facts: dict[str, Any]
+    if (run / CARD).exists():
+        old = read_card(run)
+        copied = ("name", "family", "training", "legacy", "reproducible", "reason", "scores")
+        facts = {name: getattr(old, name) for name in copied} | {"draft": old.draft or draft}
+        if old.training is None:
+            facts["reason"] = legacy_models()[old.name]
+        elif not draft:
+            check_record(old.training)
+    else:
+        record = read_record(run)
+        if not draft:
+            check_log(run, record)
+            check_record(record)
+            check_tree()
+        facts = {
+            "name": record.config["name"],
+            "family": record.config["family"],
+            "training": record,
+            "reproducible": not draft,
+            "reason": "a draft, exported without checks" if draft else "",
+            "draft": draft,
+        }
     by_precision = {
-        precision: trained_network(run, precision=precision)
-        for precision in ("float32", "bfloat16")
+        precision: design.build(precision=precision) for precision in ("float32", "bfloat16")
     }
+    for one in by_precision.values():
+        set_weights(one, weights)
     network = by_precision["float32"]
-    architecture = networks.NETWORKS[config.network]
-    upscale = architecture.upscale(config.scale)
+    architecture = networks.NETWORKS[design.network]
+    upscale = architecture.upscale(design.scale)
 
     models.mkdir(parents=True, exist_ok=True)
-    folder = models / config.name
     with tempfile.TemporaryDirectory(dir=models, prefix=".export-") as scratch:
-        made = Path(scratch) / config.name
+        made = Path(scratch) / facts["name"]
         served = {precision: networks.paired(one) for precision, one in by_precision.items()}
         _save(served, upscale, made / SAVED_MODEL)
         card = ModelCard(
-            name=config.name,
-            family=config.family,
-            network=config.network,
+            **facts,
+            network=design.network,
             geometry=Geometry(
                 domain=architecture.domain,
-                scale=config.scale,
-                halo=networks.receptive_field(network) // 2,
+                scale=design.scale,
+                halo=networks.halo(network),
                 largest_tile=LARGEST_TILE,
             ),
             parameters=network.count_params(),
             multiply_adds_per_output_pixel=networks.multiply_adds_per_pixel(network) // upscale**2,
             files=hash_files(made / SAVED_MODEL),
             example=_example(network),
-            training=record,
+            weights_sha256=hash_weights(weights),
         )
-        write_card(made, card)
-        shutil.copyfile(weights, made / WEIGHTS)
+        card = write_card(made, card)
+        shutil.copyfile(run / WEIGHTS, made / WEIGHTS)
         _compare_with_keras(network, SavedModelEngine(made, card, device="cpu"))
-        if folder.exists():
-            shutil.rmtree(folder)
-        made.rename(folder)
+        put_in_place(made, models / card.name)
     return card
 
 
-def write_card(folder: Path, card: ModelCard) -> None:
-    """Write ``card.json``; the same card gives the same bytes."""
-    (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n")
+def check_record(record: TrainingRecord) -> None:
+    """Check that a committed config, made by committed code, is what the record tells of.
+
+    Raises:
+        ExportFailed: it is not; the message says why.
+    """
+    name = record.config["name"]
+    if not record.finished:
+        raise ExportFailed(f"the run of {name} is not finished: resume it")
+    if not (configs_folder() / f"{name}.toml").is_file():
+        raise ExportFailed(f"{name} is not a committed config")
+    config = load_config(name)
+    if record.config != config.model_dump(mode="json") or record.config_sha256 != config.sha256:
+        raise ExportFailed(f"the config of {name} is not the committed one any more")
+    for session in record.sessions:
+        if session.dirty is not False:
+            raise ExportFailed(
+                f"a part of the run of {name} was computed by code that differs from its commit "
+                f"{session.commit[:12]}, or outside a Git clone"
+            )
+    start = record.started_from
+    if (start and start.config) != config.start_from:
+        raise ExportFailed(f"{name} starts from {config.start_from}, not from {start}")
+    if start is not None:
+        if not (configs_folder() / f"{start.config}.toml").is_file():
+            raise ExportFailed(f"{name} starts from {start.config}, which is not committed")
+        if start.config_sha256 != load_config(start.config).sha256:
+            raise ExportFailed(f"{name} starts from another {start.config} than the committed one")
+    for wanted, used in zip(
+        config.all_pictures, (*record.data, record.validation_data), strict=True
+    ):
+        if wanted.manifest_sha256 is None or wanted.manifest_sha256 != used.manifest_sha256:
+            raise ExportFailed(f"the pictures of {used.name} are not those of the config")
+
+
+def check_log(run: Path, record: TrainingRecord) -> None:
+    """Check that ``steps.csv`` is that of the record.
+
+    Raises:
+        ExportFailed: it is not.
+    """
+    if hashlib.sha256((run / STEPS).read_bytes()).hexdigest() != record.steps_sha256:
+        raise ExportFailed(f"{run / STEPS} is not the log that {run.name}'s record tells of")
+
+
+def check_tree() -> None:
+    """Check that the code that exports is committed.
+
+    Raises:
+        ExportFailed: it is not.
+    """
+    commit, dirty = commit_and_dirty()
+    if dirty is not False:
+        raise ExportFailed(
+            f"the code differs from its commit {commit[:12]}, or is outside a Git clone: commit, "
+            "or export a draft"
+        )
+
+
+def put_in_place(made: Path, folder: Path) -> None:
+    """Put a folder in another's place, so that at every moment one of the two is there, whole.
+
+    On Linux the two change places in one step; elsewhere, and on file systems that cannot, the
+    old one goes aside for the time of two renames, and comes back if the second one fails.
+    """
+    if not folder.exists():
+        made.rename(folder)
+    elif not _exchange(made, folder):
+        aside = made.with_name(f"{made.name}.old")
+        folder.rename(aside)
+        try:
+            made.rename(folder)
+        except BaseException:
+            aside.rename(folder)
+            raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here = -100  # AT_FDCWD
+    return (
+        renameat2 is not None
+        and renameat2(here, os.fsencode(one), here, os.fsencode(other), RENAME_EXCHANGE) == 0
+    )
 
 
 def _save(by_precision: dict[str, keras.Model], upscale: int, folder: Path) -> None:

@@ -35,8 +35,8 @@ from superres.metrics import Scores, mean_scores, score
 from superres.proof import Comparison
 from superres.strip import draw_strip
 from training import networks
-from training.config import DataConfig, StageConfig, TrainingConfig, ValidationConfig
-from training.dataset import Pair, make_pair, whole_pictures
+from training.config import PicturesConfig, StageConfig, TrainingConfig
+from training.dataset import Domain, Pair, make_pair, whole_pictures
 from training.devices import Devices
 from training.losses import Loss, build_loss
 from training.prepared import PreparedSet
@@ -46,7 +46,7 @@ from training.run import STATE, STEPS, Progress, StepLog, after, resume, write_r
 from training.sampler import Prefetch, Sampling, batch
 from training.steps import Trainer, build_optimizer
 from training.timing import faster_precision
-from training.validation import held_out
+from training.validation import held_out_pairs
 from training.weights import Design, Weights, hash_weights, set_weights, take_weights
 
 CHECKPOINT_SECONDS = 600.0
@@ -166,7 +166,7 @@ def fit(
         raise FileExistsError(f"{run} holds a run already: resume it, or remove the folder")
     if go_on and not (run / STATE).exists():
         raise FileNotFoundError(f"nothing to resume in {run}")
-    for wanted, given in zip((*config.data, config.validation), (*data, validation), strict=True):
+    for wanted, given in zip(config.all_pictures, (*data, validation), strict=True):
         _check_set(wanted, given)
     if (start and start.config.name) != config.start_from:
         raise TrainingFailed(f"{config.name} starts from {config.start_from or 'nothing'}")
@@ -355,14 +355,19 @@ class _Keeper:
 
     def _read_held_out(self, validation: PreparedSet) -> dict[str, list[Pair]]:
         config = self.progress.config
-        return held_out(
+        halo = 0 if config.stages[-1].borders == "zero" else self.halo
+        if config.keep_size:
+            pairs = _whole_pairs(validation, config, halo=halo, domain=self.domain)
+            return {"clean": pairs}
+        make = partial(
+            held_out_pairs,
             validation,
-            pictures=config.validation.pictures,
             scale=config.scale,
-            halo=0 if config.stages[-1].borders == "zero" else self.halo,
+            halo=halo,
             domain=self.domain,
-            keep_size=config.keep_size,
+            count=config.validation.pictures,
         )
+        return {"clean": make(degraded=False), "degraded": make(degraded=True)}
 
     def _enlarge(self, pair: Pair) -> Any:
         sr = self.served(to_float(pair.plane)[None])
@@ -427,15 +432,9 @@ class _Stage:
         next_step = self.first_step + keeper.progress.step
         if self.config.patch_size is None:
             pairs = [
-                make_pair(
-                    one[index],
-                    scale=config.scale,
-                    halo=halo,
-                    domain=keeper.domain,
-                    keep_size=config.keep_size,
-                )
+                pair
                 for one in data
-                for index in range(len(one))
+                for pair in _whole_pairs(one, config, halo=halo, domain=keeper.domain)
             ]
             if len(pairs) < self.config.batch_size:
                 raise TrainingFailed(
@@ -534,12 +533,23 @@ class _Timed:
         return made
 
 
-def _check_set(wanted: DataConfig | ValidationConfig, given: PreparedSet) -> None:
+def _check_set(wanted: PicturesConfig, given: PreparedSet) -> None:
     description = given.description
     for name in ("name", "manifest_sha256", "where"):
         ours, theirs = getattr(wanted, name), getattr(description, name)
-        if ours != theirs:
+        if ours != theirs and not (name == "manifest_sha256" and ours is None):
             raise TrainingFailed(f"{given.folder} is a set of {name} {theirs}, not {ours}")
+
+
+def _whole_pairs(
+    one: PreparedSet, config: TrainingConfig, *, halo: int, domain: Domain
+) -> list[Pair]:
+    return [
+        make_pair(
+            one[index], scale=config.scale, halo=halo, domain=domain, keep_size=config.keep_size
+        )
+        for index in range(len(one))
+    ]
 
 
 def _describe(one: PreparedSet) -> DataRecord:

@@ -75,8 +75,8 @@ def _distributions(backend: str) -> tuple[str, ...]:
 
 def _git(repository: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", repository, *arguments],  # noqa: S607 - from the PATH
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(repository), *arguments],  # noqa: S607 - from the PATH
             capture_output=True,
             text=True,
             check=True,

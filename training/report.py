@@ -60,17 +60,13 @@ def _write_history(history: list[dict[str, Any]], file: Path) -> None:
         writer.writerows(history)
 
 
-def _draw_curves(
-    history: list[dict[str, Any]], bicubic: Mapping[str, Scores], file: Path
-) -> None:
+def _draw_curves(history: list[dict[str, Any]], bicubic: Mapping[str, Scores], file: Path) -> None:
     figure = Figure(figsize=(8, 6), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     steps = [row["step"] for row in history]
     for color, (kind, scores) in enumerate(bicubic.items()):
         above.plot(steps, [row[f"{kind}_psnr_y"] for row in history], f"C{color}", label=kind)
-        above.axhline(
-            scores.psnr_y, color=f"C{color}", linestyle="--", label=f"{kind}, bicubic"
-        )
+        above.axhline(scores.psnr_y, color=f"C{color}", linestyle="--", label=f"{kind}, bicubic")
     above.set_ylabel("PSNR of luma, dB")
     above.legend()
     below.plot(steps, [row["loss"] for row in history])

@@ -149,14 +149,12 @@ class Progress:
             "sessions": [session.model_dump(mode="json") for session in self.sessions],
             "best_row": self.best_row,
         }
+        arrays = {"facts": np.array(json.dumps(facts))}
+        arrays |= {f"{_VARIABLE}{path}": array for path, array in self.variables.items()}
+        arrays |= {f"{_BEST}{path}": array for path, array in self.best.items()}
         partial = file.with_name(f".{file.name}.partial")
         with partial.open("wb") as out:
-            np.savez(
-                out,
-                facts=json.dumps(facts),
-                **{f"{_VARIABLE}{path}": array for path, array in self.variables.items()},
-                **{f"{_BEST}{path}": array for path, array in self.best.items()},
-            )
+            np.savez(out, allow_pickle=False, **arrays)
             out.flush()
             os.fsync(out.fileno())
         os.replace(partial, file)
@@ -236,7 +234,9 @@ def _extended_stage(old: TrainingConfig, new: TrainingConfig, run: Path) -> int 
     if len(new.stages) < len(old.stages):
         changed.append("stages (some are gone)")
     for index, (was, now) in enumerate(zip(old.stages, new.stages, strict=False)):
-        differing = [name for name in type(was).model_fields if getattr(was, name) != getattr(now, name)]
+        differing = [
+            name for name in type(was).model_fields if getattr(was, name) != getattr(now, name)
+        ]
         longer = differing == ["steps"] and now.steps > was.steps
         if longer and was.constant and was.steps % was.steps_per_validation == 0:
             extended = index if extended is None else extended

@@ -36,7 +36,7 @@ class StagedRate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _rate(stage: StageConfig, done: Any) -> Any:
-    final = stage.learning_rate if stage.constant else stage.final_learning_rate
+    final = stage.final_learning_rate or stage.learning_rate
     fall = (done - stage.warmup_steps) / (stage.steps - stage.warmup_steps)
     rate = stage.learning_rate + (final - stage.learning_rate) * ops.clip(fall, 0.0, 1.0)
     if stage.warmup_steps:

@@ -36,9 +36,7 @@ def seconds_per_step(
     A VGG19 term is left out.
     """
     replicate = stage.borders == "replicate"
-    network = Design.of(config).build(
-        precision=precision, padding="valid" if replicate else "same"
-    )
+    network = Design.of(config).build(precision=precision, padding="valid" if replicate else "same")
     loss = build_loss(
         stage.loss.model_copy(update={"vgg19": 0.0}), vgg19_weights=None, precision=precision
     )

@@ -79,6 +79,7 @@ def held_out_pairs(
     halo: int,
     domain: Literal["hr", "lr"],
     degraded: bool,
+    count: int | None = None,
 ) -> list[Pair]:
     """A pair for each picture; made whole, not as crops.
 
@@ -89,10 +90,17 @@ def held_out_pairs(
         domain: whether planes are the bicubic one or the small picture.
         degraded: whether the n-th picture goes through the n-th of :data:`HELD_OUT`, which
             begins again at its end, or is shrunk only.
+        count: how many pictures, evenly through the set; all unless given.
+
+    Raises:
+        ValueError: the set has fewer pictures.
     """
+    count = len(pictures) if count is None else count
+    if count > len(pictures):
+        raise ValueError(f"{pictures.folder} has {len(pictures)} pictures, not {count}")
     return [
         _pair(pictures[index], index, scale, halo, domain, degraded)
-        for index in range(len(pictures))
+        for index in (number * len(pictures) // count for number in range(count))
     ]
 
 

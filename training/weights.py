@@ -65,7 +65,7 @@ def hash_weights(weights: Weights) -> str:
 def save_weights(file: Path, weights: Weights) -> None:
     """Write a file of weights whole."""
     partial = file.with_name(f".{file.name}.partial.npz")
-    np.savez(partial, **weights)
+    np.savez(partial, allow_pickle=False, **weights)
     os.replace(partial, file)
 
 
