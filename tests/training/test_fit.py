@@ -6,25 +6,28 @@ import json
 from functools import partial
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
 from rich.console import Console
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import training
 from superres import load_model
 from superres.arrays import RgbU8, to_float
 from superres.card import ModelCard
 from superres.registry import DEFAULT_MODELS, read_cards
 from superres.resample import upsample
-from training import fit as fit_module
-from training import networks
+from tests.lazy import Lazy
 from training.config import TrainingConfig, load_config
 from training.evaluate import evaluate
-from training.export import export
-from training.fit import TrainingFailed, fit, trained_network
+
+event_accumulator = Lazy("tensorboard.backend.event_processing.event_accumulator")
+export = Lazy("training.export")
+fit = Lazy("training.fit")
+keras = Lazy("keras")
+networks = Lazy("training.networks")
+CONFIGS = Path(training.__file__).parent / "configs"
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def pictures(tmp_path: Path, coffee: RgbU8) -> Path:
 
 def train(config: TrainingConfig, pictures: Path, run: Path, *, resume: bool = False) -> str:
     shown = io.StringIO()
-    fit(
+    fit.fit(
         config,
         data=[pictures],
         validation=[pictures],
@@ -65,8 +68,10 @@ def train(config: TrainingConfig, pictures: Path, run: Path, *, resume: bool = F
     return shown.getvalue()
 
 
-def board(run: Path) -> EventAccumulator:
-    return EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+def board(run: Path) -> "event_accumulator.EventAccumulator":
+    return event_accumulator.EventAccumulator(
+        str(run / "tensorboard"), size_guidance={"images": 0}
+    ).Reload()
 
 
 def test_a_run_keeps_its_config_weights_history_and_record(config, pictures, tmp_path):
@@ -92,7 +97,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one_to_the_bit(config, pictures,
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(config, pictures, whole)
 
-    real = fit_module._Keeper.on_epoch_begin
+    real = fit._Keeper.on_epoch_begin
 
     def power_cut(self, epoch, logs=None):
         if epoch == 1:
@@ -100,7 +105,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one_to_the_bit(config, pictures,
         real(self, epoch, logs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_module._Keeper, "on_epoch_begin", power_cut)
+        patch.setattr(fit._Keeper, "on_epoch_begin", power_cut)
         with pytest.raises(KeyboardInterrupt):
             train(config, pictures, broken)
     train(config, pictures, broken, resume=True)
@@ -114,7 +119,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one_to_the_bit(config, pictures,
 def test_a_run_can_begin_with_the_best_weights_of_another(config, pictures, tmp_path):
     train(config, pictures, tmp_path / "first")
     still = config.model_copy(update={"learning_rate": 1e-30, "final_learning_rate": 1e-31})
-    fit(
+    fit.fit(
         still,
         data=[pictures],
         validation=[pictures],
@@ -148,13 +153,13 @@ def test_too_few_pictures_are_counted(config, pictures, tmp_path):
         (whole, "3 pictures are large enough to learn from; at least 4 are needed"),
         (config.model_copy(update={"patch_size": 90}), "0 pictures .* at least 1"),
     ):
-        with pytest.raises(TrainingFailed, match=says):
+        with pytest.raises(fit.TrainingFailed, match=says):
             train(settings, pictures, tmp_path / f"run-{settings.patch_size}")
 
 
 @pytest.mark.parametrize("card", read_cards(DEFAULT_MODELS), ids=lambda card: card.name)
 def test_a_shipped_model_brings_the_weights_that_a_run_can_begin_with(card: ModelCard):
-    network = trained_network(DEFAULT_MODELS / card.name)
+    network = fit.trained_network(DEFAULT_MODELS / card.name)
     answers = np.asarray(network(to_float(card.example.tiles()))).clip(0, 1)
     expected = card.example.answers(card.geometry.upscale)
     np.testing.assert_allclose(answers, expected, atol=1e-5)
@@ -165,7 +170,7 @@ def test_at_another_scale_only_the_layer_that_enlarges_begins_afresh():
         networks.build("edsr_5x32", scale=scale, skip=True, precision="float32") for scale in (3, 2)
     )
     fresh = x2.get_layer("subpixels").get_weights()
-    fit_module._take_weights(x2, x3)
+    fit._take_weights(x2, x3)
     for name in ("head", "block5_2"):
         for ours, theirs in zip(
             x2.get_layer(name).weights, x3.get_layer(name).weights, strict=True
@@ -173,15 +178,15 @@ def test_at_another_scale_only_the_layer_that_enlarges_begins_afresh():
             assert np.array_equal(ours, theirs)
     assert np.array_equal(x2.get_layer("subpixels").get_weights()[0], fresh[0])
     srcnn = networks.build("srcnn_935", scale=3, skip=True, precision="float32")
-    with pytest.raises(TrainingFailed, match="has another network, edsr: no layer"):
-        fit_module._take_weights(srcnn, x3)
+    with pytest.raises(fit.TrainingFailed, match="has another network, edsr: no layer"):
+        fit._take_weights(srcnn, x3)
 
 
 def test_a_deeper_network_begins_near_what_a_shallower_one_says(chelsea: RgbU8):
     build = partial(networks.build, scale=3, skip=True, precision="float32")
     shallow, deep = build("edsr_5x32"), build("edsr_12x32")
-    fit_module._take_weights(shallow, trained_network(DEFAULT_MODELS / "edsr-nano-x3"))
-    fit_module._take_weights(deep, shallow)
+    fit._take_weights(shallow, fit.trained_network(DEFAULT_MODELS / "edsr-nano-x3"))
+    fit._take_weights(deep, shallow)
     small = chelsea[:64, :64]
     expected, answers = (
         np.asarray(network(to_float(small[None])))[0] for network in (shallow, deep)
@@ -198,12 +203,12 @@ def test_a_run_is_not_started_over_nor_resumed_with_another_config(config, pictu
     with pytest.raises(FileExistsError, match="holds a run already"):
         train(config, pictures, run)
     other = config.model_copy(update={"learning_rate": 1.0, "steps": 96})
-    with pytest.raises(TrainingFailed, match="another config: learning_rate, steps changed"):
+    with pytest.raises(fit.TrainingFailed, match="another config: learning_rate, steps changed"):
         train(other, pictures, run, resume=True)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_step(config, pictures, tmp_path):
-    with pytest.raises(TrainingFailed, match=r"the loss is (nan|inf) at step \d"):
+    with pytest.raises(fit.TrainingFailed, match=r"the loss is (nan|inf) at step \d"):
         train(config.model_copy(update={"learning_rate": 1e30}), pictures, tmp_path / "run")
 
 
@@ -221,12 +226,12 @@ def test_a_run_is_exported_loaded_and_scored_as_it_was_trained(
     config, pictures, tmp_path, network: str, facts: tuple
 ):
     train(config.model_copy(update={"network": network}), pictures, tmp_path / "run")
-    card = export(tmp_path / "run", tmp_path / "models")
+    card = export.export(tmp_path / "run", tmp_path / "models")
     geometry = card.geometry
     assert (card.parameters, geometry.domain, geometry.upscale, geometry.halo) == facts
     enhancer = load_model("srcnn-x3", models=tmp_path / "models", precision="float32", device="cpu")
     ours, theirs = (
-        trained_network(folder).get_weights()
+        fit.trained_network(folder).get_weights()
         for folder in (tmp_path / "run", tmp_path / "models" / "srcnn-x3")
     )
     assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
@@ -243,7 +248,7 @@ def test_the_faster_precision_is_found_by_trial_once_and_kept(config, pictures, 
     found = json.loads((run / "config.json").read_text())["precision"]
     assert found in ("float32", "bfloat16")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_module, "faster_precision", lambda config: "neither")
+        patch.setattr(fit, "faster_precision", lambda config: "neither")
         assert found in train(auto, pictures, run, resume=True)
 
 
@@ -251,7 +256,7 @@ def test_an_unknown_key_and_an_unknown_config_are_errors(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"no config 'srcnn-x9'.*srcnn-x3"):
         load_config("srcnn-x9")
     file = tmp_path / "mine.toml"
-    file.write_text((Path(fit_module.__file__).parent / "configs/srcnn-x3.toml").read_text())
+    file.write_text((CONFIGS / "srcnn-x3.toml").read_text())
     assert load_config(str(file)) == load_config("srcnn-x3")
     file.write_text(file.read_text() + "momentum = 0.9\n")
     with pytest.raises(ValidationError, match="momentum"):
@@ -265,7 +270,7 @@ def test_an_unknown_key_and_an_unknown_config_are_errors(tmp_path: Path):
 def test_export_needs_tensorflow(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(RuntimeError, match="KERAS_BACKEND is jax"):
-        export(tmp_path, tmp_path)
+        export.export(tmp_path, tmp_path)
 
 
 def test_the_upstream_recipe_runs_whole_pictures_zero_borders_and_chooses_by_loss(
