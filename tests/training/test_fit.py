@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 from rich.console import Console
+from typer.testing import CliRunner
 
 import training
 from superres import load_model
@@ -19,6 +21,7 @@ from superres.card import ModelCard
 from superres.registry import DEFAULT_MODELS, read_cards
 from superres.resample import upsample
 from tests.lazy import Lazy
+from training.cli import cli
 from training.config import TrainingConfig, load_config
 from training.evaluate import evaluate
 
@@ -30,32 +33,40 @@ networks = Lazy("training.networks")
 CONFIGS = Path(training.__file__).parent / "configs"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config() -> TrainingConfig:
-    """The shipped recipe, shortened to a few seconds."""
-    return load_config("srcnn-x3").model_copy(
-        update={
-            "steps": 8,
-            "warmup_steps": 2,
-            "steps_per_validation": 4,
-            "batch_size": 2,
-            "patch_size": 24,
-            "shrinks": (1.0,),
-            "precision": "float32",
-        }
-    )
+    """The shipped recipe, by Adam and of a second or two."""
+    short = {
+        "optimizer": "adam",
+        "steps": 8,
+        "warmup_steps": 2,
+        "steps_per_validation": 4,
+        "batch_size": 2,
+        "patch_size": 24,
+        "shrinks": (1.0,),
+        "precision": "float32",
+    }
+    return load_config("srcnn-x3").model_copy(update=short)
 
 
-@pytest.fixture
-def pictures(tmp_path: Path, coffee: RgbU8) -> Path:
-    folder = tmp_path / "pictures"
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, coffee: RgbU8) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "pictures"
     folder.mkdir()
     for i in range(3):
         Image.fromarray(coffee[i * 60 :, i * 60 :][:60, :75]).save(folder / f"{i}.png")
     return folder
 
 
-def train(config: TrainingConfig, pictures: Path, run: Path, *, resume: bool = False) -> str:
+def train(
+    config: TrainingConfig,
+    pictures: Path,
+    run: Path,
+    *,
+    resume: bool = False,
+    start_from: Path | None = None,
+) -> str:
+    """Run it, and return what it showed."""
     shown = io.StringIO()
     fit.fit(
         config,
@@ -64,8 +75,18 @@ def train(config: TrainingConfig, pictures: Path, run: Path, *, resume: bool = F
         run=run,
         resume=resume,
         console=Console(file=shown, width=120),
+        start_from=start_from,
     )
     return shown.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(
+    config: TrainingConfig, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A run that is done, which tests read and never change, and what it showed."""
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    return run, train(config, pictures, run)
 
 
 def board(run: Path) -> "event_accumulator.EventAccumulator":
@@ -74,9 +95,8 @@ def board(run: Path) -> "event_accumulator.EventAccumulator":
     ).Reload()
 
 
-def test_a_run_keeps_its_config_weights_history_and_record(config, pictures, tmp_path):
-    run = tmp_path / "run"
-    shown = train(config, pictures, run)
+def test_a_run_keeps_its_config_weights_history_and_record(config, finished):
+    run, shown = finished
     assert "36,483 parameters, float32, 3 pictures to learn from" in shown
     assert "over bicubic" in shown
     assert TrainingConfig.model_validate_json((run / "config.json").read_text()) == config
@@ -93,58 +113,58 @@ def test_a_run_keeps_its_config_weights_history_and_record(config, pictures, tmp
     assert record["validation"]["psnr_y"] == pytest.approx(best, abs=1e-6)
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one_to_the_bit(config, pictures, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(config, pictures, whole)
+def as_toml(config: TrainingConfig) -> str:
+    """The config as a file that `fit` reads."""
+    values = config.model_dump(mode="json", exclude_defaults=True)
+    values["loss"] = "mse"
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
-    real = fit._Keeper.on_epoch_begin
 
-    def power_cut(self, epoch, logs=None):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        real(self, epoch, logs)
+def test_a_run_that_ctrl_c_stops_goes_on_to_the_same_bits_and_remembers_its_start(
+    config, pictures, finished, tmp_path, monkeypatch
+):
+    run, file = tmp_path / "run", tmp_path / "tiny.toml"
+    file.write_text(as_toml(config))
+    arguments = ["fit", "--config", file, "--data", pictures, "--validation", pictures]
+    arguments += ["--run", run]
+    real = fit._Keeper.on_train_batch_end
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit._Keeper, "on_epoch_begin", power_cut)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, pictures, broken)
-    train(config, pictures, broken, resume=True)
-    with np.load(whole / "state.npz") as one, np.load(broken / "state.npz") as other:
+    def press_ctrl_c(self, batch, logs=None):
+        real(self, batch, logs)
+        if self.state.step + batch + 1 == 6:  # half-way from one checkpoint to the next
+            signal.raise_signal(signal.SIGINT)
+
+    # Of a process in the background, a shell has it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patch:
+        patch.setattr(fit._Keeper, "on_train_batch_end", press_ctrl_c)
+        stopped = CliRunner().invoke(cli, list(map(str, arguments)))
+    signal.signal(signal.SIGINT, before)
+    assert stopped.exit_code == 130
+    assert "go on with --resume" in " ".join(stopped.output.split())
+    record = json.loads((run / "record.json").read_text())
+    (run / "record.json").write_text(json.dumps(record | {"started_from": "first"}))
+
+    resumed = CliRunner().invoke(cli, [*map(str, arguments), "--resume"])
+    assert resumed.exit_code == 0
+    assert "best validation" in resumed.output
+    with np.load(finished[0] / "state.npz") as one, np.load(run / "state.npz") as other:
         arrays = [name for name in one if name.isdecimal()]
         assert len(arrays) > 20
         assert all(np.array_equal(one[name], other[name]) for name in arrays)
-    assert [event.step for event in board(broken).Scalars("psnr_y")] == [4, 8]
-
-
-def test_a_run_can_begin_with_the_best_weights_of_another(config, pictures, tmp_path):
-    train(config, pictures, tmp_path / "first")
-    still = config.model_copy(update={"learning_rate": 1e-30, "final_learning_rate": 1e-31})
-    fit.fit(
-        still,
-        data=[pictures],
-        validation=[pictures],
-        run=tmp_path / "second",
-        resume=False,
-        console=Console(file=io.StringIO()),
-        start_from=tmp_path / "first",
-    )
-    first, second = (
-        json.loads((tmp_path / name / "record.json").read_text()) for name in ("first", "second")
-    )
-    assert second["started_from"] == "first"
-    assert second["validation"]["psnr_y"] == pytest.approx(first["validation"]["psnr_y"], abs=1e-4)
-
-
-def test_a_resumed_run_remembers_what_it_started_from(config, pictures, tmp_path):
-    run = tmp_path / "run"
-    train(config, pictures, run)
-    record = json.loads((run / "record.json").read_text())
-    (run / "record.json").write_text(json.dumps(record | {"started_from": "first"}))
-    with np.load(run / "state.npz") as state:
-        half = dict(state) | {"history": json.dumps(json.loads(str(state["history"]))[:1])}
-    np.savez(run / "state.npz", **half)  # as if it had stopped half-way
-    train(config, pictures, run, resume=True)
+    assert [event.step for event in board(run).Scalars("psnr_y")] == [4, 8]
     assert json.loads((run / "record.json").read_text())["started_from"] == "first"
+
+
+def test_a_run_can_begin_with_the_best_weights_of_another(config, pictures, finished, tmp_path):
+    still = {"learning_rate": 1e-30, "final_learning_rate": 1e-31, "steps": 4}
+    run = tmp_path / "second"
+    train(config.model_copy(update=still), pictures, run, start_from=finished[0])
+    first, second = (
+        json.loads((folder / "record.json").read_text()) for folder in (finished[0], run)
+    )
+    assert second["started_from"] == "finished"
+    assert second["validation"]["psnr_y"] == pytest.approx(first["validation"]["psnr_y"], abs=1e-4)
 
 
 def test_too_few_pictures_are_counted(config, pictures, tmp_path):
@@ -195,11 +215,12 @@ def test_a_deeper_network_begins_near_what_a_shallower_one_says(chelsea: RgbU8):
     assert np.abs(answers - expected).mean() < 0.5 * np.abs(bicubic - expected).mean()
 
 
-def test_a_run_is_not_started_over_nor_resumed_with_another_config(config, pictures, tmp_path):
-    run = tmp_path / "run"
+def test_a_run_is_not_started_over_nor_resumed_with_another_config(
+    config, pictures, finished, tmp_path
+):
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        train(config, pictures, run, resume=True)
-    train(config, pictures, run)
+        train(config, pictures, tmp_path / "run", resume=True)
+    run, _ = finished
     with pytest.raises(FileExistsError, match="holds a run already"):
         train(config, pictures, run)
     other = config.model_copy(update={"learning_rate": 1.0, "steps": 96})
@@ -213,7 +234,8 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_step(config, pi
 
 
 def test_validation_that_gets_no_better_stops_the_run(config, pictures, tmp_path):
-    frozen = {"learning_rate": 1e-30, "final_learning_rate": 1e-31, "steps": 400, "patience": 2}
+    frozen = {"learning_rate": 1e-30, "final_learning_rate": 1e-31, "patience": 2}
+    frozen |= {"steps": 400, "steps_per_validation": 1}
     train(config.model_copy(update=frozen), pictures, tmp_path / "run")
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 1 + 3
 
@@ -223,27 +245,30 @@ def test_validation_that_gets_no_better_stops_the_run(config, pictures, tmp_path
     [("srcnn_935", (36_483, "hr", 1, 7)), ("edsr_5x32", (101_179, "lr", 3, 12))],
 )
 def test_a_run_is_exported_loaded_and_scored_as_it_was_trained(
-    config, pictures, tmp_path, network: str, facts: tuple
+    config, pictures, finished, tmp_path, network: str, facts: tuple
 ):
-    train(config.model_copy(update={"network": network}), pictures, tmp_path / "run")
-    card = export.export(tmp_path / "run", tmp_path / "models")
+    run = finished[0]
+    if network != config.network:
+        run = tmp_path / "run"
+        train(config.model_copy(update={"network": network}), pictures, run)
+    card = export.export(run, tmp_path / "models")
     geometry = card.geometry
     assert (card.parameters, geometry.domain, geometry.upscale, geometry.halo) == facts
     enhancer = load_model("srcnn-x3", models=tmp_path / "models", precision="float32", device="cpu")
     ours, theirs = (
         fit.trained_network(folder).get_weights()
-        for folder in (tmp_path / "run", tmp_path / "models" / "srcnn-x3")
+        for folder in (run, tmp_path / "models" / "srcnn-x3")
     )
     assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
     scores = evaluate(enhancer, pictures, 3).summarise()
-    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    record = json.loads((run / "record.json").read_text())
     assert scores.model.psnr_y == pytest.approx(record["validation"]["psnr_y"], abs=0.01)
     assert scores.bicubic.psnr_y == pytest.approx(record["validation_bicubic"]["psnr_y"])
 
 
 def test_the_faster_precision_is_found_by_trial_once_and_kept(config, pictures, tmp_path):
     run = tmp_path / "run"
-    auto = config.model_copy(update={"precision": "auto"})
+    auto = config.model_copy(update={"precision": "auto", "steps": 4})
     train(auto, pictures, run)
     found = json.loads((run / "config.json").read_text())["precision"]
     assert found in ("float32", "bfloat16")
