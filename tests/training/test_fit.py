@@ -185,6 +185,34 @@ def test_a_shipped_model_brings_the_weights_that_a_run_can_begin_with(card: Mode
     np.testing.assert_allclose(answers, expected, atol=1e-5)
 
 
+KNOWN_FAULTS = {
+    "edsr-lite-photo-x3": {"dirty tree"},
+    "edsr-lite-x2": {"dirty tree"},
+    "edsr-lite-x3": {"start"},  # a run of the same name, which is not kept
+    "edsr-lite-x4": {"start"},
+    "edsr-nano-x3": {"dirty tree", "start"},
+    "srcnn-x3": {"fields"},  # averaged by hand with weights of another run
+    "srcnn-x4": {"fields"},
+}
+"""Why these shipped models cannot be made again from what is committed."""
+
+
+@pytest.mark.parametrize("card", read_cards(DEFAULT_MODELS), ids=lambda card: card.name)
+def test_a_shipped_card_is_what_a_run_of_its_committed_config_writes(card: ModelCard, finished):
+    of_run = json.loads((finished[0] / "record.json").read_text())
+    config = TrainingConfig.model_validate(card.training["config"])
+    start = card.training["started_from"]
+    faults = {
+        "config": config != load_config(card.name),
+        "name": (card.name, card.family, card.network, card.geometry.scale)
+        != (config.name, config.family, config.network, config.scale),
+        "fields": card.training.keys() != of_run.keys(),
+        "start": start == card.name or not (start is None or (CONFIGS / f"{start}.toml").exists()),
+        "dirty tree": card.training["commit"].endswith("-dirty"),
+    }
+    assert {name for name, found in faults.items() if found} == KNOWN_FAULTS.get(card.name, set())
+
+
 def test_at_another_scale_only_the_layer_that_enlarges_begins_afresh():
     x3, x2 = (
         networks.build("edsr_5x32", scale=scale, skip=True, precision="float32") for scale in (3, 2)
