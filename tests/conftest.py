@@ -27,10 +27,16 @@ SERVED = ("srcnn-x2", "srcnn-x3", "srcnn-x4")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its xdist group: the service or network that it shares, else its file."""
+    """Give each test its xdist group: the service or network that it shares, else its file.
+
+    Keras starts once for all of ``tests/training``.
+    """
     for item in items:
-        shared = {"service", "client", "srcnn"} & set(getattr(item, "fixturenames", ()))
-        group = "shipped model" if shared else item.nodeid.partition("::")[0]
+        file = item.nodeid.partition("::")[0]
+        if {"service", "client", "srcnn"} & set(getattr(item, "fixturenames", ())):
+            group = "shipped model"
+        else:
+            group = "training" if file.startswith("tests/training/") else file
         item.add_marker(pytest.mark.xdist_group(group))
 
 
