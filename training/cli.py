@@ -233,7 +233,10 @@ def reproduce_command(
     Console().print(f"{models / card.name}: weights {card.weights_sha256[:12]}, {card.short_hash}")
     if benchmarks is not None:
         folders = sorted(benchmarks.glob(f"*/x{resolved.scale}"))
-        evaluate_command(models / card.name, folders, resolved.scale, write_card=True)
+        # In one precision, so that chance and the machine change no score of a card.
+        evaluate_command(
+            models / card.name, folders, resolved.scale, precision="float32", write_card=True
+        )
 
 
 def _deadline(stop_after: str | None) -> float | None:

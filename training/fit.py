@@ -355,15 +355,14 @@ class _Keeper:
 
     def _read_held_out(self, validation: PreparedSet) -> dict[str, list[Pair]]:
         config = self.progress.config
-        halo = 0 if config.stages[-1].borders == "zero" else self.halo
-        if config.keep_size:
-            pairs = _whole_pairs(validation, config, halo=halo, domain=self.domain)
-            return {"clean": pairs}
+        if config.keep_size:  # the upstream recipe, which knows neither degradations nor halos
+            halo = 0 if config.stages[-1].borders == "zero" else self.halo
+            return {"clean": _whole_pairs(validation, config, halo=halo, domain=self.domain)}
         make = partial(
             held_out_pairs,
             validation,
             scale=config.scale,
-            halo=halo,
+            halo=self.halo,  # as in service, whatever the borders of the last stage
             domain=self.domain,
             count=config.validation.pictures,
         )

@@ -113,9 +113,10 @@ class Trainer:
         }
 
     def _named(self) -> dict[str, keras.Variable]:
-        variables = [*self.network.variables, *self.optimizer.variables]
-        named = {variable.path: variable for variable in variables}
-        if len(named) < len(variables):
+        named = {variable.path: variable for variable in self.network.variables}
+        # Their own paths begin with a name that Keras counts up with every optimizer.
+        named |= {f"optimizer/{variable.name}": variable for variable in self.optimizer.variables}
+        if len(named) < len(self.network.variables) + len(self.optimizer.variables):
             raise ValueError("two variables have the same path")
         return named
 

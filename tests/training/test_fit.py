@@ -1,351 +1,349 @@
-"""A run from a config to a served model, in small."""
+"""Runs in stages, stopped and gone on with, in small."""
 
 import csv
-import io
 import json
 import signal
-from functools import partial
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
-from rich.console import Console
 from typer.testing import CliRunner
 
-import training
-from superres import load_model
-from superres.arrays import RgbU8, to_float
-from superres.card import ModelCard
-from superres.registry import DEFAULT_MODELS, read_cards
-from superres.resample import upsample
+from superres.arrays import RgbU8
+from superres.card import TrainingRecord
 from tests.lazy import Lazy
+from tests.runs import STAGES, as_toml, prepared, small_config, train, write_pictures
 from training.cli import cli
-from training.config import TrainingConfig, load_config
-from training.evaluate import evaluate
+from training.config import TrainingConfig, configs_folder, load_config, parents
 
 event_accumulator = Lazy("tensorboard.backend.event_processing.event_accumulator")
-export = Lazy("training.export")
 fit = Lazy("training.fit")
-keras = Lazy("keras")
 networks = Lazy("training.networks")
-CONFIGS = Path(training.__file__).parent / "configs"
+run_module = Lazy("training.run")
+timing = Lazy("training.timing")
+weights = Lazy("training.weights")
 
 
 @pytest.fixture(scope="module")
-def config() -> TrainingConfig:
-    """The shipped recipe, by Adam and of a second or two."""
-    short = {
-        "optimizer": "adam",
-        "steps": 8,
-        "warmup_steps": 2,
-        "steps_per_validation": 4,
-        "batch_size": 2,
-        "patch_size": 24,
-        "shrinks": (1.0,),
-        "precision": "float32",
-    }
-    return load_config("srcnn-x3").model_copy(update=short)
+def root(tmp_path_factory: pytest.TempPathFactory, coffee: RgbU8) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("root"), coffee)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory, coffee: RgbU8) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "pictures"
-    folder.mkdir()
-    for i in range(3):
-        Image.fromarray(coffee[i * 60 :, i * 60 :][:60, :75]).save(folder / f"{i}.png")
-    return folder
-
-
-def train(
-    config: TrainingConfig,
-    pictures: Path,
-    run: Path,
-    *,
-    resume: bool = False,
-    start_from: Path | None = None,
-) -> str:
-    """Run it, and return what it showed."""
-    shown = io.StringIO()
-    fit.fit(
-        config,
-        data=[pictures],
-        validation=[pictures],
-        run=run,
-        resume=resume,
-        console=Console(file=shown, width=120),
-        start_from=start_from,
-    )
-    return shown.getvalue()
+def pictures(root: Path, tmp_path_factory: pytest.TempPathFactory) -> object:
+    return prepared(root, tmp_path_factory.mktemp("prepared") / "pictures")
 
 
 @pytest.fixture(scope="module")
-def finished(
-    config: TrainingConfig, pictures: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, str]:
+def finished(pictures: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run that is done, which tests read and never change, and what it showed."""
-    run = tmp_path_factory.mktemp("runs") / "finished"
-    return run, train(config, pictures, run)
+    run = tmp_path_factory.mktemp("runs") / "small"
+    outcome, shown = train(small_config(), pictures, run)
+    assert outcome.finished
+    return run, shown
 
 
-def board(run: Path) -> "event_accumulator.EventAccumulator":
-    return event_accumulator.EventAccumulator(
-        str(run / "tensorboard"), size_guidance={"images": 0}
-    ).Reload()
+def record_of(run: Path) -> TrainingRecord:
+    return TrainingRecord.model_validate_json((run / "record.json").read_text())
 
 
-def test_a_run_keeps_its_config_weights_history_and_record(config, finished):
+def state_of(run: Path, file: str = "state.npz") -> tuple[dict, dict[str, np.ndarray]]:
+    """Facts of a checkpoint less its times, and its arrays."""
+    with np.load(run / file) as state:
+        facts = json.loads(str(state["facts"]))
+        del facts["seconds"], facts["waited"], facts["sessions"]
+        return facts, {name: state[name] for name in state.files if name != "facts"}
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """That two runs are the same to the bit."""
+    (facts, arrays), (other_facts, other_arrays) = state_of(run), state_of(other)
+    assert facts == other_facts
+    assert arrays.keys() == other_arrays.keys()
+    assert all(np.array_equal(arrays[name], other_arrays[name]) for name in arrays)
+    for file in ("steps.csv", "history.csv"):
+        assert (run / file).read_bytes() == (other / file).read_bytes()
+    assert record_of(run).weights_sha256 == record_of(other).weights_sha256
+
+
+def test_a_run_keeps_checkpoints_weights_history_and_record(finished):
     run, shown = finished
-    assert "36,483 parameters, float32, 3 pictures to learn from" in shown
-    assert "over bicubic" in shown
-    assert TrainingConfig.model_validate_json((run / "config.json").read_text()) == config
+    assert "small: 4,531 parameters, float32, 3 pictures to learn from, 3 to validate on" in shown
+    assert "step      8  decay  loss" in shown
+    _, arrays = state_of(run)
+    assert {"variable:head/kernel", "variable:optimizer/iteration", "best:head/kernel"} <= set(
+        arrays
+    )
+    assert arrays["variable:optimizer/iteration"] == 8
+    assert state_of(run, "after-stable.npz")[1]["variable:optimizer/iteration"] == 4
+    assert not list(run.glob(".*partial*"))
     with Image.open(run / "curves.png") as curves:
         assert curves.width > 400
-    assert [event.step for event in board(run).Scalars("psnr_y")] == [4, 8]
-    assert [image.step for image in board(run).Images("validation/0")] == [4, 8]
-    assert not list(run.glob("*partial*"))
+    board = event_accumulator.EventAccumulator(
+        str(run / "tensorboard"), size_guidance={"images": 0}
+    ).Reload()
+    assert [event.step for event in board.Scalars("degraded_psnr_y")] == [4, 6, 8]
+    assert [image.step for image in board.Images("validation/0")] == [4, 6, 8]
+
     history = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
-    assert [row["step"] for row in history] == ["4", "8"]
-    record = json.loads((run / "record.json").read_text())
-    assert record["data"] == ["pictures"]
-    best = max(float(row["psnr_y"]) for row in history)
-    assert record["validation"]["psnr_y"] == pytest.approx(best, abs=1e-6)
+    assert [(row["step"], row["stage"]) for row in history] == [
+        ("4", "stable"),
+        ("6", "decay"),
+        ("8", "decay"),
+    ]
+    steps = list(csv.DictReader((run / "steps.csv").read_text().splitlines()))
+    assert [(row["stage"], row["step"]) for row in steps] == [
+        (stage, str(step)) for stage in ("stable", "decay") for step in (1, 2, 3, 4)
+    ]
+    mean = np.mean([float(row["loss"]) for row in steps[4:6]])
+    assert float(history[1]["loss"]) == pytest.approx(mean)
+
+    record = record_of(run)
+    best = max(history, key=lambda row: float(row["clean_psnr_y"]))
+    assert record.best_step == int(best["step"])
+    assert record.validation["clean"].psnr_y == float(best["clean_psnr_y"])
+    assert record.validation["degraded"].psnr_y == float(best["degraded_psnr_y"])
+    assert record.steps == {"stable": 4, "decay": 4}
+    assert record.finished
+    (data,) = record.data
+    assert data == record.validation_data
+    assert (data.pictures, data.licences, data.sources) == (3, {"CC0": 3}, {"scikit-image": 3})
+    (session,) = record.sessions
+    assert {"python", "keras", "numpy", "pillow", "scipy"} < session.versions.keys()
+    assert weights.hash_weights(weights.load_weights(run / "weights.npz")) == record.weights_sha256
 
 
-def as_toml(config: TrainingConfig) -> str:
-    """The config as a file that `fit` reads."""
-    values = config.model_dump(mode="json", exclude_defaults=True)
-    values["loss"] = "mse"
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-
-
-def test_a_run_that_ctrl_c_stops_goes_on_to_the_same_bits_and_remembers_its_start(
-    config, pictures, finished, tmp_path, monkeypatch
+def test_a_run_that_is_interrupted_at_any_step_ends_as_one_that_never_was(
+    root, pictures, finished, tmp_path, monkeypatch
 ):
-    run, file = tmp_path / "run", tmp_path / "tiny.toml"
+    """By Ctrl-C between two checkpoints, by a deadline, and in the middle of a validation."""
+    config, run = small_config(), tmp_path / "small"
+    file = tmp_path / "small.toml"
     file.write_text(as_toml(config))
-    arguments = ["fit", "--config", file, "--data", pictures, "--validation", pictures]
-    arguments += ["--run", run]
-    real = fit._Keeper.on_train_batch_end
+    real = fit._Keeper.note
 
-    def press_ctrl_c(self, batch, logs=None):
-        real(self, batch, logs)
-        if self.state.step + batch + 1 == 6:  # half-way from one checkpoint to the next
+    def press_ctrl_c(self, stage, step, loss):
+        real(self, stage, step, loss)
+        if (stage, step) == ("stable", 2):
             signal.raise_signal(signal.SIGINT)
+
+    def fit_command(*more: str):
+        arguments = ["fit", file, "--data-root", root, "--runs", tmp_path, "--workers", 0, *more]
+        return CliRunner().invoke(cli, list(map(str, arguments)))
 
     # Of a process in the background, a shell has it ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patch:
-        patch.setattr(fit._Keeper, "on_train_batch_end", press_ctrl_c)
-        stopped = CliRunner().invoke(cli, list(map(str, arguments)))
+        patch.setattr(fit._Keeper, "note", press_ctrl_c)
+        stopped = fit_command()
     signal.signal(signal.SIGINT, before)
-    assert stopped.exit_code == 130
-    assert "go on with --resume" in " ".join(stopped.output.split())
-    record = json.loads((run / "record.json").read_text())
-    (run / "record.json").write_text(json.dumps(record | {"started_from": "first"}))
+    assert stopped.exit_code == 130, stopped.output
+    assert "resume" in stopped.output
+    assert state_of(run)[1]["variable:optimizer/iteration"] == 3
 
-    resumed = CliRunner().invoke(cli, [*map(str, arguments), "--resume"])
-    assert resumed.exit_code == 0
-    assert "best validation" in resumed.output
-    with np.load(finished[0] / "state.npz") as one, np.load(run / "state.npz") as other:
-        arrays = [name for name in one if name.isdecimal()]
-        assert len(arrays) > 20
-        assert all(np.array_equal(one[name], other[name]) for name in arrays)
-    assert [event.step for event in board(run).Scalars("psnr_y")] == [4, 8]
-    assert json.loads((run / "record.json").read_text())["started_from"] == "first"
+    assert fit_command("--resume", "--stop-after", "0.001s").exit_code == 0
+    assert state_of(run)[1]["variable:optimizer/iteration"] == 3
 
+    with monkeypatch.context() as patch:
+        patch.setattr(fit._Keeper, "_show", lambda self, *_: setattr(self.stop, "signalled", True))
+        outcome, _ = train(config, pictures, run, go_on=True)
+    assert not outcome.finished
+    assert state_of(run)[1]["variable:optimizer/iteration"] == 4
+    assert state_of(run)[0]["history"] == []
 
-def test_a_run_can_begin_with_the_best_weights_of_another(config, pictures, finished, tmp_path):
-    still = {"learning_rate": 1e-30, "final_learning_rate": 1e-31, "steps": 4}
-    run = tmp_path / "second"
-    train(config.model_copy(update=still), pictures, run, start_from=finished[0])
-    first, second = (
-        json.loads((folder / "record.json").read_text()) for folder in (finished[0], run)
-    )
-    assert second["started_from"] == "finished"
-    assert second["validation"]["psnr_y"] == pytest.approx(first["validation"]["psnr_y"], abs=1e-4)
+    done = fit_command("--resume")
+    assert done.exit_code == 0, done.output
+    assert "best validation" in " ".join(done.output.split())
+    assert_same(run, finished[0])
+    assert len(record_of(run).sessions) == 1
 
 
-def test_too_few_pictures_are_counted(config, pictures, tmp_path):
-    whole = config.model_copy(update={"patch_size": None, "batch_size": 4})
-    for settings, says in (
-        (whole, "3 pictures are large enough to learn from; at least 4 are needed"),
-        (config.model_copy(update={"patch_size": 90}), "0 pictures .* at least 1"),
-    ):
-        with pytest.raises(fit.TrainingFailed, match=says):
-            train(settings, pictures, tmp_path / f"run-{settings.patch_size}")
+def test_other_processes_make_the_same_batches(pictures, finished, tmp_path):
+    train(small_config(), pictures, tmp_path / "small", workers=1)
+    assert_same(tmp_path / "small", finished[0])
 
 
-@pytest.mark.parametrize("card", read_cards(DEFAULT_MODELS), ids=lambda card: card.name)
-def test_a_shipped_model_brings_the_weights_that_a_run_can_begin_with(card: ModelCard):
-    network = fit.trained_network(DEFAULT_MODELS / card.name)
-    answers = np.asarray(network(to_float(card.example.tiles()))).clip(0, 1)
-    expected = card.example.answers(card.geometry.upscale)
-    np.testing.assert_allclose(answers, expected, atol=1e-5)
+def test_a_constant_stage_is_extended_with_its_optimizers_state(pictures, finished, tmp_path):
+    """And later stages begin anew, so that it is as though it always had these steps."""
+    longer = small_config(stages=[{"steps": 8}, {}])
+    train(longer, pictures, tmp_path / "whole")
+    extended = tmp_path / "extended"
+    extended.mkdir()
+    for file in finished[0].glob("*.*"):
+        (extended / file.name).write_bytes(file.read_bytes())
+    outcome, _ = train(longer, pictures, extended, go_on=True)
+    assert outcome.finished
+    assert_same(extended, tmp_path / "whole")
 
 
-KNOWN_FAULTS = {
-    "edsr-lite-photo-x3": {"dirty tree"},
-    "edsr-lite-x2": {"dirty tree"},
-    "edsr-lite-x3": {"start"},  # a run of the same name, which is not kept
-    "edsr-lite-x4": {"start"},
-    "edsr-nano-x3": {"dirty tree", "start"},
-    "srcnn-x3": {"fields"},  # averaged by hand with weights of another run
-    "srcnn-x4": {"fields"},
-}
-"""Why these shipped models cannot be made again from what is committed."""
-
-
-@pytest.mark.parametrize("card", read_cards(DEFAULT_MODELS), ids=lambda card: card.name)
-def test_a_shipped_card_is_what_a_run_of_its_committed_config_writes(card: ModelCard, finished):
-    of_run = json.loads((finished[0] / "record.json").read_text())
-    config = TrainingConfig.model_validate(card.training["config"])
-    start = card.training["started_from"]
-    faults = {
-        "config": config != load_config(card.name),
-        "name": (card.name, card.family, card.network, card.geometry.scale)
-        != (config.name, config.family, config.network, config.scale),
-        "fields": card.training.keys() != of_run.keys(),
-        "start": start == card.name or not (start is None or (CONFIGS / f"{start}.toml").exists()),
-        "dirty tree": card.training["commit"].endswith("-dirty"),
-    }
-    assert {name for name, found in faults.items() if found} == KNOWN_FAULTS.get(card.name, set())
-
-
-def test_at_another_scale_only_the_layer_that_enlarges_begins_afresh():
-    x3, x2 = (
-        networks.build("edsr_5x32", scale=scale, skip=True, precision="float32") for scale in (3, 2)
-    )
-    fresh = x2.get_layer("subpixels").get_weights()
-    fit._take_weights(x2, x3)
-    for name in ("head", "block5_2"):
-        for ours, theirs in zip(
-            x2.get_layer(name).weights, x3.get_layer(name).weights, strict=True
-        ):
-            assert np.array_equal(ours, theirs)
-    assert np.array_equal(x2.get_layer("subpixels").get_weights()[0], fresh[0])
-    srcnn = networks.build("srcnn_935", scale=3, skip=True, precision="float32")
-    with pytest.raises(fit.TrainingFailed, match="has another network, edsr: no layer"):
-        fit._take_weights(srcnn, x3)
-
-
-def test_a_deeper_network_begins_near_what_a_shallower_one_says(chelsea: RgbU8):
-    build = partial(networks.build, scale=3, skip=True, precision="float32")
-    shallow, deep = build("edsr_5x32"), build("edsr_12x32")
-    fit._take_weights(shallow, fit.trained_network(DEFAULT_MODELS / "edsr-nano-x3"))
-    fit._take_weights(deep, shallow)
-    small = chelsea[:64, :64]
-    expected, answers = (
-        np.asarray(network(to_float(small[None])))[0] for network in (shallow, deep)
-    )
-    bicubic = to_float(upsample(small, (192, 192)))
-    assert np.abs(answers - expected).mean() < 0.5 * np.abs(bicubic - expected).mean()
-
-
-def test_a_run_is_not_started_over_nor_resumed_with_another_config(
-    config, pictures, finished, tmp_path
-):
-    with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        train(config, pictures, tmp_path / "run", resume=True)
-    run, _ = finished
-    with pytest.raises(FileExistsError, match="holds a run already"):
-        train(config, pictures, run)
-    other = config.model_copy(update={"learning_rate": 1.0, "steps": 96})
-    with pytest.raises(fit.TrainingFailed, match="another config: learning_rate, steps changed"):
-        train(other, pictures, run, resume=True)
-
-
-def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_step(config, pictures, tmp_path):
-    with pytest.raises(fit.TrainingFailed, match=r"the loss is (nan|inf) at step \d"):
-        train(config.model_copy(update={"learning_rate": 1e30}), pictures, tmp_path / "run")
-
-
-def test_validation_that_gets_no_better_stops_the_run(config, pictures, tmp_path):
-    frozen = {"learning_rate": 1e-30, "final_learning_rate": 1e-31, "patience": 2}
-    frozen |= {"steps": 400, "steps_per_validation": 1}
-    train(config.model_copy(update=frozen), pictures, tmp_path / "run")
-    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 1 + 3
+def test_a_stage_can_be_appended(pictures, finished, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for file in finished[0].glob("*.*"):
+        (run / file.name).write_bytes(file.read_bytes())
+    more = small_config(stages=[{}, {}, STAGES[1] | {"name": "more", "steps": 2}])
+    train(more, pictures, run, go_on=True)
+    record = record_of(run)
+    assert record.steps == {"stable": 4, "decay": 4, "more": 2}
+    assert (run / "steps.csv").read_text().startswith((finished[0] / "steps.csv").read_text())
 
 
 @pytest.mark.parametrize(
-    ("network", "facts"),
-    [("srcnn_935", (36_483, "hr", 1, 7)), ("edsr_5x32", (101_179, "lr", 3, 12))],
+    ("changed", "says"),
+    [
+        ({"ema_momentum": 0.9, "seed": 1}, "ema_momentum, seed changed"),
+        ({"stages": [{"learning_rate": 1.0}, {}]}, "stages.stable.learning_rate changed"),
+        ({"stages": [{"steps": 3}, {}]}, "stages.stable.steps changed"),
+        ({"stages": [{}, {"steps": 6}]}, "stages.decay.steps changed"),
+        ({"stages": [{}]}, r"stages \(some are gone\) changed"),
+    ],
 )
-def test_a_run_is_exported_loaded_and_scored_as_it_was_trained(
-    config, pictures, finished, tmp_path, network: str, facts: tuple
-):
-    run = finished[0]
-    if network != config.network:
-        run = tmp_path / "run"
-        train(config.model_copy(update={"network": network}), pictures, run)
-    card = export.export(run, tmp_path / "models")
-    geometry = card.geometry
-    assert (card.parameters, geometry.domain, geometry.upscale, geometry.halo) == facts
-    enhancer = load_model("srcnn-x3", models=tmp_path / "models", precision="float32", device="cpu")
-    ours, theirs = (
-        fit.trained_network(folder).get_weights()
-        for folder in (run, tmp_path / "models" / "srcnn-x3")
-    )
-    assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
-    scores = evaluate(enhancer, pictures, 3).summarise()
-    record = json.loads((run / "record.json").read_text())
-    assert scores.model.psnr_y == pytest.approx(record["validation"]["psnr_y"], abs=0.01)
-    assert scores.bicubic.psnr_y == pytest.approx(record["validation_bicubic"]["psnr_y"])
+def test_what_else_changed_in_a_config_is_named(pictures, finished, changed, says):
+    with pytest.raises(run_module.RunMismatch, match=says):
+        train(small_config(**changed), pictures, finished[0], go_on=True)
 
 
-def test_the_faster_precision_is_found_by_trial_once_and_kept(config, pictures, tmp_path):
+def test_a_run_is_not_started_over_nor_resumed_where_there_is_none(pictures, finished, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        train(small_config(), pictures, tmp_path / "run", go_on=True)
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        train(small_config(), pictures, finished[0])
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    stages = (
+        small_config(stages=[{"steps": 10, "warmup_steps": 4}, {"steps": 5, "warmup_steps": 1}])
+    ).stages
+    schedule = Lazy("training.steps").StagedRate(stages)
+    rates = [float(schedule(step)) for step in range(15)]
+    assert rates[:4] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
+    assert rates[4:10] == pytest.approx([1e-3] * 6)
+    assert rates[10:12] == pytest.approx([1e-3, 1e-3])
+    assert rates[12:] == pytest.approx([1e-3 - (1e-3 - 1e-6) * part for part in (0.25, 0.5, 0.75)])
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_step(pictures, tmp_path):
+    wild = small_config(stages=[{"learning_rate": 1e30, "warmup_steps": 0}, {}])
+    with pytest.raises(
+        fit.TrainingFailed, match=r"the loss is (nan|inf) at step \d of stage stable"
+    ):
+        train(wild, pictures, tmp_path / "run")
+
+
+def test_validation_that_gets_no_better_ends_the_stage(pictures, tmp_path):
+    frozen = {"learning_rate": 1e-30, "steps_per_validation": 1, "patience": 2, "steps": 400}
+    train(small_config(stages=[frozen]), pictures, tmp_path / "run")
+    assert record_of(tmp_path / "run").steps == {"stable": 3}
+
+
+def test_pictures_that_are_too_few_or_too_small_are_told(pictures, tmp_path):
+    whole = {"whole_pictures": True, "patch_size": None, "batch_size": 4}
+    with pytest.raises(fit.TrainingFailed, match="there are 3 pictures; a batch has 4"):
+        train(small_config(stages=[whole]), pictures, tmp_path / "whole")
+    failed = Lazy("training.sampler").SamplerFailed
+    with pytest.raises(failed, match="no picture is large enough for a patch of 90 px"):
+        train(small_config(stages=[{"patch_size": 90}]), pictures, tmp_path / "large")
+
+
+def test_a_set_or_a_start_that_is_not_the_configs_is_refused(pictures, tmp_path):
+    others = small_config(data=[{"name": "others", "shrinks": [1.0]}])
+    with pytest.raises(fit.TrainingFailed, match="is a set of name pictures, not others"):
+        train(others, pictures, tmp_path / "run")
+    with pytest.raises(fit.TrainingFailed, match="small starts from srcnn-x3"):
+        train(small_config(start_from="srcnn-x3"), pictures, tmp_path / "run")
+
+
+def test_the_faster_precision_is_found_by_trial_once_and_kept(pictures, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    auto = config.model_copy(update={"precision": "auto", "steps": 4})
+    auto = small_config(precision="auto", stages=[{"steps": 2}])
+    times = {"float32": 1.0, "bfloat16": 0.96}
+    monkeypatch.setattr(
+        "training.timing.seconds_per_step",
+        lambda config, stage, precision, batch_size: times[precision],
+    )
+    assert timing.faster_precision(auto) == "float32"  # no clear gain
+    times["bfloat16"] = 0.9
     train(auto, pictures, run)
-    found = json.loads((run / "config.json").read_text())["precision"]
-    assert found in ("float32", "bfloat16")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "faster_precision", lambda config: "neither")
-        assert found in train(auto, pictures, run, resume=True)
+    assert record_of(run).precision == "bfloat16"
+    times["bfloat16"] = 2.0
+    _, shown = train(auto, pictures, run, go_on=True)
+    assert "bfloat16" in shown
+
+
+def test_a_step_is_timed():
+    config = small_config()
+    began = time.perf_counter()
+    seconds = timing.seconds_per_step(config, config.stages[1], "float32")
+    assert 0 < seconds < time.perf_counter() - began
 
 
 def test_an_unknown_key_and_an_unknown_config_are_errors(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"no config 'srcnn-x9'.*srcnn-x3"):
         load_config("srcnn-x9")
     file = tmp_path / "mine.toml"
-    file.write_text((CONFIGS / "srcnn-x3.toml").read_text())
+    file.write_text((configs_folder() / "srcnn-x3.toml").read_text())
     assert load_config(str(file)) == load_config("srcnn-x3")
-    file.write_text(file.read_text() + "momentum = 0.9\n")
+    file.write_text("momentum = 0.9\n" + file.read_text())
     with pytest.raises(ValidationError, match="momentum"):
         load_config(str(file))
-    with pytest.raises(
-        ValidationError, match=r"multiple of steps_per_validation \(3000\), not 2007"
-    ):
-        TrainingConfig.model_validate(load_config("srcnn-x3").model_dump() | {"steps": 2007})
 
 
-def test_export_needs_tensorflow(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(RuntimeError, match="KERAS_BACKEND is jax"):
-        export.export(tmp_path, tmp_path)
+@pytest.mark.parametrize(
+    "file", sorted(configs_folder().glob("*.toml")), ids=lambda file: file.stem
+)
+def test_a_committed_config_names_its_pictures_and_a_committed_start(file: Path):
+    config = load_config(file.stem)
+    assert all(one.manifest_sha256 for one in config.all_pictures)
+    assert config.validation.where != config.data[-1].where
+    for parent in parents(config):
+        same = ("network", "skip", "centred")
+        assert [getattr(config, name) for name in same] == [getattr(parent, name) for name in same]
+
+
+def test_only_weights_of_the_same_design_are_taken():
+    def design(**changes):
+        ours = {"network": "edsr_2x8", "scale": 3, "skip": True, "centred": True} | changes
+        return weights.Design(**ours)
+
+    theirs = weights.weights_of(design().build(precision="float32"))
+    x2 = design(scale=2).build(precision="float32")
+    fresh = x2.get_layer("subpixels").get_weights()
+    layers = weights.take_weights(x2, design(scale=2), theirs, design())
+    assert layers == ("head", "block1_1", "block1_2", "block2_1", "block2_2")
+    assert np.array_equal(x2.get_layer("head").get_weights()[0], theirs["head/kernel"])
+    assert np.array_equal(x2.get_layer("subpixels").get_weights()[0], fresh[0])
+    for changes in ({"network": "edsr_5x32"}, {"skip": False}, {"centred": False}):
+        (name,) = changes
+        with pytest.raises(weights.WeightsMismatch, match=f"are of {name} "):
+            weights.take_weights(x2, design(scale=2), theirs, design(**changes))
+    with pytest.raises(weights.WeightsMismatch, match=r"another network: .*subpixels"):
+        weights.set_weights(x2, theirs)
 
 
 def test_the_upstream_recipe_runs_whole_pictures_zero_borders_and_chooses_by_loss(
     tmp_path, coffee: RgbU8
 ):
     """Without its VGG19 term, whose weights are not part of this project."""
-    (tmp_path / "pictures").mkdir()
-    for i in range(4):
-        picture = Image.fromarray(coffee[i * 60 :, i * 60 :][:64, :64])
-        picture.save(tmp_path / "pictures" / f"{i}.png")
-    upstream = load_config("upstream")
-    short = upstream.model_copy(
-        update={
-            "loss": upstream.loss.model_copy(update={"vgg19": 0}),
-            "steps": 4,
-            "steps_per_validation": 2,
+    upstream = load_config("upstream-no-vgg19")
+    pictures = prepared(write_pictures(tmp_path, coffee, side=64), tmp_path / "prepared")
+    short = TrainingConfig.model_validate(
+        upstream.model_dump(mode="json")
+        | {
             "precision": "float32",
+            "validation": {"name": "pictures", "choose_by": "loss"},
+            "data": [{"name": "pictures", "shrinks": [1.0]}],
+            "stages": [
+                upstream.stages[0].model_dump(mode="json") | {"steps": 4, "steps_per_validation": 2}
+            ],
         }
     )
-    train(short, tmp_path / "pictures", tmp_path / "run")
+    train(short, pictures, tmp_path / "run")
     with (tmp_path / "run" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     best = min(rows, key=lambda row: float(row["validation_loss"]))
-    record = json.loads((tmp_path / "run" / "record.json").read_text())
-    assert record["steps"] == int(best["step"])
+    record = record_of(tmp_path / "run")
+    assert record.best_step == int(best["step"])
+    assert list(record.validation) == ["clean"]
