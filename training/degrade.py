@@ -16,22 +16,22 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from superres.arrays import RgbU8, Size, to_integer
-from superres.resample import degrade
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Filter = Literal["box", "bilinear", "bicubic", "lanczos"]
+Filter = Literal["area", "bilinear", "bicubic", "lanczos"]
 FILTERS = {
-    "box": Image.Resampling.BOX,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-"""Pillow's; ``box`` is the mean over an area when shrinking."""
+"""Pillow's; see :func:`resize` for ``area``."""
 REACH = 8
 """Pixels around a part of a picture that decide nearly all of what becomes of it."""
 GRID = 16
 """Side of the blocks of a JPEG with 4:2:0 chroma, px: their grid can begin in as many places."""
 _BLUR_PAD = 8
+_NARROWEST = 0.1
+"""Standard deviation, px, at which a Gaussian's samples are 1 and zeros."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -82,16 +82,20 @@ class Resize(_Step):
     kind: Literal["resize"]
     factor: PositiveRange
     """Of the sides on the way, drawn evenly on a scale of logarithms."""
-    filters: tuple[Filter, ...] = Field(min_length=1)
-    """Each of the two is one of these."""
+    shrink_filters: tuple[Filter, ...] = Field(min_length=1)
+    """One of these shrinks."""
+    enlarge_filters: tuple[Literal["bilinear", "bicubic", "lanczos"], ...] = Field(min_length=1)
+    """One of these enlarges; ``area`` would make blocks."""
 
     def apply(self, rgb: RgbU8, random: np.random.Generator) -> RgbU8:
         """Resize a picture and back."""
         height, width = rgb.shape[:2]
         factor = _log_uniform(self.factor, random)
-        between = (max(1, round(width * factor)), max(1, round(height * factor)))
-        there, back = (FILTERS[_one_of(self.filters, random)] for _ in range(2))
-        return np.asarray(Image.fromarray(rgb).resize(between, there).resize((width, height), back))
+        between = (max(1, round(height * factor)), max(1, round(width * factor)))
+        shrink = _one_of(self.shrink_filters, random)
+        enlarge = _one_of(self.enlarge_filters, random)
+        there, back = (shrink, enlarge) if factor < 1 else (enlarge, shrink)
+        return resize(resize(rgb, between, there), (height, width), back)
 
 
 class Noise(_Step):
@@ -219,11 +223,7 @@ def shrink_and_degrade(
     hr: RgbU8, size: Size, degradations: Degradations, random: np.random.Generator
 ) -> RgbU8:
     """The LR side of a pair that is not clean: a picture shrunk to ``size`` and degraded."""
-    chosen = _one_of(degradations.shrink_filters, random)
-    if chosen == "bicubic":
-        lr = degrade(hr, size)
-    else:
-        lr = np.asarray(Image.fromarray(hr).resize(size[::-1], FILTERS[chosen]))
+    lr = resize(hr, size, _one_of(degradations.shrink_filters, random))
     return degrade_lr(lr, degradations, random)
 
 
@@ -240,8 +240,28 @@ def degrade_lr(lr: RgbU8, degradations: Degradations, random: np.random.Generato
     return lr
 
 
+def resize(rgb: RgbU8, size: Size, chosen: Filter) -> RgbU8:
+    """Resize a picture to (height, width), antialiased when shrinking.
+
+    ``area`` is the mean over the area that a pixel covers. (Pillow's box takes or leaves whole
+    pixels, which moves edges by up to half a pixel unless the factor is a whole number.)
+    """
+    if chosen != "area":
+        return np.asarray(Image.fromarray(rgb).resize(size[::-1], FILTERS[chosen]))
+    rows, columns = (_coverage(*sides) for sides in zip(size, rgb.shape, strict=False))
+    return _to_u8(np.einsum("yi,ijc,xj->yxc", rows, rgb, columns, optimize=True))
+
+
+def _coverage(made: int, length: int) -> np.ndarray:
+    """[made, length]: how much of each new pixel is covered by each old one."""
+    edges = np.arange(made + 1)[:, None] * (length / made)
+    pixels = np.arange(length)
+    covered = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    return (covered.clip(0) * (made / length)).astype(np.float32)
+
+
 def gaussian_blur(rgb: RgbU8, along: float, across: float, angle: float) -> np.ndarray:
-    """Blur by a Gaussian, exactly, also one narrower than a pixel; beyond edges, these repeat.
+    """Blur by a Gaussian; beyond the picture's edges, these repeat.
 
     Args:
         rgb: the picture.
@@ -259,12 +279,13 @@ def gaussian_blur(rgb: RgbU8, along: float, across: float, angle: float) -> np.n
         for made, side in zip(sides, (height, width), strict=True)
     ]
     padded = np.pad(rgb, (*pads, (0, 0)), mode="edge").astype(np.float32)
-    y = scipy.fft.fftfreq(sides[0])[:, None]
-    x = scipy.fft.rfftfreq(sides[1])
-    first = x * math.cos(angle) + y * math.sin(angle)
-    second = y * math.cos(angle) - x * math.sin(angle)
-    spread = (along * first) ** 2 + (across * second) ** 2
-    transfer = np.exp(-2 * math.pi**2 * spread).astype(np.float32)[..., None]
+    # The kernel lies around the origin of a picture that goes on at its other side.
+    y, x = (scipy.fft.fftfreq(side, 1 / side).astype(np.float32) for side in sides)
+    x, y = np.meshgrid(x, y)
+    first = (x * math.cos(angle) + y * math.sin(angle)) / max(along, _NARROWEST)
+    second = (y * math.cos(angle) - x * math.sin(angle)) / max(across, _NARROWEST)
+    kernel = np.exp(-(first**2 + second**2) / 2)
+    transfer = scipy.fft.rfft2(kernel / kernel.sum())[..., None]
     spectrum = scipy.fft.rfft2(padded, axes=(0, 1)) * transfer
     blurred = scipy.fft.irfft2(spectrum, s=sides, axes=(0, 1))
     return blurred[_BLUR_PAD:, _BLUR_PAD:][:height, :width]

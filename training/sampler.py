@@ -243,8 +243,14 @@ def _crop(
     region = degrade_part(picture, whole, rows, columns)
     if sampling.shuffle_channels:
         region = region[..., order]
-    lr = _shrink(_turned(region, turns, mirrored), scale, degradations, random)
-    lr = _turned_back(lr, turns, mirrored)
+    size = (region.shape[0] // scale, region.shape[1] // scale)
+    if degradations is None:
+        lr = degrade(region, size)
+    else:
+        turned_size = size[::-1] if turns % 2 else size
+        turned = _turned(region, turns, mirrored)
+        lr = shrink_and_degrade(turned, turned_size, degradations, random)
+        lr = _turned_back(lr, turns, mirrored)
     plane = lr if sampling.domain == "lr" else upsample(lr, region.shape[:2])
 
     origin = first * scale // upscale
@@ -256,15 +262,6 @@ def _crop(
         _turned(plane[np.ix_(at_rows, at_columns)], turns, mirrored),
         _turned(hr, turns, mirrored),
     )
-
-
-def _shrink(
-    hr: RgbU8, scale: int, degradations: Degradations | None, random: np.random.Generator
-) -> RgbU8:
-    size = (hr.shape[0] // scale, hr.shape[1] // scale)
-    if degradations is None:
-        return degrade(hr, size)
-    return shrink_and_degrade(hr, size, degradations, random)
 
 
 def _turned(rgb: RgbU8, turns: int, mirrored: bool) -> RgbU8:

@@ -45,8 +45,13 @@ def _sharpen(sigma: float, amount: float) -> dict[str, Any]:
     return {"kind": "sharpen", "sigma": (sigma, sigma), "amount": (amount, amount)}
 
 
-def _resize(factor: float, *filters: str) -> dict[str, Any]:
-    return {"kind": "resize", "factor": (factor, factor), "filters": filters}
+def _resize(factor: float, shrink: str, enlarge: str) -> dict[str, Any]:
+    return {
+        "kind": "resize",
+        "factor": (factor, factor),
+        "shrink_filters": (shrink,),
+        "enlarge_filters": (enlarge,),
+    }
 
 
 HELD_OUT: dict[str, Degradations] = {
@@ -55,7 +60,7 @@ HELD_OUT: dict[str, Degradations] = {
     "jpeg 50": _through(_jpeg(50)),
     "jpeg 30": _through(_jpeg(30)),
     "webp 60": _through({"kind": "webp", "quality": (60, 60)}),
-    "area, jpeg 85": _through(_jpeg(85), shrink="box"),
+    "area, jpeg 85": _through(_jpeg(85), shrink="area"),
     "blur 0.8, jpeg 60": _through(_blur(0.8), _jpeg(60)),
     "blur 0.4 to 1.6 by axis, jpeg 90": _through(_blur(0.4, 1.6), _jpeg(90)),
     "noise 5, jpeg 80": _through(_noise(5), _jpeg(80)),
