@@ -1,11 +1,11 @@
 """Run as a process that sees four devices in the CPU: ``superres-train``, or SOAP by itself.
 
-``python -m tests.devices fit ...``, or ``python -m tests.devices soap COUNT FILE``.
+``python -m tests.devices fit ... then fit ...``, or ``python -m tests.devices soap COUNT FILE``.
 """
 
 import os
 import sys
-from collections.abc import Iterator
+from itertools import groupby
 
 import numpy as np
 
@@ -25,18 +25,15 @@ def train_by_soap(count: int) -> list[np.ndarray]:
     """Twelve steps on noise, in float64; what the network and the optimizer hold then."""
     import keras
 
-    from training.config import load_config
-    from training.devices import Batches, Devices
+    from tests.runs import small_config
+    from training.devices import Devices
+    from training.losses import mse
     from training.soap import Soap
-
-    def batches() -> Iterator[Batches]:
-        random = np.random.default_rng(0)
-        while True:
-            yield random.random((4, 14, 14, 3)), random.random((4, 8, 8, 3))
+    from training.steps import Trainer
 
     keras.config.set_floatx("float64")
     keras.utils.set_random_seed(0)
-    place = Devices(count, load_config("smoke").model_copy(update={"batch_size": 4}))
+    place = Devices(count, small_config(stages=[{"batch_size": 4}]))
     with place.scope():
         network = keras.Sequential(
             [
@@ -47,17 +44,29 @@ def train_by_soap(count: int) -> list[np.ndarray]:
         )
         optimizer = Soap(1e-3, frequency=5, use_ema=True, ema_momentum=0.9)
         optimizer.build(network.trainable_variables)
-        network.compile(optimizer, "mse", jit_compile=keras.backend.backend() == "jax")
-        network.fit(place.batches(batches), steps_per_epoch=12, shuffle=False, verbose=0)
-    return [keras.ops.convert_to_numpy(v) for v in [*network.variables, *optimizer.variables]]
+        trainer = Trainer(network, optimizer, mse, place)
+        random = np.random.default_rng(0)
+        for _ in range(12):
+            trainer.step(random.random((4, 14, 14, 3)), random.random((4, 8, 8, 3)))
+    return list(trainer.variables().values())
+
+
+def main() -> None:
+    """Do one thing after another; ``then`` stands between them."""
+    for _, words in groupby(sys.argv[1:], lambda word: word == "then"):
+        command = list(words)
+        if command == ["then"]:
+            continue
+        if command[0] == "soap":
+            np.savez(command[2], *train_by_soap(int(command[1])))
+            continue
+        from training.cli import cli
+
+        cli(command, standalone_mode=False)
 
 
 if __name__ == "__main__":
     see_four_devices()
-    if sys.argv[1] == "soap":
+    if "soap" in sys.argv:
         os.environ["JAX_ENABLE_X64"] = "1"
-        np.savez(sys.argv[3], *train_by_soap(int(sys.argv[2])))
-    else:
-        from training.cli import main
-
-        main()
+    main()

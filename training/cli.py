@@ -87,12 +87,17 @@ def prepare_folder_command(
     out: Out,
     crop: Crop = "corner",
     scale: Scale = 3,
+    licence: Annotated[
+        str, typer.Option(help="Of the photographs; cards of models say it.")
+    ] = "own photographs",
 ) -> None:
     """Crop, make pairs and split a folder of photographs, 70/15/15 %."""
     from training.prepare import prepare_folder
 
     with Progress(*_COLUMNS) as progress:
-        counts = prepare_folder(folder, out, crop=crop, scale=scale, progress=progress)
+        counts = prepare_folder(
+            folder, out, crop=crop, scale=scale, licence=licence, progress=progress
+        )
     Console().print(f"{out}: {counts}")
 
 

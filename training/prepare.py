@@ -61,12 +61,14 @@ class Archive:
     url: str
     size: int
     md5: str
+    licence: str = ""
 
 
 DIV2K = Archive(
     url="https://data.vision.ee.ethz.ch/cvl/DIV2K/DIV2K_train_HR.zip",
     size=3_530_603_713,
     md5="bdc2d9338d4e574fe81bf7d158758658",
+    licence="academic research only",
 )
 """800 photographs of about 2 megapixels and more (Agustsson and Timofte, 2017)."""
 
@@ -78,6 +80,7 @@ class Settings:
     source: str
     crop: Crop
     scale: int
+    licence: str = ""
 
 
 def prepare_manifest(
@@ -147,7 +150,7 @@ def prepare_archive(
     Raises:
         PrepareFailed: the archive cannot be had, or ``out`` is of other settings.
     """
-    settings = Settings(archive.url, crop, scale)
+    settings = Settings(archive.url, crop, scale, archive.licence)
     if (done := _finished(out, settings)) is not None:
         return done
     file = out / "downloads" / archive.url.rsplit("/", 1)[1]
@@ -159,7 +162,7 @@ def prepare_archive(
 
 
 def prepare_folder(
-    folder: Path, out: Path, *, crop: Crop, scale: int, progress: Progress
+    folder: Path, out: Path, *, crop: Crop, scale: int, licence: str, progress: Progress
 ) -> dict[str, int]:
     """Prepare a folder of photographs; those under 512 px a side are left out.
 
@@ -171,7 +174,7 @@ def prepare_folder(
         superres.errors.BadImage: a file is not a picture; the message names it.
         PrepareFailed: ``out`` is of other settings, or no picture is large enough.
     """
-    settings = Settings(str(folder.resolve()), crop, scale)
+    settings = Settings(str(folder.resolve()), crop, scale, licence)
     if (done := _finished(out, settings)) is not None:
         return done
     files = picture_files([folder])
@@ -372,7 +375,17 @@ def _prepare(
         stem = out / splits[name] / f"{number:04}"
         row = _made_before(stem) or _make_pair_files(read(), stem, settings)
         if row is not None:
-            rows.append({"split": splits[name], "pair": stem.name, "source": name, **row})
+            rows.append(
+                {
+                    "file": f"{splits[name]}/{_pair_file(stem, 'hr').name}",
+                    "split": splits[name],
+                    "pair": stem.name,
+                    "source": settings.source,
+                    "original": name,
+                    "licence": settings.licence,
+                    **row,
+                }
+            )
         progress.advance(task)
     if not rows:
         raise PrepareFailed(f"none of {len(sources)} pictures has {SIDE} px a side")

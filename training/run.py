@@ -267,7 +267,7 @@ class StepLog:
         partial.write_text("".join(lines[: done + 1]) or "stage,step,loss\n")
         os.replace(partial, file)
         self.file = file
-        self._out = file.open("a")
+        self._out = file.open("a", buffering=1)  # a line at a time, to be watched
 
     def write(self, stage: str, step: int, loss: float) -> None:
         """Note a step; the loss as float32's shortest digits, which tell it to the bit."""

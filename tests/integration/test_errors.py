@@ -1,7 +1,6 @@
 """Each error of the contract, provoked over a real connection."""
 
 import io
-import json
 import os
 import shutil
 import socket
@@ -18,7 +17,7 @@ import pytest
 from PIL import Image
 
 from app.access import make_key
-from superres.card import ModelCard
+from superres.card import ModelCard, write_card
 from superres.engine import BlurEngine
 from superres.errors import EngineError, ModelMismatch
 from superres.registry import DEFAULT_MODELS
@@ -194,10 +193,9 @@ def tampered(tmp_path: Path, srcnn_card: ModelCard) -> Path:
 def test_a_card_that_lies_keeps_the_service_from_becoming_ready_until_it_is_mended(
     serve, tampered, srcnn_card
 ):
-    file = tampered / srcnn_card.name / "card.json"
-    card = json.loads(file.read_text())
-    card["geometry"]["halo"] = 5
-    file.write_text(json.dumps(card))
+    folder = tampered / srcnn_card.name
+    geometry = srcnn_card.geometry.model_copy(update={"halo": 5})
+    write_card(folder, srcnn_card.model_copy(update={"geometry": geometry}))
     key, entry = make_key("ops", admin=True)
     with serve(models=tampered, api_keys=entry) as client:
         client.headers["Authorization"] = f"Bearer {key}"
@@ -212,11 +210,10 @@ def test_a_card_that_lies_keeps_the_service_from_becoming_ready_until_it_is_mend
         assert client.get("/healthz").status_code == 200
         answer = client.post("/enhance", content=plain())
         assert_problem(answer, 503, "not-ready", "the card says a halo of 5 px")
-        card["geometry"]["halo"] = srcnn_card.geometry.halo
-        file.write_text(json.dumps(card))
+        write_card(folder, srcnn_card)
         assert len(client.post("/admin/reload").json()["fresh"]) == 1
         assert client.post("/enhance", content=plain()).status_code == 200
-        with (file.parent / "saved_model" / "saved_model.pb").open("ab") as changed:
+        with (folder / "saved_model" / "saved_model.pb").open("ab") as changed:
             changed.write(b"!")
         refused = client.post("/admin/reload")
         assert_problem(refused, 409, "reload-failed", "the models stay as they are: srcnn-x3: ")

@@ -23,7 +23,7 @@ import pytest
 from app.access import make_key
 from app.main import create_app
 from app.settings import Settings
-from superres.card import ModelCard
+from superres.card import ModelCard, write_card
 from superres.engine import BlurEngine
 from superres.registry import DEFAULT_MODELS, read_cards
 from tests.integration.test_errors import Stuck, assert_problem
@@ -238,7 +238,7 @@ def disguised(models: Path) -> Path:
     shutil.copytree(DEFAULT_MODELS / "srcnn-x2", folder)
     card = json.loads((folder / "card.json").read_text())
     card["name"], card["geometry"]["scale"] = "srcnn-x3", 3
-    (folder / "card.json").write_text(json.dumps(card))
+    write_card(folder, ModelCard.model_validate(card))
     return folder
 
 
@@ -350,7 +350,7 @@ def test_a_bad_model_leaves_the_old_one_serving_and_sighup_does_as_the_call(
         card = json.loads((other / "card.json").read_text())
         answer = np.frombuffer(base64.b64decode(card["example"]["answer"]), "<f4") * 0.9
         card["example"]["answer"] = base64.b64encode(answer.astype("<f4").tobytes()).decode()
-        (other / "card.json").write_text(json.dumps(card))
+        write_card(other, ModelCard.model_validate(card))
         exchange(models, other)
         os.kill(pid, signal.SIGHUP)
         until = time.monotonic() + 60

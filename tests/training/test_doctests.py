@@ -12,4 +12,9 @@ def test_the_examples_in_docstrings_hold():
     results = {module.__name__: doctest.testmod(module) for module in modules}
     assert not any(result.failed for result in results.values())
     with_examples = {name for name, result in results.items() if result.attempted}
-    assert with_examples == {"training.dataset", "training.prepare", "training.soap"}
+    assert with_examples == {
+        "training.dataset",
+        "training.durations",
+        "training.prepare",
+        "training.soap",
+    }

@@ -41,6 +41,15 @@ def test_l1_and_mse_are_the_means_they_are_named_for():
     assert float(losses.mse(hr, sr)) == 0.25
 
 
+def test_the_fourier_term_is_the_mean_distance_of_orthonormal_coefficients(pictures):
+    hr, sr = pictures
+    spectrum = np.fft.rfft2(hr - sr, axes=(1, 2), norm="ortho")
+    expected = (np.abs(spectrum.real).mean() + np.abs(spectrum.imag).mean()) / 2
+    assert float(losses.fft(hr, sr)) == pytest.approx(expected, rel=1e-4)
+    loss = losses.build_loss(LossConfig(fft=0.5), vgg19_weights=None, precision="float32")
+    assert float(loss(hr, sr)) == pytest.approx(expected / 2, rel=1e-4)
+
+
 def test_ssim_is_tensorflows(pictures):
     import tensorflow as tf
 

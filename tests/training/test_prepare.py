@@ -21,7 +21,6 @@ from superres.codecs import decode
 from superres.resample import degrade
 from tests.pictures import encoded
 from training.cli import cli
-from training.dataset import read_pairs
 from training.prepare import (
     Archive,
     PrepareFailed,
@@ -29,6 +28,7 @@ from training.prepare import (
     find_crop,
     prepare_archive,
     prepare_folder,
+    prepare_manifest,
 )
 
 
@@ -84,7 +84,12 @@ class Server:
     def archive(self, **changes) -> Archive:
         url = f"http://127.0.0.1:{self._http.server_port}/cvl/DIV2K/DIV2K_train_HR.zip"
         md5 = hashlib.md5(self.data).hexdigest()
-        return Archive(**({"url": url, "size": len(self.data), "md5": md5} | changes))
+        return Archive(
+            **(
+                {"url": url, "size": len(self.data), "md5": md5, "licence": "of the archive"}
+                | changes
+            )
+        )
 
     def close(self) -> None:
         self._http.shutdown()
@@ -173,7 +178,7 @@ def test_pairs_are_cropped_split_and_listed_with_their_hashes(server, tmp_path):
         hr, lr = (stem.with_name(f"{stem.name}_{kind}.png").read_bytes() for kind in ("hr", "lr"))
         assert hashlib.sha256(hr).hexdigest() == row["hr_sha256"]
         assert hashlib.sha256(lr).hexdigest() == row["lr_sha256"]
-        expected = photograph(int(row["source"].removesuffix(".png")))[:512, :512]
+        expected = photograph(int(row["original"].removesuffix(".png")))[:512, :512]
         assert np.array_equal(decode(hr).rgb, expected)
         assert np.array_equal(decode(lr).rgb, degrade(expected[:510, :510], (170, 170)))
     assert len(list((tmp_path / "train").iterdir())) == 2 * counts["train"]
@@ -189,6 +194,7 @@ def test_the_command_prepares_div2k(server, tmp_path, monkeypatch):
         "source": server.archive().url,
         "crop": "corner",
         "scale": 2,
+        "licence": "of the archive",
     }
 
 
@@ -236,11 +242,16 @@ def test_a_folder_of_photographs_is_prepared_alike_and_can_be_learned_from(tmp_p
         tmp_path / "out",
         crop="detail",
         scale=2,
+        licence="CC0",
         progress=Progress(disable=True),
     )
     assert counts == {"train": 6, "val": 1, "test": 1}
-    pairs = read_pairs([tmp_path / "out" / "train"], scale=2, halo=7, shrinks=(1.0,), smallest=96)
-    assert len(pairs) == 6
+    manifest = tmp_path / "out" / "manifest.csv"
+    learned = prepare_manifest(
+        manifest, tmp_path / "set", where="split=train", progress=Progress(disable=True)
+    )
+    assert {learned[index].shape for index in range(len(learned))} == {(512, 512, 3)}
+    assert learned.description.licences == {"CC0": 6}
 
 
 def test_a_folder_that_changes_before_it_is_done_needs_another_output(tmp_path, monkeypatch):
@@ -251,7 +262,9 @@ def test_a_folder_that_changes_before_it_is_done_needs_another_output(tmp_path, 
         (photos / f"{number}.png").write_bytes(encoded(photograph(number)))
 
     def prepare_them() -> dict[str, int]:
-        return prepare_folder(photos, out, crop="corner", scale=3, progress=Progress(disable=True))
+        return prepare_folder(
+            photos, out, crop="corner", scale=3, licence="", progress=Progress(disable=True)
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr("training.prepare.csv.DictWriter", None)  # stopped before the manifest
@@ -281,5 +294,6 @@ def test_a_folder_of_small_pictures_is_refused(tmp_path):
             tmp_path / "out",
             crop="corner",
             scale=3,
+            licence="",
             progress=Progress(disable=True),
         )

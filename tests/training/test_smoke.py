@@ -11,6 +11,7 @@ from app.samples import SAMPLES, read_sample
 from app.settings import Settings
 from superres.codecs import decode
 from tests.pictures import encoded
+from tests.runs import as_toml, small_config
 from tests.serving import serve_app, wait_until_ready
 
 
@@ -32,10 +33,15 @@ def test_prepare_fit_export_evaluate_and_serve_in_under_a_minute(tmp_path: Path)
             large = encoded(part.repeat(2, axis=0).repeat(2, axis=1))
             (tmp_path / "mine" / f"{name}-{side}.png").write_bytes(large)
     superres_train("prepare", "folder", "mine", "--out", "photos")
-    superres_train(
-        *("fit", "--config", "smoke", "--data", "photos/train", "--validation", "photos/val")
+    mine = small_config(
+        name="smoke",
+        family="smoke",
+        data=[{"name": "photos", "where": "split=train", "shrinks": [1.0]}],
+        validation={"name": "photos", "where": "split=val", "choose_by": "clean"},
     )
-    superres_train("export", "--run", "runs/smoke", "--models", "models")
+    (tmp_path / "smoke.toml").write_text(as_toml(mine))
+    superres_train("fit", "smoke.toml", "--data-root", ".")
+    superres_train("export", "runs/smoke", "--models", "models", "--draft")
     report = superres_train(
         *("evaluate", "--model", "models/smoke", "--data", "photos/test", "--write-card", "--json")
     )
