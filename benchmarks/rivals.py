@@ -33,7 +33,7 @@ Predict = Callable[[TilesU8], np.ndarray]
 
 def keras_network() -> Any:
     """The network, with its weights, in float32."""
-    from training.fit import trained_network
+    from training.weights import trained_network
 
     return trained_network(MODEL)
 

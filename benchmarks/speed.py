@@ -35,7 +35,7 @@ from superres.enhancer import BICUBIC, Enhancer, plan
 from superres.registry import DEFAULT_MODELS, choose, read_cards
 from superres.resample import resize_bands
 from tests.serving import free_port, resident_bytes, serve_process, wait_until_ready
-from training.fit import machine
+from training.provenance import machine
 
 SCALE = 3
 RESULTS = Path(__file__).with_name("results.json")

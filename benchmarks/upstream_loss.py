@@ -27,8 +27,8 @@ from superres.metrics import mean_scores, score
 from training.config import LossConfig, load_config
 from training.dataset import dataset_name, make_pair, picture_files, read_rgb
 from training.evaluate import Evaluation, PictureScores, upstream_table
-from training.fit import trained_network
 from training.losses import build_loss
+from training.weights import trained_network
 
 TERMS = ("mse", "ssim", "vgg19")
 HALO = 7

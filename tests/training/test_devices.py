@@ -29,13 +29,11 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, coffee: RgbU8) -> Path:
-    """Three pictures, and configs of 12 steps by Adam and by SOAP in two stages."""
+    """Three pictures, and configs of 12 steps by Adam and by SOAP."""
     folder = write_pictures(tmp_path_factory.mktemp("devices"), coffee)
-    stages = [{"steps": 6, "steps_per_validation": 3}, {"steps": 6, "steps_per_validation": 3}]
+    stage = {"steps": 12, "steps_per_validation": 3, "batch_size": 4, "loss": {"mse": 1.0}}
     for optimizer in ("adam", "soap"):
-        config = small_config(
-            name=optimizer, optimizer=optimizer, stages=[one | {"batch_size": 4} for one in stages]
-        )
+        config = small_config(name=optimizer, optimizer=optimizer, stages=[stage])
         (folder / f"{optimizer}.toml").write_text(as_toml(config))
     return folder
 
@@ -52,9 +50,17 @@ def fit(folder: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    """Start ``tests.devices`` on a backend with some arguments; what still runs is killed."""
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Start ``tests.devices`` on a backend with some arguments; what still runs is killed.
+
+    What JAX compiles it keeps for the next process, or compiling would be most of the work.
+    """
     processes = []
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("jax")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
 
     def start(backend: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -62,6 +68,7 @@ def start() -> Iterator[Start]:
             cwd=Path(__file__).parents[2],
             env=os.environ
             | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1"}
+            | cache
             | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -142,10 +149,10 @@ def assert_close(folder: Path, other: Path) -> None:
     """But for rounding."""
     (facts, arrays), (other_facts, other_arrays) = state(folder), state(other)
     for ours, theirs in zip(facts["history"], other_facts["history"], strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
         assert ours["clean_psnr_y"] == pytest.approx(theirs["clean_psnr_y"], abs=1e-3)
     for name, array in arrays.items():
-        assert array == pytest.approx(other_arrays[name], abs=1e-6)
+        assert array == pytest.approx(other_arrays[name], abs=1e-5)
 
 
 def test_more_devices_than_there_are_are_refused_and_a_batch_that_they_do_not_divide():
@@ -263,19 +270,18 @@ def test_two_processes_train_as_one_and_go_on_to_the_bit_when_one_was_killed(
 def test_a_run_that_is_killed_three_times_ends_with_the_same_weights(
     backend: str, start, run, fit, whole, tmp_path
 ):
-    """By SOAP, on one device; JAX, whose threads may add in another order, within 0.02 dB."""
-    run(backend, *fit("soap", tmp_path / "whole"))
-    killed = tmp_path / "killed" / "soap"
+    """On JAX, whose threads may add in another order, within 0.02 dB."""
+    expected, killed = whole(backend) / "1" / "adam", tmp_path / "killed" / "adam"
     steps = sorted(random.sample(range(3, 11), 3))
     print(f"killed at steps {steps}")
     for number, step in enumerate(steps):
         resume = ["--resume"] if number else []
-        kill_at(step, killed, start(backend, *fit("soap", tmp_path / "killed", 1, *resume)))
-    run(backend, *fit("soap", tmp_path / "killed", 1, "--resume"))
+        kill_at(step, killed, start(backend, *fit("adam", tmp_path / "killed", 1, *resume)))
+    run(backend, *fit("adam", tmp_path / "killed", 1, "--resume"))
     if backend == "tensorflow":
-        assert_same(killed, tmp_path / "whole" / "soap")
-    best, expected = (
+        assert_same(killed, expected)
+    ours, theirs = (
         json.loads((folder / "record.json").read_text())["validation"]["clean"]["psnr_y"]
-        for folder in (killed, tmp_path / "whole" / "soap")
+        for folder in (killed, expected)
     )
-    assert best == pytest.approx(expected, abs=0.002 if backend == "tensorflow" else 0.02)
+    assert ours == pytest.approx(theirs, abs=0.02)
