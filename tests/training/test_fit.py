@@ -161,15 +161,12 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_one_that_never_was(
     assert len(record_of(run).sessions) == 1
 
 
-def test_other_processes_make_the_same_batches(pictures, finished, tmp_path):
-    train(small_config(), pictures, tmp_path / "small", workers=1)
-    assert_same(tmp_path / "small", finished[0])
-
-
 def test_a_constant_stage_is_extended_with_its_optimizers_state(pictures, finished, tmp_path):
-    """And later stages begin anew, so that it is as though it always had these steps."""
+    """And later stages begin anew: as though it always had these steps, whose batches, of the
+    other run, another process makes.
+    """
     longer = small_config(stages=[{"steps": 8}, {}])
-    train(longer, pictures, tmp_path / "whole")
+    train(longer, pictures, tmp_path / "whole", workers=1)
     extended = tmp_path / "extended"
     extended.mkdir()
     for file in finished[0].glob("*.*"):

@@ -75,7 +75,7 @@ def test_features_are_vgg19s_up_to_block3_conv3(pictures, vgg19_weights):
 
 
 def test_the_upstream_loss_is_the_sum_of_its_terms(pictures, vgg19_weights):
-    config = load_config("upstream").loss
+    config = load_config("upstream").stages[0].loss
     features = losses.vgg19_features(vgg19_weights, precision="float32")
 
     def sigmoid(x: float) -> float:
@@ -92,8 +92,10 @@ def test_the_upstream_loss_is_the_sum_of_its_terms(pictures, vgg19_weights):
 
 
 def test_a_name_is_short_for_one_term(pictures):
-    assert LossConfig(mse=1) == load_config("srcnn-x3").loss
-    loss = losses.build_loss(load_config("srcnn-x3").loss, vgg19_weights=None, precision="float32")
+    assert LossConfig(mse=1) == load_config("srcnn-x3").stages[0].loss
+    loss = losses.build_loss(
+        load_config("srcnn-x3").stages[0].loss, vgg19_weights=None, precision="float32"
+    )
     assert float(loss(*pictures)) == pytest.approx(float(losses.mse(*pictures)))
 
 
@@ -108,7 +110,7 @@ def test_upstreams_sigmoid_leaves_the_vgg19_term_no_gradient_at_all(pictures):
     import tensorflow as tf
 
     weights = shared_data(REAL_WEIGHTS)
-    term = load_config("upstream").loss.model_copy(update={"mse": 0, "ssim": 0})
+    term = load_config("upstream").stages[0].loss.model_copy(update={"mse": 0, "ssim": 0})
     loss = losses.build_loss(term, vgg19_weights=weights, precision="float32")
     hr, sr = (tf.constant(one) for one in pictures)
     with tf.GradientTape() as tape:
@@ -120,5 +122,5 @@ def test_upstreams_sigmoid_leaves_the_vgg19_term_no_gradient_at_all(pictures):
 
 def test_the_fast_upstream_config_is_upstream_without_that_term():
     whole, fast = (load_config(name).model_dump() for name in ("upstream", "upstream-no-vgg19"))
-    whole["loss"]["vgg19"] = 0.0
+    whole["stages"][0]["loss"]["vgg19"] = 0.0
     assert {key for key in whole if whole[key] != fast[key]} == {"name", "family"}
