@@ -113,7 +113,9 @@ class TrainingConfig(_Frozen):
     name: Name
     """The model's name, and its folder's."""
     family: Name
-    network: Literal["srcnn_935", "edsr_2x8", "edsr_4x64", "edsr_5x32", "edsr_12x32"]
+    network: Literal[
+        "srcnn_935", "edsr_2x8", "edsr_4x64", "edsr_5x32", "edsr_12x32", "edsr_folded_10x64"
+    ]
     """One of ``training.networks.NETWORKS``."""
     skip: bool
     """Whether the network predicts the difference to bicubic, or the whole picture."""

@@ -105,7 +105,7 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
     with tempfile.TemporaryDirectory(dir=models, prefix=".export-") as scratch:
         made = Path(scratch) / facts["name"]
         served = {precision: networks.paired(one) for precision, one in by_precision.items()}
-        _save(served, upscale, made / SAVED_MODEL)
+        _save(served, upscale, architecture.multiple, made / SAVED_MODEL)
         card = ModelCard(
             **facts,
             network=design.network,
@@ -214,7 +214,7 @@ def _exchange(one: Path, other: Path) -> bool:
     )
 
 
-def _save(by_precision: dict[str, keras.Model], upscale: int, folder: Path) -> None:
+def _save(by_precision: dict[str, keras.Model], upscale: int, multiple: int, folder: Path) -> None:
     def f32(tiles: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(by_precision["float32"](tiles), 0.0, 1.0)
 
@@ -227,14 +227,14 @@ def _save(by_precision: dict[str, keras.Model], upscale: int, folder: Path) -> N
         return call
 
     signatures = {
-        "u8_float32": _frozen(u8("float32"), tf.uint8, upscale),
-        "u8_bfloat16": _frozen(u8("bfloat16"), tf.uint8, upscale),
-        "f32": _frozen(f32, tf.float32, upscale),
+        "u8_float32": _frozen(u8("float32"), tf.uint8, upscale, multiple),
+        "u8_bfloat16": _frozen(u8("bfloat16"), tf.uint8, upscale, multiple),
+        "f32": _frozen(f32, tf.float32, upscale, multiple),
     }
     tf.saved_model.save(tf.Module(), str(folder), signatures=signatures)
 
 
-def _frozen(call: Any, dtype: tf.DType, upscale: int) -> Any:
+def _frozen(call: Any, dtype: tf.DType, upscale: int, multiple: int) -> Any:
     """A signature ``tiles -> answers`` with the weights folded in as constants.
 
     oneDNN lays constant weights out once; variables it must lay out at every call.
@@ -244,9 +244,10 @@ def _frozen(call: Any, dtype: tf.DType, upscale: int) -> Any:
 
     @tf.function(input_signature=[spec])
     def signature(tiles: tf.Tensor) -> dict[str, tf.Tensor]:
-        width = tf.shape(tiles)[2]
-        even = tf.pad(tiles, [[0, 0], [0, 0], [0, width % 2], [0, 0]])  # as networks.paired asks
-        return {"answers": frozen(even)[0][:, :, : width * upscale]}
+        height, width = tf.shape(tiles)[1], tf.shape(tiles)[2]
+        # As networks.paired and folded networks ask.
+        even = tf.pad(tiles, [[0, 0], [0, height % multiple], [0, width % 2], [0, 0]])
+        return {"answers": frozen(even)[0][:, : height * upscale, : width * upscale]}
 
     return signature
 

@@ -369,7 +369,9 @@ class _Keeper:
         return {"clean": make(degraded=False), "degraded": make(degraded=True)}
 
     def _enlarge(self, pair: Pair) -> Any:
-        sr = self.served(to_float(pair.plane)[None])
+        multiple = networks.NETWORKS[self.design.network].multiple
+        more = [(0, -side % multiple) for side in pair.plane.shape[:2]]
+        sr = self.served(to_float(np.pad(pair.plane, (*more, (0, 0)), "edge"))[None])
         halo = pair.halo * self.upscale
         return sr[:, halo : halo + pair.hr.shape[0], halo : halo + pair.hr.shape[1]]
 

@@ -68,7 +68,7 @@ def test_training_without_padding_sees_what_is_served_less_its_halo(name):
         for padding in ("same", "valid")
     )
     trained.set_weights(served.get_weights())
-    halo = networks.receptive_field(served) // 2
+    halo = networks.halo(served)
     planes = np.random.default_rng(0).random((2, 2 * halo + 6, 2 * halo + 8, 3), np.float32)
     upscale = networks.NETWORKS[name].upscale(3)
     expected = np.asarray(served(planes))[:, halo * upscale :, halo * upscale :]
@@ -108,6 +108,39 @@ def test_edsr_is_a_chain_of_3x3_convolutions_and_additions():
     assert network.count_params() == 312_795
     assert networks.receptive_field(network) == 21
     assert networks.multiply_adds_per_pixel(network) == 9 * (3 * 64 + 8 * 64 * 64 + 64 * 27)
+
+
+def test_a_folded_network_sees_as_far_as_its_halo_from_tiles_that_begin_on_even_pixels():
+    network = networks.edsr_folded(blocks=1, filters=4, scale=3)
+    random = np.random.default_rng(1)
+    network.set_weights([random.normal(0, 0.1, w.shape) for w in network.weights])
+    halo = networks.halo(network)
+    assert halo == 2 * 4  # four convolutions, on squares of two
+    plane = random.random((1, 40, 44, 3), np.float32)
+    whole = np.asarray(network(plane))[0]
+
+    def difference(top: int, left: int) -> float:
+        """Between the whole's core of 8x8 px and a tile's."""
+        side = 8 + 2 * halo
+        tile = plane[:, top - halo :, left - halo :][:, :side, :side]
+        core = slice(3 * halo, 3 * (halo + 8))
+        ours = np.asarray(network(tile))[0, core, core]
+        return float(np.abs(whole[3 * top :, 3 * left :][:24, :24] - ours).max())
+
+    assert difference(12, 18) < 1e-5
+    assert difference(13, 18) > 1e-3
+    changed = plane.copy()
+    changed[0, 12 - halo] = 1 - changed[0, 12 - halo]  # the farthest row that it sees
+    assert np.abs(np.asarray(network(changed))[0, 36:] - whole[36:]).max() > 1e-6
+
+
+def test_a_folded_network_of_zeros_gives_bicubic_away_from_the_border(coffee: RgbU8):
+    network = networks.edsr_folded(blocks=1, filters=4, scale=3)
+    network.set_weights([np.zeros_like(weight) for weight in network.get_weights()])
+    small = coffee[100:160, 200:280] // 2 + 64
+    answer = np.asarray(network(to_float(small)[None]))[0]
+    expected = upsample(to_float(small), (180, 240))
+    assert answer[6:-6, 6:-6] == pytest.approx(expected[6:-6, 6:-6], abs=1e-5)
 
 
 def test_what_is_cropped_has_a_shape_where_sides_are_unknown():
