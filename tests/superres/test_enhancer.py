@@ -88,19 +88,20 @@ def test_an_ensemble_tiled_equals_whole(dtype: type, domain: str):
     assert np.array_equal(enhancer.enhance_rgb(lr, size), expected)
 
 
-def test_the_real_models_ensemble_tiled_equals_whole_to_the_bit(srcnn: Enhancer):
-    ensemble = srcnn.ensembled()
+def test_the_real_models_ensemble_tiled_equals_whole_to_the_bit(srcnn_in_each_precision: Enhancer):
+    ensemble = srcnn_in_each_precision.ensembled()
     lr = noise(20, 200)
-    expected = at_once(ensemble.engine, srcnn.geometry, lr, (60, 600))
+    expected = at_once(ensemble.engine, ensemble.geometry, lr, (60, 600))
     assert np.array_equal(ensemble.enhance_rgb(lr, (60, 600)), expected)
 
 
 @pytest.mark.parametrize("lr_size", [(1, 1), (40, 333), (333, 333), (170, 400), (256, 170)])
-def test_the_real_model_tiled_equals_whole_to_the_bit(srcnn: Enhancer, lr_size):
+def test_the_real_model_tiled_equals_whole_to_the_bit(srcnn_in_each_precision: Enhancer, lr_size):
+    enhancer = srcnn_in_each_precision
     lr = noise(*lr_size)
     size = scaled_size(lr_size, 3)
-    expected = at_once(srcnn.engine, srcnn.geometry, lr, size)
-    assert np.array_equal(srcnn.enhance_rgb(lr, size), expected)
+    expected = at_once(enhancer.engine, enhancer.geometry, lr, size)
+    assert np.array_equal(enhancer.enhance_rgb(lr, size), expected)
 
 
 @pytest.mark.parametrize("domain", ["hr", "lr"])
