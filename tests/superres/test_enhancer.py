@@ -154,12 +154,12 @@ def test_what_is_transparent_does_not_colour_the_edge_of_what_is_not(
 def test_a_picture_one_pixel_high_and_very_long_takes_little_memory():
     geometry = Geometry(domain="hr", scale=1, halo=7, largest_tile=512)
     enhancer = Enhancer(BlurEngine(geometry), geometry)
-    picture = Picture(noise(1, 1_000_000))
+    picture = Picture(noise(1, 300_000))
     tracemalloc.start()
     enhancer.enhance(picture, 1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20e6  # 3 MB of it are the result
+    assert peak < 10e6  # 1 MB of it is the result; all of the plane with its halo would be 29 MB
 
 
 def test_sixteen_bits_never_become_a_whole_plane_of_floats():
