@@ -27,11 +27,17 @@ SERVED = ("srcnn-x2", "srcnn-x3", "srcnn-x4")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its xdist group: the service or network that it shares, else its file."""
+    """Give each test its xdist group: the service or network that it shares, else its file.
+
+    A test that uses TensorFlow in another way marks itself for the group "shipped model", so that
+    TensorFlow starts in one of the processes.
+    """
     for item in items:
-        shared = {"service", "client", "srcnn"} & set(getattr(item, "fixturenames", ()))
-        group = "shipped model" if shared else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+        if item.get_closest_marker("xdist_group") is None:
+            fixtures = {"service", "client", "srcnn", "srcnn_in_each_precision"}
+            shared = fixtures & set(getattr(item, "fixturenames", ()))
+            group = "shipped model" if shared else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish() -> None:
@@ -60,9 +66,15 @@ def srcnn_card() -> ModelCard:
     return choose(read_cards(DEFAULT_MODELS), "srcnn", 3)
 
 
+@pytest.fixture(scope="session")
+def srcnn() -> Enhancer:
+    """The shipped model for x3, in float32."""
+    return load_model("srcnn", scale=3, precision="float32", device="cpu")
+
+
 @pytest.fixture(scope="session", params=["float32", "bfloat16"])
-def srcnn(request: pytest.FixtureRequest) -> Enhancer:
-    """The shipped model, in each precision."""
+def srcnn_in_each_precision(request: pytest.FixtureRequest) -> Enhancer:
+    """The same in both precisions, for what can differ between them."""
     return load_model("srcnn", scale=3, precision=request.param, device="cpu")
 
 
