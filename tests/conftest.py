@@ -30,13 +30,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test its xdist group: the service or network that it shares, else its file.
 
     A test that uses TensorFlow in another way marks itself for the group "shipped model", so that
-    TensorFlow starts in one of the processes.
+    TensorFlow starts in one process for the services and in one for ``tests/training``.
     """
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             fixtures = {"service", "client", "srcnn", "srcnn_in_each_precision"}
-            shared = fixtures & set(getattr(item, "fixturenames", ()))
-            group = "shipped model" if shared else item.nodeid.partition("::")[0]
+            file = item.nodeid.partition("::")[0]
+            if fixtures & set(getattr(item, "fixturenames", ())):
+                group = "shipped model"
+            else:
+                group = "training" if file.startswith("tests/training/") else file
             item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from superres.arrays import RgbU8
+from tests.lazy import Lazy
 from training.config import TrainingConfig, load_config
-from training.devices import Devices
+
+devices = Lazy("training.devices")
+keras = Lazy("keras")
 
 both_backends = pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 Start = Callable[..., subprocess.Popen[str]]
@@ -127,28 +129,28 @@ def test_more_devices_than_there_are_are_refused_and_a_batch_that_they_do_not_di
     there = len(keras.distribution.list_devices())
     many = smoke.model_copy(update={"batch_size": 64})
     with pytest.raises(ValueError, match=rf"devices is at most {there} \(.pu:0.*\), not 64"):
-        Devices(64, many)
+        devices.Devices(64, many)
     with pytest.raises(ValueError, match=r"batch_size is a multiple of the devices \(3\), not 2"):
-        Devices(3, smoke)
+        devices.Devices(3, smoke)
 
 
 def test_what_a_backend_does_not_share_is_refused(smoke, monkeypatch):
     squashed = smoke.model_copy(update={"loss": load_config("upstream").loss})
     with pytest.raises(ValueError, match=r"sigmoid needs 1 device on tensorflow.*, not 2"):
-        Devices(2, squashed)
+        devices.Devices(2, squashed)
     monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
     with pytest.raises(ValueError, match=r"is 1 on tensorflow, not 2: .* KERAS_BACKEND=jax"):
-        Devices(1, smoke)
+        devices.Devices(1, smoke)
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="precision is float32 or bfloat16 with several proc"):
-        Devices(2, smoke.model_copy(update={"precision": "auto"}))
+        devices.Devices(2, smoke.model_copy(update={"precision": "auto"}))
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ValueError, match=r"several devices need tensorflow or jax; .* is torch"):
-        Devices(2, smoke)
+        devices.Devices(2, smoke)
 
 
 def test_one_device_is_given_the_batches_as_they_are(smoke):
-    place = Devices(1, smoke)
+    place = devices.Devices(1, smoke)
     batches = iter([])
     assert place.batches(lambda: batches) is batches
     assert place.chief
