@@ -116,8 +116,8 @@ def test_the_servers_deadline_is_the_longest(serve, srcnn_card, large):
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "soon"])
-def test_a_deadline_that_is_none_is_refused(service, value):
-    answer = service.post("/enhance", content=plain(), headers={"X-Deadline-Ms": value})
+def test_a_deadline_that_is_none_is_refused(fake_service, value):
+    answer = fake_service.post("/enhance", content=plain(), headers={"X-Deadline-Ms": value})
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith("X-Deadline-Ms: ")
 
@@ -221,28 +221,28 @@ def test_a_body_shorter_than_its_content_length_is_not_waited_for(serve, srcnn_c
         assert answer_of(connection)[0] == 408
 
 
-def test_a_body_longer_than_its_content_length_costs_its_own_connection_alone(service):
-    with connected(service) as connection:
+def test_a_body_longer_than_its_content_length_costs_its_own_connection_alone(fake_service):
+    with connected(fake_service) as connection:
         connection.sendall(head(len(plain()) - 10) + plain() + b"\0" * 100)
         data = b""
         while part := connection.recv(65_536):
             data += part
     assert data.split()[1] in (b"400", b"422")
-    assert service.post("/enhance", content=plain()).status_code == 200
+    assert fake_service.post("/enhance", content=plain()).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("body", "status"),
     [(b"5\r\nhello\r\n0\r\n\r\n", 415), (b"zz\r\nhello\r\n", None), (b"-1\r\n\r\n", None)],
 )
-def test_chunks_that_are_none_are_answered_or_closed(service, body, status):
-    with connected(service) as connection:
+def test_chunks_that_are_none_are_answered_or_closed(fake_service, body, status):
+    with connected(fake_service) as connection:
         connection.sendall(head(None) + body)
         if status is not None:
             assert answer_of(connection)[0] == status
         else:
             assert connection.recv(1000).split()[1:2] in ([b"400"], [])
-    assert service.post("/enhance", content=plain()).status_code == 200
+    assert fake_service.post("/enhance", content=plain()).status_code == 200
 
 
 def test_chunked_bodies_without_end_are_answered_at_the_limit(serve, srcnn_card):

@@ -72,9 +72,9 @@ def test_every_answer_to_what_the_openapi_allows_is_one_that_it_declares(
         assert f'{{method="{method}",route="{route}",status="{status}"}}' in metrics
 
 
-def test_the_seeds_are_pictures(service):
+def test_the_seeds_are_pictures(fake_service):
     """Or their damage would not be looked at."""
-    answers = [service.post("/enhance?scale=1", content=seed) for seed in seeds()]
+    answers = [fake_service.post("/enhance?scale=1", content=seed) for seed in seeds()]
     assert {answer.status_code for answer in answers} == {200}
 
 

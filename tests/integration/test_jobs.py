@@ -139,11 +139,11 @@ def files(folder: Path) -> list[str]:
     return sorted(file.suffix for file in folder.iterdir() if file.suffix in FILES)
 
 
-def test_a_job_ends_with_the_very_answer_that_the_request_would_have_had(service, chelsea):
+def test_a_job_ends_with_the_very_answer_that_the_request_would_have_had(fake_service, chelsea):
     picture = encoded(chelsea, "JPEG", quality=90)
     params = {"scale": 2, "format": "webp", "quality": 80, "proof": True, "metadata": "strip"}
-    job = order(service, picture, **params)
-    done = wait(service, job)
+    job = order(fake_service, picture, **params)
+    done = wait(fake_service, job)
     assert done["state"] == "done"
     assert done["problem"] is None
     assert done["attempts"] == 1
@@ -153,20 +153,20 @@ def test_a_job_ends_with_the_very_answer_that_the_request_would_have_had(service
     ].keys()
     assert done["created"] <= done["started"] <= done["ended"]
 
-    result = service.get(done["result"])
-    expected = service.post("/enhance", content=picture, params=params)
+    result = fake_service.get(done["result"])
+    expected = fake_service.post("/enhance", content=picture, params=params)
     assert result.content == expected.content
     assert result.headers.keys() == expected.headers.keys()
     for name in expected.headers.keys() - SENT_EACH_TIME:
         assert result.headers[name] == expected.headers[name]
 
-    assert service.delete(path(job)).status_code == 204
+    assert fake_service.delete(path(job)).status_code == 204
     for of in ("", "/result", "/events"):
-        assert_problem(service.get(path(job, of)), 404, "unknown-job", f"no job {job['id']}")
-    assert_problem(service.delete(path(job)), 404, "unknown-job", "no job")
+        assert_problem(fake_service.get(path(job, of)), 404, "unknown-job", f"no job {job['id']}")
+    assert_problem(fake_service.delete(path(job)), 404, "unknown-job", "no job")
 
 
-def test_what_the_header_tells_is_refused_before_there_is_a_job(service):
+def test_what_the_header_tells_is_refused_before_there_is_a_job(fake_service):
     for content, params, status, slug in (
         (b"", {}, 422, "unreadable-image"),
         (b"hello, world", {}, 415, "unsupported-format"),
@@ -177,13 +177,13 @@ def test_what_the_header_tells_is_refused_before_there_is_a_job(service):
         (plain(), {"model": "magic"}, 422, "unknown-model"),
         (encoded(np.zeros((4200, 4, 3), np.uint8)), {"scale": 4, "format": "webp"}, 422, None),
     ):
-        answer = service.post("/enhance", content=content, params=params, headers=ASYNC)
+        answer = fake_service.post("/enhance", content=content, params=params, headers=ASYNC)
         assert answer.status_code == status
         assert slug is None or answer.json()["type"].endswith(slug)
-    answer = service.post("/enhance?dry_run=true", content=plain(), headers=ASYNC)
+    answer = fake_service.post("/enhance?dry_run=true", content=plain(), headers=ASYNC)
     assert answer.status_code == 200
     assert answer.json()["tiles"] == 1
-    assert gauge(service, 'superres_jobs{state="waiting"}') == 0
+    assert gauge(fake_service, 'superres_jobs{state="waiting"}') == 0
 
 
 def test_the_preference_is_one_of_several_and_only_that_one_counts(small):
