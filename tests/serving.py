@@ -24,6 +24,7 @@ from app.drain import LAST_ANSWERS_S, Server
 from app.main import create_app
 from app.settings import Settings
 from superres.engine import Engine
+from superres.registry import DEFAULT_MODELS
 
 
 def check_against_openapi(spec: dict[str, Any], response: httpx.Response) -> None:
@@ -137,6 +138,14 @@ def serve_process(
         process.terminate()
         process.wait(60)
         jobs.cleanup()
+
+
+def link_models(folder: Path, *names: str) -> Path:
+    """Make it a models folder of a few shipped models, which load sooner than all."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).symlink_to(DEFAULT_MODELS / name)
+    return folder
 
 
 def free_port() -> int:
