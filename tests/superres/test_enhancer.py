@@ -115,6 +115,7 @@ def test_a_network_works_at_its_own_scale_and_what_it_makes_is_resized(domain, s
     assert np.array_equal(enhancer.enhance(Picture(lr), scale).samples, upsample(made, size))
 
 
+@pytest.mark.xdist_group("shipped model")
 @pytest.mark.parametrize("scale", [1.25, 1.5, 2.5, 3.5])
 def test_between_the_scales_that_were_trained_for_srcnn_still_wins(chelsea: RgbU8, scale):
     enhancer = load_model("srcnn", scale=scale)
