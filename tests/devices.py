@@ -38,6 +38,7 @@ def train_by_soap(count: int) -> list[np.ndarray]:
             yield random.random((4, 14, 14, 3)), random.random((4, 8, 8, 3))
 
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")  # the default is not set again by floatx
     if keras.backend.backend() == "jax":
         import jax
 
