@@ -29,6 +29,8 @@ SERVED = ("srcnn-x2", "srcnn-x3", "srcnn-x4")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test its xdist group: the service or network that it shares, else its file."""
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         shared = {"service", "client", "srcnn"} & set(getattr(item, "fixturenames", ()))
         group = "shipped model" if shared else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
