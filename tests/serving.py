@@ -167,7 +167,7 @@ def reset_peak(pid: int) -> None:
 
 
 def wait_until_ready(client: httpx.Client) -> None:
-    for _ in range(900):  # tenths of a second, on a busy machine
+    for _ in range(1800):  # tenths of a second, on a busy machine
         with contextlib.suppress(httpx.ConnectError):
             if client.get("/readyz").status_code == 200:
                 return

@@ -115,6 +115,7 @@ def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
 def test_a_real_prometheus_has_an_answer_for_every_panel(
     service: httpx.Client, chelsea, tmp_path: Path

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -66,6 +65,9 @@ def nodes(
         "SUPERRES_PRECISION": "float32",
         "SUPERRES_DEVICE": "cpu",
         "SUPERRES_JOBS": str(tmp_path_factory.mktemp("jobs")),
+        # By default, Serve hears of what waits every ten seconds.
+        "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
+        "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
     }
     with postgres() as server:
         settings["SUPERRES_JOBS_DATABASE"] = new_database(server)
@@ -347,13 +349,11 @@ def test_where_too_many_tiles_wait_the_request_is_told_to_come_back(
 @pytest.mark.timeout(400)
 def test_waiting_tiles_call_for_more_replicas(nodes, deploy: Deploy, front: httpx.Client):
     nodes(2)
-    autoscaling: dict[str, Any] = {
+    autoscaling = {
         "min_replicas": 1,
         "max_replicas": 2,
         "target_ongoing_requests": 2,
         "upscale_delay_s": 1,
-        "look_back_period_s": 2,
-        "metrics_interval_s": 0.5,
     }
     deploy(paced=True, autoscaling_config=autoscaling)
     wait_for(lambda: running_devices() == 1)
