@@ -25,6 +25,9 @@ from tests.serving import serve_app, wait_until_ready
 SERVED = ("srcnn-x2", "srcnn-x3", "srcnn-x4")
 """Models of the shared service; those tests that are about all shipped models load all."""
 
+collect_ignore = ["clusters.py"]
+"""It imports Ray, and has no doctests."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test its xdist group: the service or network that it shares, else its file."""
