@@ -369,6 +369,7 @@ def test_a_jobs_time_is_bounded_and_what_has_ended_is_not_kept_for_ever(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_after_a_stop_what_was_running_goes_on(serve, srcnn_card, tmp_path):
     slow, fast = Slow(srcnn_card, 0.05), BlurEngine(srcnn_card.geometry)
     picture = encoded(np.zeros((300, 300, 3), np.uint8))
