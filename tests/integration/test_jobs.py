@@ -91,6 +91,23 @@ class Device(BlurEngine):
         return super().predict(tiles)
 
 
+COLUMN = encoded(np.zeros((1500, 100, 3), np.uint8))
+"""At x4, 13 tiles below each other: the device is called for one at a time."""
+
+
+def events_call_by_call(
+    client: httpx.Client, job: dict[str, object], device: Device
+) -> list[dict[str, object]]:
+    """All events of a job; the device is let go for a call once what the last made is told."""
+    told: list[dict[str, object]] = []
+    for one in events(client, job):
+        known = [before["progress"] for before in told]
+        if one["progress"]["stage"] == "infer" and one["progress"] not in known:
+            device.allowed.release()
+        told.append(one)
+    return told
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("jobs")
@@ -210,15 +227,9 @@ def test_an_unknown_job_is_one_problem_whatever_is_asked_of_it(small):
 
 def test_progress_is_told_tile_by_tile(small, device):
     device.allowed = threading.Semaphore(0)
-    job = order(small, encoded(np.zeros((1500, 100, 3), np.uint8)), scale=4)  # a tile a row
+    job = order(small, COLUMN, scale=4)
     assert_problem(small.get(path(job, "/result")), 409, "job-unfinished", f"job {job['id']} is ")
-    told: list[dict[str, object]] = []
-    for one in events(small, job):
-        if one["progress"]["stage"] == "infer" and one["progress"] not in [
-            before["progress"] for before in told
-        ]:
-            device.allowed.release()  # for one call more, once what the last made is told
-        told.append(one)
+    told = events_call_by_call(small, job, device)
     assert told[-1]["state"] == "done"
     tiles = [one["progress"]["tiles_done"] for one in told]
     assert tiles == sorted(tiles)
