@@ -36,6 +36,9 @@ GROUPS = {
 }
 """Fixture that is slow to make -> xdist group of the tests that use it; the first found counts."""
 
+collect_ignore = ["clusters.py"]
+"""It imports Ray, and has no doctests."""
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each test an xdist group: what it is marked with, else by GROUPS, else its file.

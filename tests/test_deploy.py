@@ -116,6 +116,7 @@ def results(prometheus: httpx.Client, name: str) -> list[object]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_real_prometheus_has_an_answer_for_every_panel(
     service: httpx.Client, chelsea, tmp_path: Path
 ):

@@ -151,6 +151,7 @@ def test_a_full_service_says_when_to_come_back_and_serves_the_rest(serve, srcnn_
     with serve({srcnn_card.name: engine}, max_requests=2) as client, ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(client.post, "/enhance", content=plain()) for _ in range(2)]
         wait_until(lambda: "superres_pictures_in_progress 2.0" in client.get("/metrics").text)
+        assert client.get("/readyz").status_code == 200
         answer = client.post("/enhance", content=plain())
         assert_problem(answer, 503, "busy", "at most 2 pictures and")
         assert int(answer.headers["retry-after"]) >= 1

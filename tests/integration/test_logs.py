@@ -75,6 +75,7 @@ def test_for_people_it_is_a_line_with_the_same(serve, srcnn_card, log):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_whole_services_log_is_json_uvicorns_lines_too(tmp_path):
     file = tmp_path / "log"
     settings = {"models": link_models(tmp_path / "models", "srcnn-x3"), "precision": "bfloat16"}

@@ -1,12 +1,8 @@
 """proof and fallback of POST /enhance: what the model gains on the caller's own picture."""
 
-from collections.abc import Iterator
-
-import httpx
 import numpy as np
 import pytest
 
-from app.settings import Settings
 from superres import Enhancer
 from superres.card import ModelCard
 from superres.codecs import decode
@@ -17,15 +13,12 @@ from superres.resample import upsample
 from tests.engines import SharpenEngine
 from tests.integration.test_status import samples_of
 from tests.pictures import encoded, plain
-from tests.serving import serve_app, wait_until_ready
 
 
-@pytest.fixture(scope="module")
-def blurring(srcnn_card: ModelCard) -> Iterator[httpx.Client]:
+@pytest.fixture
+def blurring(serve, srcnn_card: ModelCard):
     """A service whose model only blurs: bicubic is better on every photograph."""
-    engines = {srcnn_card.name: BlurEngine(srcnn_card.geometry)}
-    with serve_app(Settings(device="cpu"), engines) as client:
-        wait_until_ready(client)
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as client:
         yield client
 
 

@@ -215,8 +215,9 @@ def test_a_sample_is_sent_whole_and_as_a_thumbnail(fake_service):
     assert "'coffee', 'astronaut', 'chelsea' or 'rocket', not 'lena'" in unknown.json()["detail"]
 
 
-def test_a_large_picture_goes_into_a_page_as_jpeg(serve, srcnn_card: ModelCard):
-    large = encoded(np.zeros((1500, 1500, 3), np.uint8))
-    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as service:
-        page = service.post("/compare", content=large, headers={"Accept": "text/html"})
-    assert page.text.count("data:image/jpeg;base64,") == 5
+def test_a_large_picture_goes_into_a_page_as_jpeg(fake_service, monkeypatch):
+    monkeypatch.setattr("app.web.LARGEST_PNG_PIXELS", 60 * 60)
+    for height, image_format in ((60, "png"), (63, "jpeg")):
+        picture = encoded(np.zeros((height, 60, 3), np.uint8))
+        page = fake_service.post("/compare", content=picture, headers={"Accept": "text/html"})
+        assert page.text.count(f"data:image/{image_format};base64,") == 5
