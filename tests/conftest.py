@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from _pytest.nodeid import NodeId
 from skimage import data
 
 from app.client import Client
@@ -40,23 +39,20 @@ collect_ignore = ["clusters.py"]
 """It imports Ray, and has no doctests."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test an xdist group: what it is marked with, else by GROUPS, else its file.
 
     A test that uses TensorFlow in another way marks itself for the group "shipped model", so that
     TensorFlow starts in one process for the services and in one for ``tests/training``.
     """
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         fixtures = getattr(item, "fixturenames", ())
         file = item.nodeid.partition("::")[0]
         by_file = "training" if file.startswith("tests/training/") else file
         groups = (group for fixture, group in GROUPS.items() if fixture in fixtures)
-        mark = item.get_closest_marker("xdist_group")
-        group = mark.args[0] if mark else next(groups, by_file)
-        # pytest-xdist 3.8 tells its scheduler the group by an attribute that pytest 9.2 has no
-        # more, and then groups nothing: https://github.com/pytest-dev/pytest-xdist/issues/1386
-        if config.getoption("loadgroup", False):
-            item._id = NodeId.parse(f"{item.nodeid}@{group}")
+        item.add_marker(pytest.mark.xdist_group(next(groups, by_file)))
 
 
 def pytest_collection_finish() -> None:
