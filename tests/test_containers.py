@@ -66,9 +66,9 @@ def test_the_health_check_says_why(tmp_path: Path):
     assert "no answer from http://127.0.0.1:9" in run.stderr
 
 
-def test_the_health_check_passes_where_the_service_is_ready(service):
+def test_the_health_check_passes_where_the_service_is_ready(fake_service):
     superres = Path(sys.executable).with_name("superres")
     run = subprocess.run(
-        [superres, "health", "--url", str(service.base_url)], capture_output=True, text=True
+        [superres, "health", "--url", str(fake_service.base_url)], capture_output=True, text=True
     )
     assert (run.returncode, run.stdout.strip()) == (0, "ready")
