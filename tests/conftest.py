@@ -29,21 +29,37 @@ SERVED = ("srcnn-x2", "srcnn-x3", "srcnn-x4")
 GROUPS = {
     "service": "shipped model",
     "srcnn": "shipped model",
+    "srcnn_in_each_precision": "shipped model",
     "chromium": "browser",
     "fake_service": "fake service",
 }
 """Fixture that is slow to make -> xdist group of the tests that use it; the first found counts."""
 
+collect_ignore = ["clusters.py"]
+"""It imports Ray, and has no doctests."""
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test an xdist group: what it is marked with, else by GROUPS, else its file."""
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around xdist, which reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Give each test an xdist group: what it is marked with, else by GROUPS, else its file.
+
+    A test that uses TensorFlow in another way marks itself for the group "shipped model", so that
+    TensorFlow starts in one process for the services and in one for ``tests/training``.
+    """
     for item in items:
         if item.get_closest_marker("xdist_group"):
             continue
         fixtures = getattr(item, "fixturenames", ())
+        file = item.nodeid.partition("::")[0]
+        by_file = "training" if file.startswith("tests/training/") else file
         groups = (group for fixture, group in GROUPS.items() if fixture in fixtures)
-        group = next(groups, item.nodeid.partition("::")[0])
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(next(groups, by_file)))
+    yield
+    # xdist 3.8 appends the group to `_nodeid`, which pytest 9.2 does not read any more.
+    for item in items:
+        named = getattr(item, "_nodeid", item.nodeid)
+        if named != item.nodeid:
+            item._id = type(item.id).parse(named)
 
 
 def pytest_collection_finish() -> None:
@@ -72,9 +88,21 @@ def srcnn_card() -> ModelCard:
     return choose(read_cards(DEFAULT_MODELS), "srcnn", 3)
 
 
+@pytest.fixture(scope="session")
+def srcnn() -> Enhancer:
+    """The shipped model for x3, in float32."""
+    return load_model("srcnn", scale=3, precision="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def srcnn_as_served() -> Enhancer:
+    """The same in the precision of the shared service, whose answers it gives to the bit."""
+    return load_model("srcnn", scale=3, precision="bfloat16", device="cpu")
+
+
 @pytest.fixture(scope="session", params=["float32", "bfloat16"])
-def srcnn(request: pytest.FixtureRequest) -> Enhancer:
-    """The shipped model, in each precision."""
+def srcnn_in_each_precision(request: pytest.FixtureRequest) -> Enhancer:
+    """The same in both precisions, for what can differ between them."""
     return load_model("srcnn", scale=3, precision=request.param, device="cpu")
 
 

@@ -1,9 +1,12 @@
-"""Run as a process that sees four devices in the CPU: ``superres-train``, or SOAP by itself.
+"""Run as a process that sees four devices in the CPU: some commands, one after the other.
 
-``python -m tests.devices fit ...``, or ``python -m tests.devices soap COUNT FILE``.
+Each argument is a command: ``"fit ..."`` as of ``superres-train``, ``"soap COUNT FILE"`` for SOAP
+by itself, in float64 from then on, or ``"kill STEP"`` for a kill -9 of this process at that step.
 """
 
 import os
+import shlex
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -35,6 +38,11 @@ def train_by_soap(count: int) -> list[np.ndarray]:
             yield random.random((4, 14, 14, 3)), random.random((4, 8, 8, 3))
 
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")  # the default is not set again by floatx
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
     keras.utils.set_random_seed(0)
     place = Devices(count, load_config("smoke").model_copy(update={"batch_size": 4}))
     with place.scope():
@@ -52,12 +60,34 @@ def train_by_soap(count: int) -> list[np.ndarray]:
     return [keras.ops.convert_to_numpy(v) for v in [*network.variables, *optimizer.variables]]
 
 
-if __name__ == "__main__":
-    see_four_devices()
-    if sys.argv[1] == "soap":
-        os.environ["JAX_ENABLE_X64"] = "1"
-        np.savez(sys.argv[3], *train_by_soap(int(sys.argv[2])))
-    else:
-        from training.cli import main
+def kill_at(step: int) -> None:
+    """Have the next ``fit`` killed when that step is done."""
+    from training import fit
 
-        main()
+    real = fit._Keeper.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        real(self, batch, logs)
+        if self.state.step + batch + 1 == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    fit._Keeper.on_train_batch_end = on_train_batch_end
+
+
+def main() -> None:
+    see_four_devices()
+    from training.cli import cli
+
+    for command in sys.argv[1:]:
+        name, *arguments = shlex.split(command)
+        if name == "soap":
+            count, file = arguments
+            np.savez(file, *train_by_soap(int(count)))
+        elif name == "kill":
+            kill_at(int(arguments[0]))
+        else:
+            cli([name, *arguments], standalone_mode=False)
+
+
+if __name__ == "__main__":
+    main()

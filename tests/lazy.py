@@ -16,4 +16,7 @@ class Lazy:
         self._name = name
 
     def __getattr__(self, attribute: str) -> object:
+        # Pytest looks for __wrapped__, __test__ and _mock_name in every object of a test file.
+        if attribute.startswith("__") or attribute == "_mock_name":
+            raise AttributeError(attribute)
         return getattr(importlib.import_module(self._name), attribute)

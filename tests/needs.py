@@ -9,7 +9,7 @@ import pytest
 SHARED_DATA = Path(
     os.environ.get("SUPERRES_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
-"""Where the benchmark pictures are looked for; ``none`` says that they are not to be."""
+"""Where the data of `shared_data` is looked for; ``none`` says that it is not to be."""
 
 
 def unavailable(reason: str) -> None:
@@ -27,11 +27,15 @@ def program(*names: str) -> str:
     return str(found)
 
 
-def benchmark_pictures() -> Path:
-    """Folder of Set5, Set14 and BSD100, which this project does not contain."""
+def shared_data(path: str) -> Path:
+    """A file or folder of pictures or weights that this project does not contain."""
     if str(SHARED_DATA) == "none":
-        pytest.skip("SUPERRES_TEST_DATA is none: the benchmark pictures are left out on purpose")
-    folder = SHARED_DATA / "benchmarks"
-    if not folder.is_dir():
-        unavailable(f"no benchmark pictures in {folder}; set SUPERRES_TEST_DATA")
-    return folder
+        pytest.skip(f"SUPERRES_TEST_DATA is none: {path} is left out on purpose")
+    if not (SHARED_DATA / path).exists():
+        unavailable(f"there is no {SHARED_DATA / path}; set SUPERRES_TEST_DATA")
+    return SHARED_DATA / path
+
+
+def benchmark_pictures() -> Path:
+    """Folder of Set5, Set14 and BSD100."""
+    return shared_data("benchmarks")

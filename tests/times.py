@@ -21,5 +21,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for file, seconds in sorted(_seconds.items(), key=lambda item: -item[1].total()):
         row = "".join(f"{seconds[phase]:>10.1f}" for phase in PHASES)
         terminalreporter.line(f"{row}  {file}")
-    total = sum((seconds.total() for seconds in _seconds.values()))
+    total = sum(seconds.total() for seconds in _seconds.values())
     terminalreporter.line(f"{total:>10.1f}  in all")

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -25,7 +26,13 @@ from tests.integration.test_jobs import (
     wait,
 )
 from tests.pictures import encoded, plain
-from tests.serving import serve_app, serve_process, wait_until, wait_until_ready
+from tests.serving import (
+    link_models,
+    serve_app,
+    serve_process,
+    wait_until,
+    wait_until_ready,
+)
 from tests.storage import new_database, postgres, s3_bucket
 
 
@@ -121,11 +128,12 @@ def test_a_job_can_be_stopped_at_any_service(two, settings, device):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("number", "attempts"), [(signal.SIGKILL, 2), (signal.SIGTERM, 1)])
 def test_what_a_service_was_at_when_it_stopped_is_done_by_another(
-    settings, chelsea, number, attempts
+    settings, chelsea, tmp_path: Path, number, attempts
 ):
     """Killed, that counts as an attempt; told to stop, it hands over."""
     content = encoded(np.tile(chelsea, (3, 3, 1)))
-    own = {"device": "cpu", "precision": "bfloat16", "drain_s": 1}
+    models = link_models(tmp_path / "models", "srcnn-x3")
+    own = {"device": "cpu", "precision": "bfloat16", "models": models, "drain_s": 0}
     (UPath(settings["jobs"]) / "notes").write_bytes(b"")  # not empty when they look first
     with serve_process(**own, **settings) as one, serve_process(**own, **settings) as other:
         job = order(one[0], content, scale=3)

@@ -7,21 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from superres.arrays import RgbU8
+from tests.lazy import Lazy
 from training.config import TrainingConfig, load_config
-from training.devices import Devices
 
-both_backends = pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-Start = Callable[..., subprocess.Popen[str]]
+devices = Lazy("training.devices")
+keras = Lazy("keras")
+
 STEPS, STEPS_PER_VALIDATION = 12, 3
 CONFIG = f"""
 name = "tiny"
@@ -50,61 +48,65 @@ def smoke() -> TrainingConfig:
     return load_config("smoke")
 
 
-@pytest.fixture
-def arguments(tmp_path: Path, coffee: RgbU8) -> list[str]:
-    """Of ``superres-train`` for a run of seconds, in need of an optimizer and a folder."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, coffee: RgbU8) -> Path:
+    """Folder of a few pictures, a config for each optimizer, and all runs."""
+    place = tmp_path_factory.mktemp("devices")
+    (place / "pictures").mkdir()
     for i in range(3):
-        Image.fromarray(coffee[i * 60 :, i * 60 :][:60, :75]).save(folder / f"{i}.png")
+        picture = Image.fromarray(coffee[i * 60 :, i * 60 :][:60, :75])
+        picture.save(place / "pictures" / f"{i}.png")
     for optimizer in ("adam", "soap"):
-        (tmp_path / f"{optimizer}.toml").write_text(CONFIG + f'optimizer = "{optimizer}"\n')
-    return ["fit", "--data", str(folder), "--validation", str(folder)]
+        (place / f"{optimizer}.toml").write_text(CONFIG + f'optimizer = "{optimizer}"\n')
+    return place
 
 
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Start ``tests.devices`` on a backend with some arguments; what still runs is killed."""
-    processes = []
-
-    def start(backend: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.devices", *map(str, arguments)],
-            cwd=Path(__file__).parents[2],
-            env=os.environ
-            | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1"}
-            | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+def fit(optimizer: str, run: str, devices: int, *more: str) -> str:
+    """The command for a run of seconds."""
+    return (
+        f"fit --config {optimizer}.toml --data pictures --validation pictures --run {run} "
+        f"--devices {devices} {' '.join(more)}"
+    )
 
 
-@pytest.fixture
-def run(start: Start) -> Callable[..., None]:
+def start(place: Path, backend: str, *commands: str, **environment: str) -> subprocess.Popen[str]:
+    """Start ``tests.devices`` on a backend; it ends by itself."""
+    root = str(Path(__file__).parents[2])
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.devices", *commands],
+        cwd=place,
+        env=os.environ
+        | {"PYTHONPATH": root, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+        | {"CUDA_VISIBLE_DEVICES": "-1"}
+        | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(place: Path, backend: str, *commands: str, status: int = 0) -> None:
     """The same, to its end."""
-
-    def run(backend: str, *arguments: object) -> None:
-        process = start(backend, *arguments)
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
-
-    return run
+    process = start(place, backend, *commands)
+    _, errors = process.communicate()
+    assert process.returncode == status, errors
 
 
-def kill_after_a_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
-    while not (folder / "state.npz").exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert 1 <= len(history(folder)) < STEPS // STEPS_PER_VALIDATION
+@pytest.fixture(scope="module", params=["tensorflow", "jax"])
+def runs(place: Path, request: pytest.FixtureRequest) -> Path:
+    """Folder of runs by each optimizer on one device and on four, all of one process.
+
+    TensorFlow has a process use one number of devices and no other, but for one.
+    """
+    backend = request.param
+    (place / backend).mkdir()
+    run(
+        place,
+        backend,
+        *(fit("adam", f"{backend}/{count}", count) for count in (1, 4)),
+        *(f"soap {count} {backend}/{count}.npz" for count in (1, 4)),
+    )
+    return place / backend
 
 
 def arrays(folder: Path) -> list[np.ndarray]:
@@ -127,127 +129,116 @@ def test_more_devices_than_there_are_are_refused_and_a_batch_that_they_do_not_di
     there = len(keras.distribution.list_devices())
     many = smoke.model_copy(update={"batch_size": 64})
     with pytest.raises(ValueError, match=rf"devices is at most {there} \(.pu:0.*\), not 64"):
-        Devices(64, many)
+        devices.Devices(64, many)
     with pytest.raises(ValueError, match=r"batch_size is a multiple of the devices \(3\), not 2"):
-        Devices(3, smoke)
+        devices.Devices(3, smoke)
 
 
 def test_what_a_backend_does_not_share_is_refused(smoke, monkeypatch):
     squashed = smoke.model_copy(update={"loss": load_config("upstream").loss})
     with pytest.raises(ValueError, match=r"sigmoid needs 1 device on tensorflow.*, not 2"):
-        Devices(2, squashed)
+        devices.Devices(2, squashed)
     monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
     with pytest.raises(ValueError, match=r"is 1 on tensorflow, not 2: .* KERAS_BACKEND=jax"):
-        Devices(1, smoke)
+        devices.Devices(1, smoke)
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="precision is float32 or bfloat16 with several proc"):
-        Devices(2, smoke.model_copy(update={"precision": "auto"}))
+        devices.Devices(2, smoke.model_copy(update={"precision": "auto"}))
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ValueError, match=r"several devices need tensorflow or jax; .* is torch"):
-        Devices(2, smoke)
+        devices.Devices(2, smoke)
 
 
 def test_one_device_is_given_the_batches_as_they_are(smoke):
-    place = Devices(1, smoke)
+    one = devices.Devices(1, smoke)
     batches = iter([])
-    assert place.batches(lambda: batches) is batches
-    assert place.chief
+    assert one.batches(lambda: batches) is batches
+    assert one.chief
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@both_backends
-def test_several_devices_train_as_one_but_for_rounding(backend: str, run, arguments, tmp_path):
-    for count in (1, 2, 4):
-        run(
-            backend,
-            *(*arguments, "--config", tmp_path / "adam.toml"),
-            *("--run", tmp_path / f"{count}", "--devices", count),
-        )
-    machine = json.loads((tmp_path / "4" / "record.json").read_text())["machine"]
+def test_several_devices_train_as_one_but_for_rounding(runs: Path):
+    machine = json.loads((runs / "4" / "record.json").read_text())["machine"]
     assert machine.endswith(" cores, 4 devices")
-    one = tmp_path / "1"
-    for count in (2, 4):
-        several = tmp_path / f"{count}"
-        for ours, theirs in zip(history(several), history(one), strict=True):
-            assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
-            assert ours["psnr_y"] == pytest.approx(theirs["psnr_y"], abs=1e-3)
-        for array, expected in zip(arrays(several), arrays(one), strict=True):
-            assert array == pytest.approx(expected, abs=1e-6)
+    for ours, theirs in zip(history(runs / "4"), history(runs / "1"), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        assert ours["psnr_y"] == pytest.approx(theirs["psnr_y"], abs=1e-3)
+    for array, expected in zip(arrays(runs / "4"), arrays(runs / "1"), strict=True):
+        assert array == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@both_backends
-def test_soap_on_several_devices_is_soap_on_one(backend: str, run, tmp_path):
+def test_soap_on_several_devices_is_soap_on_one(runs: Path):
     """In float64: it takes the directions that have no gradient from rounding, and in float32 a
     batch in another order changes its weights as much as another number of devices.
     """
-    for count in (1, 2, 4):
-        run(backend, "soap", count, tmp_path / f"{count}.npz")
-    one, two, four = (np.load(tmp_path / f"{count}.npz") for count in (1, 2, 4))
+    one, four = (np.load(runs / f"{count}.npz") for count in (1, 4))
     assert one["arr_0"].shape == (5, 5, 3, 16)
     for name in one.files:
-        assert two[name].dtype in (np.float64, np.int64, np.int32)
-        assert two[name] == pytest.approx(one[name], abs=1e-6)
+        assert four[name].dtype in (np.float64, np.int64, np.int32)
         assert four[name] == pytest.approx(one[name], abs=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@both_backends
-def test_a_killed_run_on_two_devices_goes_on_to_the_bit_and_on_one(
-    backend: str, start, run, arguments, tmp_path
-):
-    arguments += ["--config", str(tmp_path / "soap.toml")]
-    whole, killed, with_one = (tmp_path / name for name in ("whole", "killed", "with-one"))
-    run(backend, *arguments, "--run", whole, "--devices", 2)
-    kill_after_a_checkpoint(killed, start(backend, *arguments, "--run", killed, "--devices", 2))
+def test_a_killed_run_on_two_devices_goes_on_to_the_bit_and_on_one(place: Path):
+    """On TensorFlow; the next test is JAX's."""
+    whole, killed, with_one = (place / name for name in ("whole", "killed", "with-one"))
+    run(place, "tensorflow", "kill 5", fit("soap", "killed", 2), status=-signal.SIGKILL)
+    done = history(killed)
+    assert len(done) == 1
     shutil.copytree(killed, with_one)
 
-    run(backend, *arguments, "--run", killed, "--devices", 2, "--resume")
+    run(
+        place,
+        "tensorflow",
+        fit("soap", "whole", 2),
+        fit("soap", "killed", 2, "--resume"),
+        fit("soap", "with-one", 1, "--resume"),
+    )
     assert_the_same(killed, whole)
-    done = history(with_one)
-    run(backend, *arguments, "--run", with_one, "--resume")
-    assert history(with_one)[: len(done)] == done
+    assert history(with_one)[:1] == done
     assert len(history(with_one)) == len(history(whole))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_two_processes_train_as_one_and_go_on_to_the_bit_when_one_was_killed(
-    start, run, arguments, tmp_path
-):
-    def start_two(folder: str, *more: object) -> list[subprocess.Popen[str]]:
+@pytest.mark.parametrize("runs", ["jax"], indirect=True)
+def test_two_processes_of_which_one_was_killed_go_on_and_train_as_one(place: Path, runs: Path):
+    def start_two(*commands: tuple[str, ...]) -> list[subprocess.Popen[str]]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             address = f"127.0.0.1:{free.getsockname()[1]}"
         return [
             start(
-                *("jax", *arguments, "--config", tmp_path / "adam.toml"),
-                *("--run", tmp_path / folder, "--devices", 2, *more),
+                place,
+                "jax",
+                *mine,
                 XLA_FLAGS="--xla_force_host_platform_device_count=1",
                 KERAS_DISTRIBUTION_JOB_ADDRESSES=address,
                 KERAS_DISTRIBUTION_NUM_PROCESSES="2",
                 KERAS_DISTRIBUTION_PROCESS_ID=str(process),
             )
-            for process in range(2)
+            for process, mine in enumerate(commands)
         ]
 
     def finish(processes: list[subprocess.Popen[str]]) -> None:
-        (shown, _), (nothing, _) = (process.communicate() for process in processes)
-        assert [process.returncode for process in processes] == [0, 0]
+        (shown, errors), (nothing, _) = (process.communicate() for process in processes)
+        assert [process.returncode for process in processes] == [0, 0], errors
         assert f"step     {STEPS}" in shown
         assert "step" not in nothing
 
-    finish(start_two("whole"))
-    run("jax", *arguments, "--config", tmp_path / "adam.toml", "--run", tmp_path / "one")
-    for array, expected in zip(arrays(tmp_path / "whole"), arrays(tmp_path / "one"), strict=True):
-        assert array == pytest.approx(expected, abs=1e-6)
-    assert len(list((tmp_path / "whole" / "tensorboard").iterdir())) == 1
-
-    chief, other = start_two("killed")
-    kill_after_a_checkpoint(tmp_path / "killed", chief)
+    broken = fit("adam", "two", 2)
+    chief, other = start_two(("kill 5", broken), (broken,))
+    _, errors = chief.communicate()
+    assert chief.returncode == -signal.SIGKILL, errors
     other.communicate()
     assert other.returncode != 0
-    finish(start_two("killed", "--resume"))
-    assert_the_same(tmp_path / "killed", tmp_path / "whole")
+    assert len(history(place / "two")) == 1
+    resumed = fit("adam", "two", 2, "--resume")
+    finish(start_two((resumed,), (resumed,)))
+    for array, expected in zip(arrays(place / "two"), arrays(runs / "1"), strict=True):
+        assert array == pytest.approx(expected, abs=1e-6)
+    logs = list((place / "two" / "tensorboard").iterdir())
+    assert len(logs) == 2  # the chief's, before and after

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from superres.arrays import RgbU8, to_float
-from tests.conftest import SHARED_DATA
+from tests.lazy import Lazy
+from tests.needs import shared_data
 from training.config import LossConfig, load_config
-from training.losses import build_loss, l1, mse, ssim, vgg19_features
+
+losses = Lazy("training.losses")
+REAL_WEIGHTS = "vgg19/vgg19_block1-3_float32.npz"
 
 
 @pytest.fixture
@@ -34,20 +37,23 @@ def vgg19_weights(tmp_path: Path) -> Path:
 
 def test_l1_and_mse_are_the_means_they_are_named_for():
     hr, sr = np.zeros((2, 4, 4, 3), np.float32), np.full((2, 4, 4, 3), 0.5, np.float32)
-    assert float(l1(hr, sr)) == 0.5
-    assert float(mse(hr, sr)) == 0.25
+    assert float(losses.l1(hr, sr)) == 0.5
+    assert float(losses.mse(hr, sr)) == 0.25
 
 
 def test_ssim_is_tensorflows(pictures):
     import tensorflow as tf
 
-    ours, theirs = np.asarray(ssim(*pictures)), np.asarray(tf.image.ssim(*pictures, max_val=1.0))
+    ours, theirs = (
+        np.asarray(losses.ssim(*pictures)),
+        np.asarray(tf.image.ssim(*pictures, max_val=1.0)),
+    )
     assert ours == pytest.approx(theirs, abs=1e-5)
     assert 0.1 < ours.min() < ours.max() < 0.99
 
 
 def test_features_are_vgg19s_up_to_block3_conv3(pictures, vgg19_weights):
-    features = vgg19_features(vgg19_weights, precision="float32")
+    features = losses.vgg19_features(vgg19_weights, precision="float32")
     names = [layer.name for layer in features.layers if "conv" in layer.name]
     assert names[-1] == "block3_conv3"
     assert len(names) == 7
@@ -61,32 +67,30 @@ def test_features_are_vgg19s_up_to_block3_conv3(pictures, vgg19_weights):
 
 def test_the_upstream_loss_is_the_sum_of_its_terms(pictures, vgg19_weights):
     config = load_config("upstream").loss
-    features = vgg19_features(vgg19_weights, precision="float32")
+    features = losses.vgg19_features(vgg19_weights, precision="float32")
 
     def sigmoid(x: float) -> float:
         return 1 / (1 + np.exp(-x))
 
     hr, sr = pictures
     expected = (
-        0.8 * sigmoid(float(mse(hr, sr)))
-        + 0.1 * (1 - (1 + float(np.mean(ssim(hr, sr)))) / 2)
-        + 0.1 * sigmoid(float(mse(features(hr), features(sr))))
+        0.8 * sigmoid(float(losses.mse(hr, sr)))
+        + 0.1 * (1 - (1 + float(np.mean(losses.ssim(hr, sr)))) / 2)
+        + 0.1 * sigmoid(float(losses.mse(features(hr), features(sr))))
     )
-    loss = build_loss(config, vgg19_weights=vgg19_weights, precision="float32")
+    loss = losses.build_loss(config, vgg19_weights=vgg19_weights, precision="float32")
     assert float(loss(hr, sr)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_name_is_short_for_one_term(pictures):
     assert LossConfig(mse=1) == load_config("srcnn-x3").loss
-    loss = build_loss(load_config("srcnn-x3").loss, vgg19_weights=None, precision="float32")
-    assert float(loss(*pictures)) == pytest.approx(float(mse(*pictures)))
+    loss = losses.build_loss(load_config("srcnn-x3").loss, vgg19_weights=None, precision="float32")
+    assert float(loss(*pictures)) == pytest.approx(float(losses.mse(*pictures)))
 
 
 def test_features_of_the_real_weights_reach_into_the_hundreds(pictures):
-    weights = SHARED_DATA / "vgg19" / "vgg19_block1-3_float32.npz"
-    if not weights.exists():
-        pytest.skip(f"the ImageNet weights are not in {weights}")
-    features = np.asarray(vgg19_features(weights, precision="float32")(pictures[0]))
+    weights = shared_data(REAL_WEIGHTS)
+    features = np.asarray(losses.vgg19_features(weights, precision="float32")(pictures[0]))
     assert 100 < features.max() < 20_000
 
 
@@ -94,11 +98,9 @@ def test_upstreams_sigmoid_leaves_the_vgg19_term_no_gradient_at_all(pictures):
     """Its features differ by far more than the 17 at which float32's sigmoid is 1."""
     import tensorflow as tf
 
-    weights = SHARED_DATA / "vgg19/vgg19_block1-3_float32.npz"
-    if not weights.exists():
-        pytest.skip(f"no {weights}")
+    weights = shared_data(REAL_WEIGHTS)
     term = load_config("upstream").loss.model_copy(update={"mse": 0, "ssim": 0})
-    loss = build_loss(term, vgg19_weights=weights, precision="float32")
+    loss = losses.build_loss(term, vgg19_weights=weights, precision="float32")
     hr, sr = (tf.constant(one) for one in pictures)
     with tf.GradientTape() as tape:
         tape.watch(sr)

@@ -1,32 +1,33 @@
-import keras
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from superres.arrays import RgbU8, to_float, to_integer
 from superres.resample import upsample
-from training.networks import (
-    NETWORKS,
-    Inner,
-    PairedConv2D,
-    build,
-    multiply_adds_per_pixel,
-    paired,
-    receptive_field,
-    srcnn_935,
-)
+from tests.lazy import Lazy
+from training.config import TrainingConfig
+
+keras = Lazy("keras")
+networks = Lazy("training.networks")
+NAMES = get_args(TrainingConfig.model_fields["network"].annotation)
+
+
+def test_a_config_can_name_every_network_and_no_other():
+    assert set(NAMES) == set(networks.NETWORKS)
 
 
 def test_srcnn_935_is_the_network_of_the_paper_on_rgb():
-    network = srcnn_935(skip=False)
+    network = networks.srcnn_935(skip=False)
     assert network.count_params() == 36_483
-    assert receptive_field(network) == 15
-    assert multiply_adds_per_pixel(network) == 36_483 - 99  # all but the biases
+    assert networks.receptive_field(network) == 15
+    assert networks.multiply_adds_per_pixel(network) == 36_483 - 99  # all but the biases
     kernels = [layer.kernel.shape for layer in network.layers if hasattr(layer, "kernel")]
     assert kernels == [(9, 9, 3, 64), (3, 3, 64, 32), (5, 5, 32, 3)]
 
 
 def test_with_the_skip_layers_of_zeros_give_bicubic_back():
-    network = srcnn_935(skip=True)
+    network = networks.srcnn_935(skip=True)
     network.set_weights([np.zeros_like(weight) for weight in network.get_weights()])
     plane = np.random.default_rng(0).random((1, 20, 20, 3), np.float32)
     assert np.array_equal(np.asarray(network(plane)), plane)
@@ -34,7 +35,7 @@ def test_with_the_skip_layers_of_zeros_give_bicubic_back():
 
 def test_centred_filters_begin_alive():
     """On about half of the time: one that is never on can learn nothing."""
-    network = srcnn_935(skip=True)
+    network = networks.srcnn_935(skip=True)
     patches = keras.Model(network.input, network.get_layer("patches").output)
     noise = np.random.default_rng(0).random((1, 64, 64, 3), np.float32)
     active = (np.asarray(patches(noise)) > 0).mean(axis=(0, 1, 2))
@@ -42,7 +43,7 @@ def test_centred_filters_begin_alive():
 
 
 def test_bfloat16_holds_centred_pixels_exactly():
-    network = srcnn_935(skip=True)
+    network = networks.srcnn_935(skip=True)
     centred = keras.Model(network.input, network.layers[1].output)
     pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     seen = keras.ops.cast(centred(to_float(pixels)), "bfloat16")
@@ -52,7 +53,7 @@ def test_bfloat16_holds_centred_pixels_exactly():
 
 @pytest.mark.parametrize("skip", [True, False])
 def test_bfloat16_keeps_weights_and_the_last_digits_in_float32(skip):
-    network = build("srcnn_935", scale=3, skip=skip, precision="bfloat16")
+    network = networks.build("srcnn_935", scale=3, skip=skip, precision="bfloat16")
     assert {weight.dtype for weight in network.weights} == {"float32"}
     assert network.get_layer("patches").compute_dtype == "bfloat16"
     assert network.output.dtype == "float32"
@@ -60,37 +61,37 @@ def test_bfloat16_keeps_weights_and_the_last_digits_in_float32(skip):
     assert np.abs(answers - answers.astype(keras.backend.standardize_dtype("bfloat16"))).max() > 0
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_training_without_padding_sees_what_is_served_less_its_halo(name):
     served, trained = (
-        build(name, scale=3, skip=True, precision="float32", padding=padding)
+        networks.build(name, scale=3, skip=True, precision="float32", padding=padding)
         for padding in ("same", "valid")
     )
     trained.set_weights(served.get_weights())
-    halo = receptive_field(served) // 2
+    halo = networks.receptive_field(served) // 2
     planes = np.random.default_rng(0).random((2, 2 * halo + 6, 2 * halo + 8, 3), np.float32)
-    upscale = NETWORKS[name].upscale(3)
+    upscale = networks.NETWORKS[name].upscale(3)
     expected = np.asarray(served(planes))[:, halo * upscale :, halo * upscale :]
     expected = expected[:, : 6 * upscale, : 8 * upscale]
     assert np.asarray(trained(planes)) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_two_columns_at_a_time_are_the_same_network(name: str):
-    network = build(name, scale=3, skip=True, precision="float32")
+    network = networks.build(name, scale=3, skip=True, precision="float32")
     network.set_weights(
         [np.random.default_rng(1).normal(0, 0.05, w.shape) for w in network.weights]
     )
     planes = np.random.default_rng(0).random((2, 22, 34, 3), np.float32)
-    wide = paired(network)
+    wide = networks.paired(network)
     kinds = [type(layer) for layer in wide.layers if hasattr(layer, "kernel")]
-    assert kinds.count(PairedConv2D) == (2 if name == "srcnn_935" else 0)
+    assert kinds.count(networks.PairedConv2D) == (2 if name == "srcnn_935" else 0)
     assert np.asarray(wide(planes)) == pytest.approx(np.asarray(network(planes)), abs=1e-5)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_an_edsr_of_zeros_gives_bicubic_away_from_the_border(scale: int, coffee: RgbU8):
-    network = build("edsr_5x32", scale=scale, skip=True, precision="float32")
+    network = networks.build("edsr_5x32", scale=scale, skip=True, precision="float32")
     network.set_weights([np.zeros_like(weight) for weight in network.get_weights()])
     small = coffee[100:160, 200:280] // 2 + 64  # so that nothing overshoots and is clipped
     answer = np.asarray(network(to_float(small)[None]))[0].clip(0, 1)
@@ -101,14 +102,14 @@ def test_an_edsr_of_zeros_gives_bicubic_away_from_the_border(scale: int, coffee:
 
 
 def test_edsr_is_a_chain_of_3x3_convolutions_and_additions():
-    network = build("edsr_4x64", scale=3, skip=True, precision="float32")
+    network = networks.build("edsr_4x64", scale=3, skip=True, precision="float32")
     kernels = [layer.kernel.shape for layer in network.layers if hasattr(layer, "kernel")]
     assert kernels == [(3, 3, 3, 64), *[(3, 3, 64, 64)] * 8, (3, 3, 64, 27)]
     assert network.count_params() == 312_795
-    assert receptive_field(network) == 21
-    assert multiply_adds_per_pixel(network) == 9 * (3 * 64 + 8 * 64 * 64 + 64 * 27)
+    assert networks.receptive_field(network) == 21
+    assert networks.multiply_adds_per_pixel(network) == 9 * (3 * 64 + 8 * 64 * 64 + 64 * 27)
 
 
 def test_what_is_cropped_has_a_shape_where_sides_are_unknown():
     """As they are when a network is built, and JAX's tracing can't tell it."""
-    assert Inner(7).compute_output_shape((None, None, 38, 3)) == (None, None, 24, 3)
+    assert networks.Inner(7).compute_output_shape((None, None, 38, 3)) == (None, None, 24, 3)

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import http.server
 import io
+import json
 import threading
 import zipfile
 from collections import Counter
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.progress import Progress
+from typer.testing import CliRunner
 
 from superres.codecs import decode
 from superres.resample import degrade
 from tests.pictures import encoded
+from training.cli import cli
 from training.dataset import read_pairs
 from training.prepare import (
     Archive,
@@ -76,7 +79,7 @@ class Server:
                 pass
 
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=[0.01], daemon=True).start()
 
     def archive(self, **changes) -> Archive:
         url = f"http://127.0.0.1:{self._http.server_port}/cvl/DIV2K/DIV2K_train_HR.zip"
@@ -174,6 +177,19 @@ def test_pairs_are_cropped_split_and_listed_with_their_hashes(server, tmp_path):
         assert np.array_equal(decode(hr).rgb, expected)
         assert np.array_equal(decode(lr).rgb, degrade(expected[:510, :510], (170, 170)))
     assert len(list((tmp_path / "train").iterdir())) == 2 * counts["train"]
+
+
+def test_the_command_prepares_div2k(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.prepare.DIV2K", server.archive())
+    arguments = ["prepare", "div2k", "--out", str(tmp_path / "div2k"), "--scale", "2"]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0
+    assert "{'train': 15, 'val': 3, 'test': 2}" in " ".join(done.output.split())
+    assert json.loads((tmp_path / "div2k" / "settings.json").read_text()) == {
+        "source": server.archive().url,
+        "crop": "corner",
+        "scale": 2,
+    }
 
 
 def test_nothing_is_done_twice(server, tmp_path):

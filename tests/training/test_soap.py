@@ -1,15 +1,16 @@
-import keras
 import numpy as np
 import pytest
-from keras import ops
 
-from training.soap import Soap
+from tests.lazy import Lazy
+
+keras = Lazy("keras")
+soap = Lazy("training.soap")
 
 
-def descend(optimizer: keras.optimizers.Optimizer, start: np.ndarray, gradient_of, steps: int):
+def descend(optimizer: "keras.optimizers.Optimizer", start: np.ndarray, gradient_of, steps: int):
     weights = keras.Variable(start)
     for _ in range(steps):
-        optimizer.apply([ops.convert_to_tensor(gradient_of(weights.numpy()))], [weights])
+        optimizer.apply([keras.ops.convert_to_tensor(gradient_of(weights.numpy()))], [weights])
     return weights.numpy()
 
 
@@ -24,14 +25,14 @@ def test_inputs_that_are_alike_hardly_slow_it_where_adam_creeps():
     def gradient(weights: np.ndarray) -> np.ndarray:
         return inputs.T @ (inputs @ (weights - truth)) / len(inputs)
 
-    def error(optimizer: keras.optimizers.Optimizer) -> float:
+    def error(optimizer: "keras.optimizers.Optimizer") -> float:
         start = np.zeros_like(truth)
         return float(np.abs(descend(optimizer, start, gradient, 300) - truth).mean())
 
     schedule = keras.optimizers.schedules.CosineDecay(0.03, 300)
     adam = error(keras.optimizers.Adam(schedule))
-    soap = error(Soap(schedule, frequency=5))
-    assert soap < adam / 2
+    ours = error(soap.Soap(schedule, frequency=5))
+    assert ours < adam / 2
 
 
 def test_a_bias_moves_as_by_adam():
@@ -39,7 +40,7 @@ def test_a_bias_moves_as_by_adam():
     paths = [
         descend(optimizer, np.zeros(7, np.float32), lambda weights: weights - target, 20)
         for optimizer in (
-            Soap(1e-2),
+            soap.Soap(1e-2),
             keras.optimizers.Adam(1e-2, beta_1=0.95, beta_2=0.95, epsilon=1e-8),
         )
     ]
@@ -48,7 +49,7 @@ def test_a_bias_moves_as_by_adam():
 
 def test_bases_stay_orthonormal_while_they_turn():
     random = np.random.default_rng(0)
-    optimizer = Soap(1e-2, frequency=3)
+    optimizer = soap.Soap(1e-2, frequency=3)
     descend(
         optimizer,
         np.zeros((3, 3, 2, 5), np.float32),
