@@ -131,6 +131,6 @@ def test_the_health_check_says_why():
     assert "no answer from http://127.0.0.1:9" in run.stderr
 
 
-def test_the_health_check_passes_where_the_service_is_ready(service: httpx.Client):
-    run = superres("health", "--url", service.base_url)
+def test_the_health_check_passes_where_the_service_is_ready(fake_service: httpx.Client):
+    run = superres("health", "--url", fake_service.base_url)
     assert (run.returncode, run.stdout.strip()) == (0, "ready")

@@ -46,10 +46,9 @@ def test_a_picture_comes_back_larger_with_all_that_is_worth_knowing(fake_service
     assert answer.headers["vary"] == "Accept"
 
 
-@pytest.mark.parametrize("srcnn", ["bfloat16"], indirect=True)  # as the service
-def test_what_is_served_is_what_the_enhancer_makes(service, cat, srcnn: Enhancer):
+def test_what_is_served_is_what_the_enhancer_makes(service, cat, srcnn_as_served: Enhancer):
     answer = service.post("/enhance", content=cat, params={"scale": 2.5, "format": "png"})
-    assert np.array_equal(decode(answer.content).rgb, srcnn.enhance(decode(cat), 2.5).rgb)
+    assert np.array_equal(decode(answer.content).rgb, srcnn_as_served.enhance(decode(cat), 2.5).rgb)
 
 
 def test_multipart_and_raw_bodies_are_the_same_picture(fake_service, cat):
@@ -159,9 +158,8 @@ def test_eight_callers_at_once_each_get_their_own(service, chelsea: RgbU8):
             assert list(callers.map(enhance, calls)) == alone
 
 
-@pytest.mark.parametrize("srcnn", ["bfloat16"], indirect=True)  # as the service
 def test_an_ensemble_is_what_the_enhancer_makes_named_and_costs_what_it_says(
-    service, cat, srcnn: Enhancer
+    service, cat, srcnn_as_served: Enhancer
 ):
     plain, ensemble = (
         service.post("/enhance", content=cat, params={"ensemble": asked}) for asked in (0, 1)
@@ -169,7 +167,7 @@ def test_an_ensemble_is_what_the_enhancer_makes_named_and_costs_what_it_says(
     assert re.fullmatch(r"srcnn-x3\+ensemble@[0-9a-f]{12}", ensemble.headers["x-model"])
     made = decode(ensemble.content).rgb
     assert not np.array_equal(made, decode(plain.content).rgb)
-    assert np.array_equal(made, srcnn.ensembled().enhance(decode(cat), 3).rgb)
+    assert np.array_equal(made, srcnn_as_served.ensembled().enhance(decode(cat), 3).rgb)
     infer = re.compile(r"infer;dur=([\d.]+)")
     assert float(infer.search(ensemble.headers["server-timing"])[1]) > 0
     dry, alone = (
@@ -205,8 +203,9 @@ def test_an_ensemble_turns_the_device_eight_times_a_tile_and_its_time_is_told(
         )
 
 
-@pytest.mark.parametrize("srcnn", ["bfloat16"], indirect=True)  # as the service
-def test_set5_served_scores_what_training_says(service, srcnn: Enhancer, benchmarks: Path):
+def test_set5_served_scores_what_training_says(
+    service, srcnn_as_served: Enhancer, benchmarks: Path
+):
     """Each of Set5's LR files, as a caller sends it."""
     folder = benchmarks / "Set5" / "x3"
     client = Client(http=service)
@@ -216,7 +215,7 @@ def test_set5_served_scores_what_training_says(service, srcnn: Enhancer, benchma
         hr = decode(lr.with_name(lr.name.replace("_lr", "_hr")).read_bytes()).rgb
         luma = to_y(hr), to_y(decode(answer.content).rgb)
         served.append(psnr(*luma, data_range=255, shave=3))
-    evaluated = [one.model.psnr_y for one in evaluate(srcnn, folder, 3).pictures]
+    evaluated = [one.model.psnr_y for one in evaluate(srcnn_as_served, folder, 3).pictures]
     assert np.mean(served) == pytest.approx(np.mean(evaluated), abs=0.01)
 
 

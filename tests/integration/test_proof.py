@@ -22,11 +22,12 @@ def blurring(serve, srcnn_card: ModelCard):
         yield client
 
 
-@pytest.mark.parametrize("srcnn", ["bfloat16"], indirect=True)  # as the service
-def test_a_proof_tells_the_gain_on_the_callers_own_picture(service, srcnn: Enhancer, chelsea):
+def test_a_proof_tells_the_gain_on_the_callers_own_picture(
+    service, srcnn_as_served: Enhancer, chelsea
+):
     picture = chelsea[60:180, 100:260]
     answer = service.post("/enhance?scale=2.5&proof=true", content=encoded(picture))
-    expected = estimate(srcnn, picture, 2.5)
+    expected = estimate(srcnn_as_served, picture, 2.5)
     told = [answer.headers[f"x-proof-{name}-db"] for name in ("gain", "bicubic", "model")]
     figures = [expected.gain_db, expected.bicubic_psnr_y, expected.sr_psnr_y]
     assert [float(one) for one in told] == pytest.approx(figures, abs=0.006)

@@ -37,10 +37,9 @@ def test_the_model_beats_bicubic_on_every_shipped_sample(service, sample):
     assert report["sr"]["ssim_y"] > report["bicubic"]["ssim_y"]
 
 
-@pytest.mark.parametrize("srcnn", ["bfloat16"], indirect=True)  # as the service
-def test_the_figures_are_those_of_the_proof(service, srcnn: Enhancer):
+def test_the_figures_are_those_of_the_proof(service, srcnn_as_served: Enhancer):
     report = service.get("/compare").json()
-    expected = compare(srcnn, read_sample("coffee"), 3)
+    expected = compare(srcnn_as_served, read_sample("coffee"), 3)
     assert (report["width"], report["height"]) == (600, 399)
     assert report["bicubic"]["psnr_y"] == pytest.approx(expected.bicubic_scores.psnr_y, abs=1e-5)
     assert report["sr"]["psnr_y"] == pytest.approx(expected.sr_scores.psnr_y, abs=1e-5)
