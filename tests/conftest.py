@@ -39,8 +39,8 @@ collect_ignore = ["clusters.py"]
 """It imports Ray, and has no doctests."""
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # around xdist, which reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test an xdist group: what it is marked with, else by GROUPS, else its file.
 
     A test that uses TensorFlow in another way marks itself for the group "shipped model", so that
@@ -54,12 +54,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         by_file = "training" if file.startswith("tests/training/") else file
         groups = (group for fixture, group in GROUPS.items() if fixture in fixtures)
         item.add_marker(pytest.mark.xdist_group(next(groups, by_file)))
-    yield
-    # xdist 3.8 appends the group to `_nodeid`, which pytest 9.2 does not read any more.
-    for item in items:
-        named = getattr(item, "_nodeid", item.nodeid)
-        if named != item.nodeid:
-            item._id = type(item.id).parse(named)
 
 
 def pytest_collection_finish() -> None:
