@@ -21,6 +21,7 @@ from superres.arrays import RgbU8
 from superres.card import ModelCard
 from superres.codecs import decode
 from superres.engine import BlurEngine
+from tests.engines import HeldEngine
 from tests.integration.test_callers import wait_until_idle
 from tests.integration.test_errors import Stuck
 from tests.pictures import animated, bomb, encoded, plain
@@ -106,43 +107,48 @@ def test_the_slower_and_better_way_is_a_box_to_tick(fake_service, open_page: Ope
 
 
 def test_a_dropped_picture_is_enhanced_shown_and_downloaded(
-    fake_service, open_page: OpenPage, screenshot: Screenshot, chelsea, tmp_path: Path
+    serve, srcnn_card, open_page: OpenPage, screenshot: Screenshot, chelsea, tmp_path: Path
 ):
-    page = open_page(str(fake_service.base_url))
-    screenshot(page, "enhance-empty-light")
-    picture = encoded(chelsea)
-    page.evaluate("""() => {
-        window.seen = [];
-        new MutationObserver(() => window.seen.push(document.getElementById("progress").value))
-            .observe(document.getElementById("progress"), { attributes: true });
-    }""")
-    hand_over(page, "drop", picture)
-    expect(page.get_by_role("progressbar")).to_be_visible()
-    expect(page.locator("#status")).to_contain_text("Enhancing to 1.2 megapixels")
-    screenshot(page, "enhance-progress-light")
-    expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
-    seen = page.evaluate("window.seen")
-    assert seen == sorted(seen)
-    assert len(set(seen)) > 3
-    screenshot(page, "enhance-result-light")
+    engine = HeldEngine(srcnn_card)
+    with serve({srcnn_card.name: engine}) as service:
+        page = open_page(str(service.base_url))
+        screenshot(page, "enhance-empty-light")
+        picture = encoded(chelsea)
+        page.evaluate("""() => {
+            window.seen = [];
+            new MutationObserver(() => window.seen.push(document.getElementById("progress").value))
+                .observe(document.getElementById("progress"), { attributes: true });
+        }""")
+        hand_over(page, "drop", picture)
+        expect(page.get_by_role("progressbar")).to_be_visible()
+        expect(page.locator("#status")).to_contain_text("Enhancing to 1.2 megapixels")
+        screenshot(page, "enhance-progress-light")
+        engine.go.set()
+        expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
+        seen = page.evaluate("window.seen")
+        assert seen == sorted(seen)
+        assert len(set(seen)) > 3
+        screenshot(page, "enhance-result-light")
 
-    expected = fake_service.post("/enhance?scale=3&proof=true", content=picture)
-    gain = float(expected.headers["x-proof-gain-db"])
-    expect(page.locator("#gain")).to_have_text(f"+{gain:.1f} dB over bicubic, on your picture")
-    expect(page.locator("#proof")).to_contain_text("An estimate: your picture was shrunk by 3")
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Download PNG").click()
-    assert download.value.suggested_filename == "cat-x3.png"
-    download.value.save_as(tmp_path / "cat-x3.png")
-    assert decode((tmp_path / "cat-x3.png").read_bytes()).size == (900, 1353)
-    assert (tmp_path / "cat-x3.png").read_bytes() == expected.content
+        expected = service.post("/enhance?scale=3&proof=true", content=picture)
+        gain = float(expected.headers["x-proof-gain-db"])
+        expect(page.locator("#gain")).to_have_text(f"+{gain:.1f} dB over bicubic, on your picture")
+        expect(page.locator("#proof")).to_contain_text("An estimate: your picture was shrunk by 3")
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download PNG").click()
+        assert download.value.suggested_filename == "cat-x3.png"
+        download.value.save_as(tmp_path / "cat-x3.png")
+        assert decode((tmp_path / "cat-x3.png").read_bytes()).size == (900, 1353)
+        assert (tmp_path / "cat-x3.png").read_bytes() == expected.content
 
-    # The command that is shown makes the same file.
-    (tmp_path / "cat.png").write_bytes(picture)
-    (tmp_path / "again").mkdir()
-    command = page.locator("#curl").inner_text().replace("@cat.png", "@../cat.png")
-    subprocess.run(["bash", "-c", command], cwd=tmp_path / "again", check=True, capture_output=True)
-    assert (tmp_path / "again" / "cat-x3.png").read_bytes() == expected.content
+        # The command that is shown makes the same file.
+        (tmp_path / "cat.png").write_bytes(picture)
+        (tmp_path / "again").mkdir()
+        command = page.locator("#curl").inner_text().replace("@cat.png", "@../cat.png")
+        subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path / "again", check=True, capture_output=True
+        )
+        assert (tmp_path / "again" / "cat-x3.png").read_bytes() == expected.content
 
 
 def test_at_one_to_one_each_side_of_the_divider_shows_its_own_pixels(fake_service, open_page, cat):
