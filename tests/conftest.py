@@ -1,4 +1,4 @@
-"""What many tests share: photographs from scikit-image's wheel, the shipped model, a server."""
+"""What many tests share: photographs from scikit-image's wheel, the shipped model, services."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,26 +18,42 @@ from superres.arrays import RgbU8
 from superres.card import ModelCard
 from superres.engine import Engine
 from superres.registry import DEFAULT_MODELS, choose, read_cards
+from tests.engines import SharpenEngine
 from tests.lazy import HEAVY
 from tests.needs import benchmark_pictures
-from tests.serving import serve_app, wait_until_ready
+from tests.serving import link_models, serve_app, wait_until_ready
 
 SERVED = ("srcnn-x2", "srcnn-x3", "srcnn-x4")
-"""Models of the shared service; those tests that are about all shipped models load all."""
+"""Models of the shared services; those tests that are about all shipped models load all."""
+
+GROUPS = {
+    "service": "shipped model",
+    "srcnn": "shipped model",
+    "srcnn_in_each_precision": "shipped model",
+    "chromium": "browser",
+    "fake_service": "fake service",
+}
+"""Fixture that is slow to make -> xdist group of the tests that use it; the first found counts."""
+
+collect_ignore = ["clusters.py"]
+"""It imports Ray, and has no doctests."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its xdist group: the service or network that it shares, else its file.
+    """Give each test an xdist group: what it is marked with, else by GROUPS, else its file.
 
-    Keras starts once for all of ``tests/training``.
+    A test that uses TensorFlow in another way marks itself for the group "shipped model", so that
+    TensorFlow starts in one process for the services and in one for ``tests/training``.
     """
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
+        fixtures = getattr(item, "fixturenames", ())
         file = item.nodeid.partition("::")[0]
-        if {"service", "client", "srcnn"} & set(getattr(item, "fixturenames", ())):
-            group = "shipped model"
-        else:
-            group = "training" if file.startswith("tests/training/") else file
-        item.add_marker(pytest.mark.xdist_group(group))
+        by_file = "training" if file.startswith("tests/training/") else file
+        groups = (group for fixture, group in GROUPS.items() if fixture in fixtures)
+        item.add_marker(pytest.mark.xdist_group(next(groups, by_file)))
 
 
 def pytest_collection_finish() -> None:
@@ -66,9 +82,21 @@ def srcnn_card() -> ModelCard:
     return choose(read_cards(DEFAULT_MODELS), "srcnn", 3)
 
 
+@pytest.fixture(scope="session")
+def srcnn() -> Enhancer:
+    """The shipped model for x3, in float32."""
+    return load_model("srcnn", scale=3, precision="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def srcnn_as_served() -> Enhancer:
+    """The same in the precision of the shared service, whose answers it gives to the bit."""
+    return load_model("srcnn", scale=3, precision="bfloat16", device="cpu")
+
+
 @pytest.fixture(scope="session", params=["float32", "bfloat16"])
-def srcnn(request: pytest.FixtureRequest) -> Enhancer:
-    """The shipped model, in each precision."""
+def srcnn_in_each_precision(request: pytest.FixtureRequest) -> Enhancer:
+    """The same in both precisions, for what can differ between them."""
     return load_model("srcnn", scale=3, precision=request.param, device="cpu")
 
 
@@ -79,20 +107,34 @@ def benchmarks() -> Path:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A service with three shipped models, in bfloat16, otherwise with the default settings."""
-    models = tmp_path_factory.mktemp("models")
-    for name in SERVED:
-        (models / name).symlink_to(DEFAULT_MODELS / name)
-    with serve_app(Settings(device="cpu", precision="bfloat16", models=models), None) as client:
+def served_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the models in SERVED."""
+    return link_models(tmp_path_factory.mktemp("models"), *SERVED)
+
+
+@pytest.fixture(scope="session")
+def service(served_models: Path) -> Iterator[httpx.Client]:
+    """A service with those models, in bfloat16, otherwise with the default settings."""
+    settings = Settings(device="cpu", precision="bfloat16", models=served_models)
+    with serve_app(settings, None) as client:
         wait_until_ready(client)
         yield client
 
 
 @pytest.fixture(scope="session")
-def client(service: httpx.Client) -> Client:
+def fake_service(served_models: Path) -> Iterator[httpx.Client]:
+    """The same without TensorFlow: its models sharpen instead, which takes no time."""
+    cards = read_cards(served_models)
+    engines = {card.name: SharpenEngine(card.geometry) for card in cards}
+    with serve_app(Settings(device="cpu", models=served_models), engines) as client:
+        wait_until_ready(client)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def client(fake_service: httpx.Client) -> Client:
     """Of that service; its answers too are held to the OpenAPI."""
-    return Client(http=service)
+    return Client(http=fake_service)
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """Run as a process that sees four devices in the CPU: ``superres-train``, or SOAP by itself.
 
-``python -m tests.devices fit ... then fit ...``, or ``python -m tests.devices soap COUNT FILE``.
+``python -m tests.devices fit ... then fit ...``, or ``soap COUNT FILE`` for SOAP by itself, in
+float64; ``kill STEP then fit ...`` kills the process when that step of the run is done.
 """
 
 import os
+import signal
 import sys
 from itertools import groupby
 
@@ -51,22 +53,36 @@ def train_by_soap(count: int) -> list[np.ndarray]:
     return list(trainer.variables().values())
 
 
+def kill_at(step: int) -> None:
+    """Have the next ``fit`` killed when the loss of that step is written down."""
+    from training import fit
+
+    real = fit._Keeper.note
+
+    def note(self: object, stage: str, number: int, loss: float) -> None:
+        real(self, stage, number, loss)
+        if number == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    fit._Keeper.note = note
+
+
 def main() -> None:
     """Do one thing after another; ``then`` stands between them."""
+    see_four_devices()
     for _, words in groupby(sys.argv[1:], lambda word: word == "then"):
-        command = list(words)
-        if command == ["then"]:
-            continue
-        if command[0] == "soap":
-            np.savez(command[2], *train_by_soap(int(command[1])))
-            continue
-        from training.cli import cli
+        name, *arguments = words
+        if name == "soap":
+            np.savez(arguments[1], *train_by_soap(int(arguments[0])))
+        elif name == "kill":
+            kill_at(int(arguments[0]))
+        elif name != "then":
+            from training.cli import cli
 
-        cli(command, standalone_mode=False)
+            cli([name, *arguments], standalone_mode=False)
 
 
 if __name__ == "__main__":
-    see_four_devices()
     if "soap" in sys.argv:
         os.environ["JAX_ENABLE_X64"] = "1"
     main()

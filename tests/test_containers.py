@@ -5,9 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import httpx
 import pytest
+
+from tests.commands import superres
+from tests.serving import free_port, wait_until_ready
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -19,15 +24,70 @@ def instructions(stage: str) -> list[str]:
     return re.split(r"^FROM ", body, flags=re.MULTILINE)[0].splitlines()
 
 
-@pytest.mark.slow
+def link_locked_packages(lock: Path, to: Path) -> None:
+    """Fill a folder with links to those packages of a lock file that are installed here."""
+    versions = re.findall(
+        r"^([a-z0-9.-]+)(?:\[.*?\])?==(\S+)", lock.read_text(), flags=re.MULTILINE
+    )
+    for name, version in versions:
+        try:
+            package = distribution(name)
+        except PackageNotFoundError:  # of another system
+            continue
+        if package.version != version:  # of another Python
+            continue
+        for file in package.files or ():
+            installed = Path(str(file.locate()))
+            if ".." in file.parts:  # a command
+                continue
+            # A package as a whole; of a namespace, its file.
+            whole = installed.parents[len(file.parts) - 2] if len(file.parts) > 1 else installed
+            if (whole / "__init__.py").exists():
+                link, source = to / file.parts[0], whole
+            else:
+                link, source = to / file, installed
+            if not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(source)
+
+
 @pytest.mark.timeout(900)
-def test_the_cpu_images_commands_make_a_working_service_from_an_empty_folder(tmp_path: Path):
-    """COPY and RUN, with /opt/venv and /app moved under an empty folder."""
+@pytest.mark.parametrize(
+    "packages",
+    [
+        pytest.param("linked", marks=pytest.mark.slow),
+        pytest.param("downloaded", marks=pytest.mark.soak),
+    ],
+)
+def test_the_cpu_images_commands_make_a_working_service_from_an_empty_folder(
+    tmp_path: Path, packages: str
+):
+    """COPY and RUN, with /opt/venv and /app moved under an empty folder.
+
+    Those packages of the lock file that are installed here, as they are after `make install`, pip
+    finds on PYTHONPATH, and installs the others alone; a soak test has it install all of them.
+    """
     app, venv = tmp_path / "app", tmp_path / "venv"
     app.mkdir()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
-    path = f"{venv / 'bin'}:{tmp_path / 'bin'}:{os.environ['PATH']}"
+    (tmp_path / "packages").mkdir()
+    if packages == "linked":
+        link_locked_packages(REPOSITORY / "requirements" / "cpu.lock", tmp_path / "packages")
+    environment = os.environ | {
+        "PATH": f"{venv / 'bin'}:{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(tmp_path / "packages"),
+        "SUPERRES_JOBS": str(tmp_path / "jobs"),
+        "COLUMNS": "200",
+    }
+
+    def run(command: str) -> str:
+        told = subprocess.run(
+            ["sh", "-c", command], cwd=app, env=environment, capture_output=True, text=True
+        )
+        assert told.returncode == 0, told.stdout + told.stderr
+        return told.stdout
+
     stages = ("cpu-environment", "cpu-code", "cpu")
     for line in [line for stage in stages for line in instructions(stage)]:
         verb, _, rest = line.partition(" ")
@@ -39,36 +99,38 @@ def test_the_cpu_images_commands_make_a_working_service_from_an_empty_folder(tmp
                 copy = shutil.copytree if (REPOSITORY / source).is_dir() else shutil.copy
                 copy(REPOSITORY / source, to)
         elif verb == "RUN":
-            command = rest.replace("/opt/venv", str(venv))
-            subprocess.run(
-                ["sh", "-c", command], cwd=app, check=True, env=os.environ | {"PATH": path}
-            )
-    listed = subprocess.run(
-        ["superres", "models"],
-        cwd=tmp_path,
-        env={"PATH": path, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
+            run(rest.replace("/opt/venv", str(venv)))
+    assert "srcnn-x3" in run("superres models")
+    listed = run("pip list --format freeze")
+    assert "tensorflow-cpu==" in listed.replace("_", "-")
+    assert "nvidia" not in listed
+    assert "pytest" not in listed
+    one_model = tmp_path / "models"
+    one_model.mkdir()
+    (one_model / "srcnn-x3").symlink_to(app / "models" / "srcnn-x3")
+    port = free_port()
+    serving = subprocess.Popen(
+        ["superres", "serve", "--port", str(port)],
+        cwd=app,
+        env=environment | {"SUPERRES_MODELS": str(one_model)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    assert "srcnn-x3" in listed.stdout, listed.stderr
-    packages = "\n".join(entry.name for entry in venv.glob("lib/python*/site-packages/*"))
-    assert "tensorflow_cpu" in packages
-    assert "nvidia" not in packages
-    assert "pytest" not in packages
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            wait_until_ready(client)
+        assert run(f"superres health --url http://127.0.0.1:{port}") == "ready\n"
+    finally:
+        serving.terminate()
+        serving.wait(60)
 
 
-def test_the_health_check_says_why(tmp_path: Path):
-    superres = Path(sys.executable).with_name("superres")
-    run = subprocess.run(
-        [superres, "health", "--url", "http://127.0.0.1:9"], capture_output=True, text=True
-    )
+def test_the_health_check_says_why():
+    run = superres("health", "--url", "http://127.0.0.1:9")
     assert run.returncode == 1
     assert "no answer from http://127.0.0.1:9" in run.stderr
 
 
-def test_the_health_check_passes_where_the_service_is_ready(service):
-    superres = Path(sys.executable).with_name("superres")
-    run = subprocess.run(
-        [superres, "health", "--url", str(service.base_url)], capture_output=True, text=True
-    )
+def test_the_health_check_passes_where_the_service_is_ready(fake_service: httpx.Client):
+    run = superres("health", "--url", fake_service.base_url)
     assert (run.returncode, run.stdout.strip()) == (0, "ready")

@@ -21,6 +21,8 @@ from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.proof import compare
 from superres.registry import DEFAULT_MODELS, read_cards
+from tests.commands import superres
+from tests.needs import program
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -33,11 +35,11 @@ def folder(tmp_path: Path, chelsea: RgbU8) -> Path:
     return tmp_path
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("curl", CURLS)
 def test_the_readmes_curl_examples_work(service: httpx.Client, folder: Path, curl: str):
     here = curl.replace("127.0.0.1:8000", f"127.0.0.1:{service.base_url.port}")
     assert here != curl
+    program("curl")
     run = subprocess.run(["bash", "-c", here], cwd=folder, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     wanted = re.search(r"-o (\S+)", curl)
@@ -52,10 +54,10 @@ def test_the_readmes_curl_examples_work(service: httpx.Client, folder: Path, cur
         assert TYPE_PREFIX not in run.stdout
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_readmes_job_works(service: httpx.Client, folder: Path):
     (script,) = re.findall(r"```sh\n(JOB=.*?)```", README, flags=re.DOTALL)
     here = script.replace("127.0.0.1:8000", f"127.0.0.1:{service.base_url.port}")
+    program("curl")
     run = subprocess.run(["bash", "-ec", here], cwd=folder, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     told = [line for line in run.stdout.splitlines() if line]
@@ -87,27 +89,33 @@ def test_the_tables_of_quality_are_the_cards():
     assert with_tables(README, cards) == README
 
 
-def test_the_readmes_first_comparison_is_what_the_command_prints(srcnn: Enhancer, coffee: RgbU8):
-    comparison = compare(srcnn, coffee, 3)
+def test_the_readmes_first_comparison_is_what_the_command_prints(
+    srcnn_in_each_precision: Enhancer, coffee: RgbU8
+):
+    comparison = compare(srcnn_in_each_precision, coffee, 3)
     claimed = re.search(r"bicubic reaches ([\d.]+) dB and\s+SRCNN ([\d.]+) dB", README)
     assert claimed
     assert float(claimed[1]) == pytest.approx(comparison.bicubic_scores.psnr_y, abs=0.006)
     assert float(claimed[2]) == pytest.approx(comparison.sr_scores.psnr_y, abs=0.02)
 
 
-def test_the_readmes_commands_work(folder: Path):
-    """All but training's, which the smoke test runs."""
+@pytest.mark.xdist_group("shipped model")
+def test_the_readmes_commands_work(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """All but training's, which the smoke test runs. The first two are processes of their own."""
     (folder / "photos" / "sub").mkdir(parents=True)
     shutil.copy(folder / "photo.jpg", folder / "photos" / "sub" / "photo.jpg")
+    monkeypatch.chdir(folder)
     environment = Path(sys.executable).parent
     commands = re.findall(r"^\.venv/bin/((?:superres|python -c) .*)$", README, flags=re.MULTILINE)
     assert len(commands) == 7
     said = ""
-    for command in commands:
-        program, *arguments = shlex.split(command)
-        run = subprocess.run(
-            [environment / program, *arguments], cwd=folder, capture_output=True, text=True
-        )
+    for number, command in enumerate(commands):
+        called, *arguments = shlex.split(command)
+        if number < 2:
+            run = subprocess.run([environment / called, *arguments], capture_output=True, text=True)
+        else:
+            assert called == "superres"
+            run = superres(*arguments)
         assert run.returncode == 0, run.stderr
         said += run.stdout + run.stderr
     assert "gain over bicubic: +" in said
@@ -168,12 +176,12 @@ def test_every_error_type_is_documented_with_its_status():
         assert any(str(status) in statuses and f"`{slug}`" in types for statuses, types in rows)
 
 
-def test_every_command_is_documented():
-    for command in cli.registered_commands:
-        assert command.name in README
+@pytest.mark.parametrize("command", [command.name for command in cli.registered_commands])
+def test_every_command_is_documented(command: str):
+    assert re.search(rf"\bsuperres {command}\b", README)
 
 
 def test_every_module_of_the_core_is_in_the_architecture():
     text = (REPOSITORY / "ARCHITECTURE.md").read_text()
     for module in (REPOSITORY / "superres").glob("[!_]*.py"):
-        assert f"`{module.stem}`" in text
+        assert f"\n| `{module.stem}` | " in text

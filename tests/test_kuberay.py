@@ -9,13 +9,15 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from ray.serve.schema import ServeDeploySchema
 from typer.main import get_command
 
 from app.cli import cli
-from app.cluster import APPLICATION, ENVIRONMENT, Devices, Front
 from app.settings import Settings
 from tests.kuberay import SCHEMAS
+from tests.lazy import Lazy
+
+cluster = Lazy("app.cluster")
+schema = Lazy("ray.serve.schema")
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "kuberay"
 FILES = {file.stem: yaml.safe_load(file.read_text()) for file in FOLDER.glob("*.yaml")}
@@ -51,14 +53,17 @@ def test_its_settings_are_the_services_own(name: str):
 
 
 def test_its_serve_config_is_for_this_app():
-    config = ServeDeploySchema.model_validate(
+    config = schema.ServeDeploySchema.model_validate(
         yaml.safe_load(FILES["rayservice"]["spec"]["serveConfigV2"])
     )
     (application,) = config.applications
-    assert (application.name, application.import_path) == (APPLICATION, "app.cluster:application")
-    assert application.runtime_env["env_vars"] == ENVIRONMENT
+    assert (application.name, application.import_path) == (
+        cluster.APPLICATION,
+        "app.cluster:application",
+    )
+    assert application.runtime_env["env_vars"] == cluster.ENVIRONMENT
     (devices,) = application.deployments
-    assert devices.name in (Devices.name, Front.name)
+    assert devices.name in (cluster.Devices.name, cluster.Front.name)
     # A worker pod is as large as a replica.
     (worker,) = FILES["rayservice"]["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     (container,) = worker["template"]["spec"]["containers"]

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from superres.arrays import RgbU8
 from superres.card import Geometry
 from superres.codecs import Picture, decode, encode
 from superres.engine import BlurEngine
-from tests.app.test_cli import superres
+from tests.commands import INSTALLED, superres
 from tests.pictures import animated, encoded, plain
 
 GEOMETRY = Geometry(domain="hr", scale=2, halo=3, largest_tile=64)
@@ -119,7 +118,7 @@ def test_pictures_are_decoded_and_encoded_while_the_device_works(
     class Waiting(Watched):
         def predict(self, tiles):
             if self.calls == 0:
-                assert all(decoded.acquire(timeout=10) for _ in range(2))
+                assert all(decoded.acquire(timeout=60) for _ in range(2))
             return super().predict(tiles)
 
     monkeypatch.setattr("app.folders.decode", decode_and_tell)
@@ -212,7 +211,7 @@ def test_two_hundred_pictures_ten_broken_killed_half_way_and_resumed(
     folder, out = tmp_path / "in", tmp_path / "out"
     mixed(folder, chelsea, coffee)
     command = [
-        *(Path(sys.executable).with_name("superres"), "enhance", folder, "-o", out),
+        *(INSTALLED, "enhance", folder, "-o", out),
         *("--recursive", "--precision", "float32", "--device", "cpu"),
     ]
     killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)

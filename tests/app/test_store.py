@@ -19,7 +19,7 @@ from app.errors import problem_of
 from app.jobs import Jobs
 from app.store import ATTEMPTS, Job, Progress, Store
 from superres.errors import BadRequest, Busy, EngineError, JobAbandoned, JobMissing, StorageError
-from tests.storage import new_database, postgres
+from tests.storage import empty_database, new_database, postgres
 
 UPLOAD, RESULT = b"upload", b"result, longer"
 
@@ -42,14 +42,16 @@ def finish(store: Store, one: Job, result: bytes = RESULT) -> None:
 
 
 @pytest.fixture(scope="module")
-def server():
+def only_database() -> Iterator[str]:
     with postgres() as server:
-        yield server
+        yield new_database(server)
 
 
 @pytest.fixture
-def shared_database(server) -> str:
-    return new_database(server)
+def shared_database(only_database: str) -> str:
+    """Its URL; there is nothing in it."""
+    empty_database(only_database)
+    return only_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -11,6 +11,9 @@ from app.worker import Turn, Worker
 from superres.engine import BATCH, Engine
 from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady
 
+PATIENCE_S = 60
+"""That a test waits for what should happen at once, on a machine that has much else to do."""
+
 
 class Recorder:
     """An engine that adds one, says which tiles came together, and starts when told."""
@@ -23,7 +26,7 @@ class Recorder:
 
     def predict(self, tiles):
         self.calls += 1
-        self.go.wait(10)
+        self.go.wait(PATIENCE_S)
         self.batches.append([int(tile[0, 0, 0]) for tile in tiles])
         if self.failure is not None:
             failure, self.failure = self.failure, None
@@ -49,13 +52,13 @@ def tiles(*values: int, side: int = 32) -> np.ndarray:
 
 
 def wait_for(condition) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-def predict(worker: Worker, engine: Engine, batch: np.ndarray, seconds: float = 10):
+def predict(worker: Worker, engine: Engine, batch: np.ndarray, seconds: float = PATIENCE_S):
     return Turn(worker, engine, seconds).predict(batch)
 
 
@@ -120,19 +123,20 @@ def test_past_the_deadline_the_rest_of_the_tiles_is_not_computed(worker, engine)
         predict(worker, engine, tiles(*range(9)), seconds=0.5)
     assert worker.queued_tiles == 0
     engine.go.set()
-    wait_for(lambda: engine.batches)
     assert predict(worker, engine, tiles(50))[0, 0, 0, 0] == 51
-    assert engine.batches == [[0, 1, 2, 3], [50]]
+    # None at all, where the device's thread did not run in that half second.
+    assert engine.batches in ([[0, 1, 2, 3], [50]], [[50]])
 
 
 def test_a_caller_who_hangs_up_takes_the_rest_of_the_tiles_along(worker, engine):
-    turn = Turn(worker, engine, 10)
+    turn = Turn(worker, engine, PATIENCE_S)
     with ThreadPoolExecutor(1) as callers:
         gone = callers.submit(turn.predict, tiles(*range(9)))
         wait_for(lambda: engine.calls == 1)
         turn.cancel()
         with pytest.raises(CallerGone, match="hung up"):
-            gone.result(1)  # while the device is still at its first tiles
+            gone.result(PATIENCE_S)
+        assert not engine.batches  # the device is still at its first tiles
     with pytest.raises(CallerGone):
         turn.predict(tiles(1))
     engine.go.set()
@@ -165,19 +169,20 @@ def test_a_device_that_hangs_is_told_by_its_oldest_tile_and_does_not_keep_the_wo
         held = callers.submit(predict, worker, engine, tiles(1))
         wait_for(lambda: engine.calls == 1)
         wait_for(lambda: worker.stalled_seconds > 0.1)
-        started = time.monotonic()
         worker.close(0.1)
-        assert time.monotonic() - started < 1
+        assert not engine.batches  # the device still hangs
         engine.go.set()
         held.result()
     wait_for(lambda: worker.stalled_seconds == 0)
 
 
 class Devices:
-    """Several: the lower a tile's number, the longer one takes. Counts those at work."""
+    """Three, each with a tile of its own before any answers; then the last answers first."""
 
     def __init__(self) -> None:
         self.at_work = self.most = 0
+        self._together = threading.Barrier(3)
+        self._answered = [threading.Event() for _ in range(6)]
         self._lock = threading.Lock()
 
     def predict(self, tiles):
@@ -185,20 +190,30 @@ class Devices:
         with self._lock:
             self.at_work += 1
             self.most = max(self.most, self.at_work)
-        time.sleep(0.02 * (6 - number))
+        self._together.wait(PATIENCE_S)
+        if number % 3 < 2:
+            assert self._answered[number + 1].wait(PATIENCE_S)
         with self._lock:
             self.at_work -= 1
-        if number == 5:
+        self._answered[number].set()
+        return tiles + np.uint8(1)
+
+
+class Failing:
+    """Of which the device with tile 5 is lost."""
+
+    def predict(self, tiles):
+        if 5 in tiles[:, 0, 0, 0]:
             raise EngineError("a device is lost")
         return tiles + np.uint8(1)
 
 
 def test_where_there_are_several_devices_a_pictures_tiles_are_with_them_at_once():
     devices, worker = Devices(), Worker(tiles_in_flight=3)
-    assert np.array_equal(predict(worker, devices, tiles(*range(5))), tiles(*range(1, 6)))
-    assert (devices.most, worker.done_tiles) == (3, 5)
+    assert np.array_equal(predict(worker, devices, tiles(*range(6))), tiles(*range(1, 7)))
+    assert (devices.most, worker.done_tiles) == (3, 6)
     wait_for(lambda: worker.stalled_seconds == 0)
     with pytest.raises(EngineError, match="lost"):
-        predict(worker, devices, tiles(0, 5, 1, 2))
+        predict(worker, Failing(), tiles(0, 5, 1, 2))
     assert worker.queued_tiles == 0
     worker.close()

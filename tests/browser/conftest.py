@@ -1,7 +1,6 @@
 """A real Chromium, driven by Playwright, and a page whose every complaint is kept."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
+from tests.needs import program
+
 ARTEFACTS = Path(__file__).parents[2] / "artefacts"
 """Screenshots, to be looked at; not kept in git."""
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 ARGUMENTS = [
     # Chromium's own sandbox does not start as root, nor in many containers.
     *(["--no-sandbox"] if os.getuid() == 0 else []),
@@ -27,10 +27,9 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="module")  # its event loop must be gone before other tests want theirs
 def chromium() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    executable = program("chromium", "chromium-browser")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield browser
         browser.close()
 

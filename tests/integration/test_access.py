@@ -134,8 +134,8 @@ def test_only_an_admins_key_reloads(guarded):
     assert answer.json()["fresh"] == []
 
 
-def test_without_any_keys_nobody_is_an_admin(service):
-    answer = service.post("/admin/reload", headers=bearer("ops"))
+def test_without_any_keys_nobody_is_an_admin(fake_service):
+    answer = fake_service.post("/admin/reload", headers=bearer("ops"))
     assert_problem(answer, 401, "unauthorized", "started without keys")
 
 

@@ -14,10 +14,12 @@ import httpx
 import pytest
 import yaml
 
-from benchmarks.load import photograph
-from tests.serving import free_port, wait_until_ready
+from tests.lazy import Lazy
+from tests.serving import free_port, link_models, wait_until_ready
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+load = Lazy("benchmarks.load")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -31,6 +33,7 @@ def running(
         "RAY_ADDRESS": "local",
         "RAY_USAGE_STATS_ENABLED": "0",
         "SUPERRES_JOBS": str(tmp_path / "jobs"),
+        "SUPERRES_MODELS": str(link_models(tmp_path / "models", "srcnn-x3")),
         "SUPERRES_PRECISION": "float32",
     }
     with open(tmp_path / "log", "wb") as log:
@@ -54,10 +57,14 @@ def test_the_command_serves_from_a_cluster_and_finishes_what_is_in_flight(tmp_pa
         assert {model["precision"] for model in models} == {"float32"}
         answers: list[httpx.Response] = []
         asking = threading.Thread(
-            target=lambda: answers.append(client.post("/enhance", content=photograph(667, 667)))
+            target=lambda: answers.append(
+                client.post("/enhance", content=load.photograph(667, 667))
+            )
         )
         asking.start()
-        time.sleep(1)
+        until = time.monotonic() + 60
+        while "superres_pictures_in_progress 1.0" not in client.get("/metrics").text:
+            assert time.monotonic() < until
         process.terminate()
         asking.join()
         assert answers[0].status_code == 200
@@ -72,4 +79,4 @@ def test_serve_yaml_serves(tmp_path: Path):
     (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
     command = [str(PROGRAMS / "serve"), "run", "--app-dir", ".", str(tmp_path / "serve.yaml")]
     with running(command, port, tmp_path) as (client, _):
-        assert client.post("/enhance", content=photograph(100, 100)).status_code == 200
+        assert client.post("/enhance", content=load.photograph(100, 100)).status_code == 200

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle, islice
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -15,10 +16,14 @@ import pytest
 from superres.arrays import RgbU8
 from superres.card import ModelCard
 from superres.codecs import OUTPUT_FORMATS, Picture, encode
+from tests.lazy import Lazy
 from tests.pictures import WIDE_PROFILE, encoded
-from tests.serving import reset_peak, resident_bytes, serve_process
+from tests.serving import link_models, resident_bytes, serve_process, wait_until_ready
+from tests.soak import slow, soak
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+memory = Lazy("benchmarks.memory")
+
+Record = Callable[[str, object], None]
 
 
 class Paced:
@@ -77,19 +82,27 @@ def again_and_again(work: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
-def test_64_callers_for_a_minute_each_get_what_they_get_alone(serve, coffee):
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that the calls ask for."""
+    return link_models(tmp_path_factory.mktemp("models"), "srcnn-x2", "srcnn-x3", "srcnn-x4")
+
+
+@pytest.mark.parametrize("seconds", [slow(0), soak(60)])
+def test_64_callers_each_get_what_they_get_alone_at_least_twice(
+    serve, models: Path, coffee: RgbU8, seconds: int, record_property: Record
+):
     calls = [call(coffee, number) for number in range(64)]
-    with serve(precision="bfloat16", max_requests=64) as client:
-        while client.get("/readyz").status_code != 200:
-            time.sleep(0.1)
+    with serve(precision="bfloat16", models=models, max_requests=64) as client:
+        wait_until_ready(client)
         alone = [client.post("/enhance", **one) for one in calls]
         assert {answer.status_code for answer in alone} == {200}
         assert len({answer.content for answer in alone}) == 64
-        until = time.monotonic() + 60
+        until = time.monotonic() + seconds
         answered = [0] * 64
 
         def caller(number: int) -> None:
-            while time.monotonic() < until:
+            while answered[number] < 2 or time.monotonic() < until:
                 answer = client.post("/enhance", **calls[number])
                 assert answer.status_code == 200
                 assert answer.content == alone[number].content
@@ -98,13 +111,16 @@ def test_64_callers_for_a_minute_each_get_what_they_get_alone(serve, coffee):
 
         with ThreadPoolExecutor(64) as callers:
             list(callers.map(caller, range(64)))
-    assert min(answered) >= 2
+    record_property("answers", sum(answered))
+    record_property("fewest of a caller", min(answered))
 
 
-def poisson(client: httpx.Client, rate: float, seconds: float) -> list[tuple[int, float, int]]:
+def poisson(
+    client: httpx.Client, rate: float, seconds: float, seed: int
+) -> list[tuple[int, float, int]]:
     """Status, seconds and Retry-After of calls that arrive at random times, at that rate."""
     content = encoded(np.zeros((20, 20, 3), np.uint8))
-    gaps = random.Random(0)
+    gaps = random.Random(seed)
     answers: list[tuple[int, float, int]] = []
 
     def one() -> None:
@@ -126,99 +142,134 @@ def p99(answers: list[tuple[int, float, int]]) -> float:
     return float(np.percentile([taken for status, taken, _ in answers if status == 200], 99))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "let_in", "used", "slower"), [slow(5, 0.75, 0.5, 3), soak(30, 0.9, 0.8, 2)]
+)
 def test_at_twice_the_load_that_can_be_carried_the_accepted_are_served_in_time(
-    serve, srcnn_card: ModelCard
+    serve,
+    srcnn_card: ModelCard,
+    seconds: int,
+    let_in: float,
+    used: float,
+    slower: float,
+    record_property: Record,
 ):
-    """Ten tiles a second can be carried, one a request."""
+    """Ten tiles a second can be carried, one a request; by turns, 8 and 20 are asked for."""
     with serve({srcnn_card.name: Paced(0.1)}) as client:
-        bearable = poisson(client, 8, 30)
-        assert np.mean([status == 200 for status, *_ in bearable]) > 0.9
-        overload = poisson(client, 20, 25)
-        assert {status for status, *_ in overload} == {200, 503}
-        assert all(1 <= wait <= 60 for status, _, wait in overload if status == 503)
-        accepted = sum(status == 200 for status, *_ in overload)
-        assert accepted > 0.8 * 10 * 25  # the device is never idle
-        assert p99(overload) <= 2 * p99(bearable)
-        refused = [taken for status, taken, _ in overload if status == 503]
-        assert np.median(refused) < 0.5 * p99(bearable)  # told at once
+        bearable, overload = [], []
+        for seed in range(2):
+            bearable += poisson(client, 8, seconds, seed)
+            overload += poisson(client, 20, seconds, seed)
+    accepted = sum(status == 200 for status, *_ in overload) / (2 * 10 * seconds)
+    record_property("p99 at 80 %, s", round(p99(bearable), 2))
+    record_property("p99 at 200 %, s", round(p99(overload), 2))
+    record_property("part of what can be carried that is answered at 200 %", round(accepted, 2))
+    assert np.mean([status == 200 for status, *_ in bearable]) >= let_in
+    assert {status for status, *_ in overload} == {200, 503}
+    assert all(1 <= wait <= 60 for status, _, wait in overload if status == 503)
+    assert accepted >= used  # the device is never idle
+    assert p99(overload) <= slower * p99(bearable)
+    refused = [taken for status, taken, _ in overload if status == 503]
+    assert np.median(refused) < 0.5 * p99(bearable)  # told at once
 
 
-def test_who_comes_back_when_told_to_is_let_in(serve, srcnn_card: ModelCard):
-    """A crowd of 60 where 12 fit, at 25 a second."""
+@pytest.mark.parametrize(("crowds", "let_in"), [slow(1, 0.7), soak(5, 0.9)])
+def test_who_comes_back_when_told_to_is_let_in(
+    serve, srcnn_card: ModelCard, crowds: int, let_in: float, record_property: Record
+):
+    """A crowd of 60 where 12 fit, at 25 a second: 2.4 s of work."""
     content = encoded(np.zeros((20, 20, 3), np.uint8))
+
+    def come_back(client: httpx.Client) -> list[int]:
+        """The seconds that one is told to wait, before each time that it comes back."""
+        told: list[int] = []
+        while (answer := client.post("/enhance", content=content)).status_code == 503:
+            told.append(int(answer.headers["retry-after"]))
+            time.sleep(told[-1])
+        assert answer.status_code == 200
+        return told
+
+    told: list[list[int]] = []
     with serve({srcnn_card.name: Paced(0.04)}) as client:
         for _ in range(20):  # so that it knows its pace
             client.post("/enhance", content=content)
-
-        def come_back(_: int) -> list[int]:
-            answer = client.post("/enhance", content=content)
-            statuses = [answer.status_code]
-            while answer.status_code == 503:
-                time.sleep(int(answer.headers["retry-after"]))
-                answer = client.post("/enhance", content=content)
-                statuses.append(answer.status_code)
-            return statuses
-
-        started = time.monotonic()
-        with ThreadPoolExecutor(60) as callers:
-            crowd = list(callers.map(come_back, range(60)))
-        taken = time.monotonic() - started
-    refused = [statuses for statuses in crowd if statuses[0] == 503]
-    assert len(refused) >= 20
-    assert np.mean([statuses[1] == 200 for statuses in refused]) >= 0.9
-    assert taken < 10  # 2.4 s of work; nobody was sent away for much longer than needed
+        for _ in range(crowds):
+            with ThreadPoolExecutor(60) as callers:
+                told += callers.map(come_back, [client] * 60)
+    refused = [waits for waits in told if waits]
+    at_once = np.mean([len(waits) == 1 for waits in refused])
+    record_property("refused", len(refused))
+    record_property("of them let in the first time they came back", f"{at_once:.0%}")
+    record_property("longest wait that one was told, s", max(map(sum, refused)))
+    assert len(refused) >= 20 * crowds
+    assert at_once >= let_in
+    assert max(map(sum, refused)) < 10  # nobody is sent away for much longer than needed
 
 
-def test_a_512_px_picture_beside_one_of_50_megapixels_waits_three_times_as_long_at_most(
-    serve, srcnn_card: ModelCard
+@pytest.mark.parametrize(("side", "calls"), [slow(1155, 3), soak(2357, 9)])
+def test_a_512_px_picture_beside_a_large_one_waits_three_times_as_long_at_most(
+    serve, srcnn_card: ModelCard, side: int, calls: int, record_property: Record
 ):
+    """The large one has 12 megapixels of output, or 50."""
     small = encoded(np.zeros((512, 512, 3), np.uint8), "JPEG")
-    large = encoded(np.zeros((2357, 2357, 3), np.uint8), "JPEG")
+    large = encoded(np.zeros((side, side, 3), np.uint8), "JPEG")
 
     def seconds(client: httpx.Client) -> float:
         started = time.monotonic()
         assert client.post("/enhance", content=small).status_code == 200
         return time.monotonic() - started
 
-    with serve({srcnn_card.name: Paced(0.03)}) as client:
+    alone: list[float] = []
+    beside: list[float] = []
+    with serve({srcnn_card.name: Paced(0.05)}) as client:
         seconds(client)
-        alone = np.median([seconds(client) for _ in range(5)])
-        with again_and_again(lambda: client.post("/enhance", content=large)):
-            beside = np.median([seconds(client) for _ in range(9)])
-    assert beside <= 3 * alone
+        for _ in range(2):
+            alone += [seconds(client) for _ in range(calls)]
+            with again_and_again(lambda: client.post("/enhance", content=large)):
+                beside += [seconds(client) for _ in range(calls)]
+    ratio = np.median(beside) / np.median(alone)
+    record_property("times as long", round(float(ratio), 2))
+    assert ratio <= 3
 
 
-def test_memory_after_2000_requests_is_what_it_was_after_200(coffee):
-    # All kinds are among the first 200: a network keeps memory for each shape that it sees.
-    calls = [call(coffee, number, largest=200) for number in range(200)]
-    with serve_process(device="cpu") as (client, pid):
+@pytest.mark.parametrize(("kinds", "requests"), [slow(50, 500), soak(200, 2000)])
+def test_memory_after_many_requests_is_what_it_was_after_the_first_of_each_kind(
+    models: Path, coffee: RgbU8, kinds: int, requests: int, record_property: Record
+):
+    """A network keeps memory for each shape that it sees."""
+    calls = [call(coffee, number, largest=200) for number in range(kinds)]
+    settings = {"device": "cpu", "precision": "bfloat16", "models": models}
+    with serve_process(**settings) as (client, pid):
 
         def post(one: dict[str, object]) -> int:
             return client.post("/enhance", **one).status_code
 
         with ThreadPoolExecutor(8) as callers:
-            some = list(callers.map(post, islice(cycle(calls), 200)))
+            some = list(callers.map(post, calls))
             early = resident_bytes(pid)
-            rest = list(callers.map(post, islice(cycle(calls), 200, 2000)))
+            rest = list(callers.map(post, islice(cycle(calls), requests - kinds)))
             late = resident_bytes(pid)
+    record_property(f"MB after {kinds}", round(early / 1e6))
+    record_property(f"MB after {requests}", round(late / 1e6))
     assert set(some + rest) == {200}
     assert late <= 1.05 * early
 
 
-@pytest.mark.parametrize(("megapixels", "bits"), [(1, 8), (16, 8), (16, 16)])
-def test_one_request_takes_no_more_memory_than_the_rule_allows(megapixels: int, bits: int):
-    """Of `make bench-memory`, what is fast."""
+@pytest.mark.parametrize(
+    ("megapixels", "bits"), [slow(1, 8), slow(16, 8), slow(16, 16), soak(100, 8), soak(100, 16)]
+)
+def test_one_request_takes_no_more_memory_than_the_rule_and_the_forecast_allow(
+    tmp_path: Path, megapixels: int, bits: int, record_property: Record
+):
+    """Of `make bench-memory`; noise, since nothing takes more bytes when it is compressed."""
     side = round((megapixels * 1e6) ** 0.5 / 3)
     samples = np.random.default_rng(0).integers(0, 2**bits, (side, side, 3), f"uint{bits}")
-    upload = encode(Picture(samples), "png")
-    with serve_process(device="cpu") as (client, pid):
-        client.post("/enhance", content=encode(Picture(samples[:50, :50]), "png"))
-        forecast = client.post("/enhance", content=upload, params={"dry_run": True}).json()
-        idle = resident_bytes(pid)
-        reset_peak(pid)
-        answer = client.post("/enhance", content=upload)
-        assert answer.status_code == 200
-        peak = resident_bytes(pid, peak=True) - idle
-    rule = 1.3 * 4 * 10 * side**2 * (bits // 8) + len(upload) + len(answer.content) + 400e6
+    models = link_models(tmp_path / "models", "srcnn-x3")
+    settings = memory.LIMITS | {"device": "cpu", "precision": "bfloat16", "models": models}
+    with serve_process(**settings) as (client, pid):
+        memory.measure(client, pid, Picture(samples[:50, :50]), "png")
+        peak, rule, forecast = memory.measure(client, pid, Picture(samples), "png")
+    for name, size in (("peak", peak), ("rule", rule), ("forecast", forecast)):
+        record_property(f"{name}, MB", round(size / 1e6))
     assert peak <= rule
-    assert peak <= 1.1 * forecast["peak_bytes"]
+    assert peak <= 1.1 * forecast

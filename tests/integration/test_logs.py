@@ -11,7 +11,7 @@ import pytest
 from app.logs import make_handler
 from superres.engine import BlurEngine
 from tests.pictures import encoded
-from tests.serving import serve_process
+from tests.serving import link_models, serve_process
 
 SECRET = b"a-secret-in-the-picture"
 
@@ -75,9 +75,11 @@ def test_for_people_it_is_a_line_with_the_same(serve, srcnn_card, log):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_whole_services_log_is_json_uvicorns_lines_too(tmp_path):
     file = tmp_path / "log"
-    with serve_process(log=file, log_format="json", device="cpu") as (client, _):
+    settings = {"models": link_models(tmp_path / "models", "srcnn-x3"), "precision": "bfloat16"}
+    with serve_process(log=file, log_format="json", device="cpu", **settings) as (client, _):
         client.get("/models", headers={"X-Request-ID": "mine-10"})
     told = [json.loads(line) for line in file.read_text().splitlines()]
     events = [line["event"] for line in told]

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -12,11 +14,25 @@ from upath import UPath
 from app.settings import Settings
 from superres.card import ModelCard
 from superres.engine import BlurEngine
-from tests.integration.test_callers import Slow, gauge, wait_until_idle
+from tests.integration.test_callers import gauge, wait_until_idle
 from tests.integration.test_errors import assert_problem
-from tests.integration.test_jobs import ASYNC, events, order, path, wait
+from tests.integration.test_jobs import (
+    ASYNC,
+    COLUMN,
+    Device,
+    events_call_by_call,
+    order,
+    path,
+    wait,
+)
 from tests.pictures import encoded, plain
-from tests.serving import serve_app, serve_process, wait_until_ready
+from tests.serving import (
+    link_models,
+    serve_app,
+    serve_process,
+    wait_until,
+    wait_until_ready,
+)
 from tests.storage import new_database, postgres, s3_bucket
 
 
@@ -47,26 +63,28 @@ def files(settings: dict[str, str]) -> list[str]:
 
 
 @pytest.fixture
+def device(srcnn_card: ModelCard) -> Iterator[Device]:
+    """Of one of the two services."""
+    device = Device(srcnn_card)
+    yield device
+    device.reset()
+
+
+@pytest.fixture
 def two(
-    settings: dict[str, str], srcnn_card: ModelCard, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, str], srcnn_card: ModelCard, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[httpx.Client, httpx.Client]]:
-    """One whose device takes its time, and one."""
+    """One with that device, and one that is quick."""
     monkeypatch.setattr("app.jobs.SHARE_S", 0.1)
-    slow, fast = Slow(srcnn_card, 0.2), BlurEngine(srcnn_card.geometry)
+    quick = BlurEngine(srcnn_card.geometry)
     both = Settings(device="cpu", **settings)
     with (
-        serve_app(both, {srcnn_card.name: slow}) as there,
-        serve_app(both, {srcnn_card.name: fast}) as here,
+        serve_app(both, {srcnn_card.name: device}) as there,
+        serve_app(both, {srcnn_card.name: quick}) as here,
     ):
         for client in (there, here):
             wait_until_ready(client)
         yield there, here
-
-
-@pytest.fixture
-def tiles() -> bytes:
-    """A picture of some tiles at x4, that takes few bytes."""
-    return encoded(np.zeros((600, 600, 3), np.uint8))
 
 
 def begun_at(client: httpx.Client, content: bytes) -> dict[str, object]:
@@ -79,10 +97,11 @@ def begun_at(client: httpx.Client, content: bytes) -> dict[str, object]:
     raise AssertionError("the other service took every job")
 
 
-def test_a_job_is_known_to_every_service(two, settings, tiles):
+def test_a_job_is_known_to_every_service(two, settings, device):
     there, here = two
-    job = begun_at(there, tiles)
-    seen = [told["progress"] for told in events(here, job)]
+    device.allowed = threading.Semaphore(0)
+    job = begun_at(there, COLUMN)
+    seen = [told["progress"] for told in events_call_by_call(here, job, device)]
     assert {"infer", "over"} <= {progress["stage"] for progress in seen}
     assert len({progress["tiles_done"] for progress in seen}) > 2
     results = [client.get(path(job, "/result")) for client in two]
@@ -93,23 +112,28 @@ def test_a_job_is_known_to_every_service(two, settings, tiles):
     assert there.get(path(job)).status_code == 404
 
 
-def test_a_job_can_be_stopped_at_any_service(two, settings, tiles):
+def test_a_job_can_be_stopped_at_any_service(two, settings, device):
     there, here = two
-    job = begun_at(there, tiles)
+    device.go.clear()
+    job = begun_at(there, COLUMN)
     assert here.delete(path(job)).status_code == 204
     assert_problem(there.get(path(job)), 404, "unknown-job", "there is no job")
+    wait_until(lambda: gauge(there, "superres_pictures_in_progress") == 0)
+    device.go.set()
     wait_until_idle(there)
+    assert device.calls <= 1  # of 13
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("number", "attempts"), [(signal.SIGKILL, 2), (signal.SIGTERM, 1)])
 def test_what_a_service_was_at_when_it_stopped_is_done_by_another(
-    settings, chelsea, number, attempts
+    settings, chelsea, tmp_path: Path, number, attempts
 ):
     """Killed, that counts as an attempt; told to stop, it hands over."""
     content = encoded(np.tile(chelsea, (3, 3, 1)))
-    own = {"device": "cpu", "precision": "bfloat16", "drain_s": 1}
+    models = link_models(tmp_path / "models", "srcnn-x3")
+    own = {"device": "cpu", "precision": "bfloat16", "models": models, "drain_s": 0}
     (UPath(settings["jobs"]) / "notes").write_bytes(b"")  # not empty when they look first
     with serve_process(**own, **settings) as one, serve_process(**own, **settings) as other:
         job = order(one[0], content, scale=3)

@@ -2,8 +2,10 @@
 
 import pytest
 
-from benchmarks.speed import SCALE, Asked, Bare, served
 from superres.registry import DEFAULT_MODELS, choose, read_cards
+from tests.lazy import Lazy
+
+speed = Lazy("benchmarks.speed")
 
 LARGEST_RATIO = 1.6
 """On a quiet machine it is under 1.2: see benchmarks/results.md."""
@@ -12,9 +14,9 @@ LARGEST_RATIO = 1.6
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_jpeg_of_4_megapixels_costs_little_more_than_the_bare_network():
-    bare = Bare(choose(read_cards(DEFAULT_MODELS), "srcnn", SCALE))
-    with served(bare) as http:
-        service = Asked(http, "jpeg", 4, callers=2, calls=2)
+    bare = speed.Bare(choose(read_cards(DEFAULT_MODELS), "srcnn", speed.SCALE))
+    with speed.served(bare) as http:
+        service = speed.Asked(http, "jpeg", 4, callers=2, calls=2)
         pairs = [(service(), bare()) for _ in range(4)]
     # What else the machine does only adds to either: the least of each is nearest to the truth.
     ours, floor = (min(times) for times in zip(*pairs, strict=True))

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -12,6 +11,7 @@ import pytest
 
 from superres.engine import BlurEngine
 from tests.pictures import encoded
+from tests.serving import wait_until
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -47,10 +47,7 @@ def test_a_request_is_a_span_with_its_stages_below(serve, srcnn_card, collected:
     with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}, traces=True) as client:
         client.post("/enhance", content=picture, headers={"X-Request-ID": "mine-1"})
         client.get("/healthz")
-        for _ in range(100):
-            if any(span.name == "POST /enhance" for span in collected):
-                break
-            time.sleep(0.05)
+        wait_until(lambda: any(span.name == "POST /enhance" for span in collected))
     (request,) = [span for span in collected if not span.parent_span_id]
     assert request.name == "POST /enhance"
     stages = {span.name: span for span in collected if span.parent_span_id == request.span_id}

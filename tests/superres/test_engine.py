@@ -1,21 +1,26 @@
 """A model is what its card says, or it is not served."""
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import training
 from superres import load_model
 from superres.arrays import to_float
 from superres.card import CARD, SAVED_MODEL, ModelCard, read_card
 from superres.engine import Engine, EnsembleEngine, SavedModelEngine
 from superres.errors import EngineError, ModelMismatch, ModelMissing
 from superres.registry import DEFAULT_MODELS, choose, read_cards
+
+pytestmark = pytest.mark.xdist_group("shipped model")
 
 
 @pytest.fixture
@@ -40,8 +45,11 @@ def edit_card(folder: Path, **changes: object) -> None:
 
 
 def test_the_savedmodel_serves_in_plain_tensorflow_without_this_project(srcnn_card: ModelCard):
+    """And TensorFlow understands the variable by which this project sets oneDNN."""
     script = """
 import sys, numpy, tensorflow
+from tensorflow.python.util import _pywrap_util_port
+assert _pywrap_util_port.IsMklEnabled()
 signatures = tensorflow.saved_model.load(sys.argv[1]).signatures
 for name, dtype in (("u8_float32", "uint8"), ("u8_bfloat16", "uint8"), ("f32", "float32")):
     tiles = tensorflow.zeros((2, 64, 32, 3), dtype)
@@ -55,29 +63,21 @@ assert not any(name.startswith(("superres", "training", "app")) for name in sys.
         capture_output=True,
         text=True,
         cwd="/",
-        env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={"PATH": "", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"},
     )
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        "from superres import load_model; load_model('edsr-nano', scale=3)",
-        "import training.networks",
-    ],
-)
-def test_convolutions_are_onednns_on_any_processor(use: str):
+def test_before_tensorflow_starts_it_is_told_to_take_onednns_convolutions(monkeypatch):
     """Without AVX-512, TensorFlow would take its own, which are slower."""
-    check = "from tensorflow.python.util import _pywrap_util_port as p; print(p.IsMklEnabled())"
-    run = subprocess.run(
-        [sys.executable, "-c", f"{use}; {check}"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={name: v for name, v in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"},
-    )
-    assert run.stdout.strip() == "True"
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    importlib.reload(training)  # which runs before all else in that package
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # it does not start
+    with pytest.raises(ImportError, match="tensorflow"):
+        load_model("srcnn")
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
 
 
 def test_a_changed_byte_is_noticed_and_its_file_named(copy: Path):
@@ -140,9 +140,32 @@ def test_bfloat16_and_float32_agree_on_a_photograph_to_two_levels(chelsea, srcnn
     assert difference.mean() < 0.25
 
 
-def test_auto_chooses_one_of_the_two_precisions(srcnn_card: ModelCard):
+@pytest.mark.parametrize(
+    ("slower", "agrees", "taken"),
+    [
+        ("u8_float32", True, "bfloat16"),
+        ("u8_bfloat16", True, "float32"),
+        ("u8_float32", False, "float32"),
+    ],
+)
+def test_auto_takes_the_faster_precision_that_agrees_with_the_card(
+    srcnn_card: ModelCard, monkeypatch, slower, agrees, taken
+):
+    """By a clock that only the network's calls move."""
+    seconds = 0.0
+    call = SavedModelEngine._call
+
+    def timed(engine: SavedModelEngine, signature: str, tiles: np.ndarray) -> np.ndarray:
+        nonlocal seconds
+        seconds += 2 if signature == slower else 1
+        return call(engine, signature, tiles)
+
+    monkeypatch.setattr(SavedModelEngine, "_call", timed)
+    monkeypatch.setattr("superres.engine.time", SimpleNamespace(perf_counter=lambda: seconds))
+    if not agrees:
+        monkeypatch.setattr("superres.engine.LOOSE_TOLERANCE", 0.0)  # bfloat16's
     engine = SavedModelEngine(DEFAULT_MODELS / srcnn_card.name, srcnn_card, device="cpu")
-    assert engine.precision in ("float32", "bfloat16")
+    assert engine.precision == taken
 
 
 @pytest.mark.parametrize("device", ["gpu:99", "tpu", "gpu:x"])

@@ -88,19 +88,20 @@ def test_an_ensemble_tiled_equals_whole(dtype: type, domain: str):
     assert np.array_equal(enhancer.enhance_rgb(lr, size), expected)
 
 
-def test_the_real_models_ensemble_tiled_equals_whole_to_the_bit(srcnn: Enhancer):
-    ensemble = srcnn.ensembled()
+def test_the_real_models_ensemble_tiled_equals_whole_to_the_bit(srcnn_in_each_precision: Enhancer):
+    ensemble = srcnn_in_each_precision.ensembled()
     lr = noise(20, 200)
-    expected = at_once(ensemble.engine, srcnn.geometry, lr, (60, 600))
+    expected = at_once(ensemble.engine, ensemble.geometry, lr, (60, 600))
     assert np.array_equal(ensemble.enhance_rgb(lr, (60, 600)), expected)
 
 
 @pytest.mark.parametrize("lr_size", [(1, 1), (40, 333), (333, 333), (170, 400), (256, 170)])
-def test_the_real_model_tiled_equals_whole_to_the_bit(srcnn: Enhancer, lr_size):
+def test_the_real_model_tiled_equals_whole_to_the_bit(srcnn_in_each_precision: Enhancer, lr_size):
+    enhancer = srcnn_in_each_precision
     lr = noise(*lr_size)
     size = scaled_size(lr_size, 3)
-    expected = at_once(srcnn.engine, srcnn.geometry, lr, size)
-    assert np.array_equal(srcnn.enhance_rgb(lr, size), expected)
+    expected = at_once(enhancer.engine, enhancer.geometry, lr, size)
+    assert np.array_equal(enhancer.enhance_rgb(lr, size), expected)
 
 
 @pytest.mark.parametrize("domain", ["hr", "lr"])
@@ -114,6 +115,7 @@ def test_a_network_works_at_its_own_scale_and_what_it_makes_is_resized(domain, s
     assert np.array_equal(enhancer.enhance(Picture(lr), scale).samples, upsample(made, size))
 
 
+@pytest.mark.xdist_group("shipped model")
 @pytest.mark.parametrize("scale", [1.25, 1.5, 2.5, 3.5])
 def test_between_the_scales_that_were_trained_for_srcnn_still_wins(chelsea: RgbU8, scale):
     enhancer = load_model("srcnn", scale=scale)
@@ -153,12 +155,12 @@ def test_what_is_transparent_does_not_colour_the_edge_of_what_is_not(
 def test_a_picture_one_pixel_high_and_very_long_takes_little_memory():
     geometry = Geometry(domain="hr", scale=1, halo=7, largest_tile=512)
     enhancer = Enhancer(BlurEngine(geometry), geometry)
-    picture = Picture(noise(1, 1_000_000))
+    picture = Picture(noise(1, 300_000))
     tracemalloc.start()
     enhancer.enhance(picture, 1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20e6  # 3 MB of it are the result
+    assert peak < 10e6  # 1 MB of it is the result; all of the plane with its halo would be 29 MB
 
 
 def test_sixteen_bits_never_become_a_whole_plane_of_floats():

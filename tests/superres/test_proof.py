@@ -17,8 +17,10 @@ from superres.strip import AMPLIFIED, PANEL, draw_difference, draw_strip
 from tests.pictures import encoded
 
 
-def test_the_model_comes_nearer_to_a_photograph_than_bicubic(srcnn: Enhancer, coffee: RgbU8):
-    comparison = compare(srcnn, coffee, 3)
+def test_the_model_comes_nearer_to_a_photograph_than_bicubic(
+    srcnn_in_each_precision: Enhancer, coffee: RgbU8
+):
+    comparison = compare(srcnn_in_each_precision, coffee, 3)
     assert comparison.hr.shape == (399, 600, 3)
     assert comparison.gain_db > 0.5
     assert comparison.sr_scores.ssim_y > comparison.bicubic_scores.ssim_y

@@ -2,7 +2,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from superres.tiling import MULTIPLE, extract, plan, stitch
@@ -12,6 +12,7 @@ halos = st.integers(0, 40)
 largest = st.integers(8, 32).map(lambda n: n * MULTIPLE)
 
 
+@settings(deadline=None)
 @given(height=sides, width=sides, largest_tile=largest, halo=halos)
 def test_cores_cover_the_plane_once_and_tiles_keep_the_rules(height, width, largest_tile, halo):
     cut = plan((height, width), largest_tile=largest_tile, halo=halo)
@@ -23,6 +24,7 @@ def test_cores_cover_the_plane_once_and_tiles_keep_the_rules(height, width, larg
         assert cores.max() <= side - 2 * halo
 
 
+@settings(deadline=None)
 @given(
     height=st.integers(1, 300),
     width=st.integers(1, 600),
