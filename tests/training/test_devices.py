@@ -242,9 +242,8 @@ def test_two_processes_of_which_one_was_killed_go_on_and_train_as_one(start, fit
     assert len(state(folder)[0]["history"]) == 1
 
     resumed = [*broken, "--resume"]
-    (shown, errors), (nothing, _) = (
-        one.communicate() for one in (both := start_two(resumed, resumed))
-    )
+    both = start_two(resumed, resumed)
+    (shown, errors), (nothing, _) = (one.communicate() for one in both)
     assert [one.returncode for one in both] == [0, 0], errors
     assert "step     12" in shown
     assert "step" not in nothing
