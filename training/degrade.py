@@ -248,16 +248,18 @@ def resize(rgb: RgbU8, size: Size, chosen: Filter) -> RgbU8:
     """
     if chosen != "area":
         return np.asarray(Image.fromarray(rgb).resize(size[::-1], FILTERS[chosen]))
-    rows, columns = (_coverage(*sides) for sides in zip(size, rgb.shape, strict=False))
-    return _to_u8(np.einsum("yi,ijc,xj->yxc", rows, rgb, columns, optimize=True))
+    rows = _area_means(rgb, size[0])
+    return _to_u8(_area_means(rows.swapaxes(0, 1), size[1]).swapaxes(0, 1))
 
 
-def _coverage(made: int, length: int) -> np.ndarray:
-    """[made, length]: how much of each new pixel is covered by each old one."""
-    edges = np.arange(made + 1)[:, None] * (length / made)
-    pixels = np.arange(length)
-    covered = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-    return (covered.clip(0) * (made / length)).astype(np.float32)
+def _area_means(samples: np.ndarray, made: int) -> np.ndarray:
+    """Divide the first axis into ``made`` equal parts, and take the mean over each."""
+    length = samples.shape[0]
+    sums = np.cumsum(np.concatenate([samples[:1] * 0.0, samples]), axis=0)
+    edges = np.arange(made + 1) * (length / made)
+    whole = np.minimum(edges.astype(int), length - 1)
+    up_to_edges = sums[whole] + (edges - whole)[:, None, None] * samples[whole]
+    return np.diff(up_to_edges, axis=0) * (made / length)
 
 
 def gaussian_blur(rgb: RgbU8, along: float, across: float, angle: float) -> np.ndarray:

@@ -149,7 +149,7 @@ class Prefetch:
             number = turn % self._workers
             try:
                 received = self._pipes[number].recv()
-            except EOFError:
+            except (EOFError, OSError):  # It died between two messages, or during one.
                 self._processes[number].join()
                 raise SamplerFailed(
                     "a process that makes batches ended with exit status "

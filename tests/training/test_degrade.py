@@ -20,6 +20,7 @@ from training.degrade import (
     degrade_lr,
     gaussian_blur,
     load_degradations,
+    resize,
     shrink_and_degrade,
 )
 
@@ -165,6 +166,15 @@ def test_a_resize_keeps_size_and_place(factor: float):
         y, x = np.mgrid[:40, :60]
         centre = ((rgb * y).sum() / rgb.sum(), (rgb * x).sum() / rgb.sum())
         assert centre == pytest.approx((19, 32.5), abs=0.3)
+
+
+def test_area_is_the_mean_over_what_a_pixel_covers(chelsea: RgbU8):
+    made = resize(chelsea, (200, 451), "area")
+    # Two new rows of three old ones: all of one, and half of that between them.
+    first = (chelsea[0::3].astype(int) * 2 + chelsea[1::3]) / 3
+    second = (chelsea[1::3] + chelsea[2::3].astype(int) * 2) / 3
+    assert np.abs(made[0::2] - first).max() <= 0.51
+    assert np.abs(made[1::2] - second).max() <= 0.51
 
 
 def test_steps_follow_each_other_as_the_config_orders_them():

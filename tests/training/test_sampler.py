@@ -242,7 +242,7 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
 
 
 def test_other_processes_make_the_same_batches_and_one_that_dies_is_noticed(photos: PreparedSet):
-    shape = sampling(degradations=ALL_STEPS, shuffle_channels=True)
+    shape = sampling(degradations=ALL_STEPS, shuffle_channels=True, batch_size=12)
     with Prefetch([photos], shape, seed=5, first_step=10, workers=2) as batches:
         for step in range(10, 15):
             for made, expected in zip(next(batches), batch([photos], shape, 5, step), strict=True):
