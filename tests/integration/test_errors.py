@@ -1,6 +1,7 @@
 """Each error of the contract, provoked over a real connection."""
 
 import io
+import json
 import os
 import shutil
 import signal

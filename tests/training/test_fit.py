@@ -18,6 +18,7 @@ from tests.lazy import Lazy
 from tests.runs import STAGES, as_toml, prepared, small_config, train, write_pictures
 from training.cli import cli
 from training.config import TrainingConfig, configs_folder, load_config, parents
+from training.degrade import load_degradations
 
 event_accumulator = Lazy("tensorboard.backend.event_processing.event_accumulator")
 fit = Lazy("training.fit")
@@ -298,6 +299,13 @@ def test_a_committed_config_names_its_pictures_and_a_committed_start(file: Path)
     for parent in parents(config):
         same = ("network", "skip", "centred")
         assert [getattr(config, name) for name in same] == [getattr(parent, name) for name in same]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_photo_configs_degrade_as_the_sheet_shows(scale: int):
+    assert load_config(f"edsr-lite-photo-x{scale}").degradations == load_degradations(
+        configs_folder().parent / "degradations.toml"
+    )
 
 
 def test_only_weights_of_the_same_design_are_taken():
