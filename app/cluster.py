@@ -287,12 +287,13 @@ def serve_on_cluster(host: str, port: int) -> None:
     """
     os.environ.update(ENVIRONMENT)
     connect(logs=True)
-    serve.start(proxy_location=ProxyLocation.HeadOnly, http_options={"host": host, "port": port})
-    share = device_share(ray.cluster_resources(), Settings().device)
-    serve.run(Front.bind(Devices.options(ray_actor_options=share).bind()), name=APPLICATION)
+    # Before anything is served: the service may answer while Serve still starts it.
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # in the place of Ray's
         signal.signal(number, lambda *_: stop.set())
+    serve.start(proxy_location=ProxyLocation.HeadOnly, http_options={"host": host, "port": port})
+    share = device_share(ray.cluster_resources(), Settings().device)
+    serve.run(Front.bind(Devices.options(ray_actor_options=share).bind()), name=APPLICATION)
     stop.wait()
     serve.get_app_handle(APPLICATION).drain.remote().result()
     serve.delete(APPLICATION)
