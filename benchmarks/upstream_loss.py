@@ -60,7 +60,7 @@ def main(
     def by_srcnn_x3(plane: RgbU8) -> np.ndarray:
         return served.predict(to_float(plane)[None])[0]
 
-    weights = load_config("upstream").loss
+    weights = load_config("upstream").stages[0].loss
     losses = {
         term: build_loss(
             LossConfig(**{term: 1.0}), vgg19_weights=vgg19_weights, precision="float32"

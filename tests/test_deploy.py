@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -14,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.needs import program
 from tests.pictures import encoded
-from tests.serving import free_port
+from tests.serving import free_port, wait_until
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 RULES = [
@@ -115,6 +114,14 @@ def results(prometheus: httpx.Client, name: str) -> list[object]:
     return answer["data"]["result"]
 
 
+def answers(address: str) -> bool:
+    """Whether a server answers there, and with 200."""
+    try:
+        return httpx.get(address).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_real_prometheus_has_an_answer_for_every_panel(
@@ -141,13 +148,13 @@ def test_a_real_prometheus_has_an_answer_for_every_panel(
     )
     try:
         picture = encoded(chelsea[:60, :80])
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1") as prometheus:
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/-/ready"))
             unanswered = set(PANELS)
             while unanswered and time.monotonic() < end:
                 service.post("/enhance?proof=true", content=picture)
-                with suppress(httpx.ConnectError):  # it has not started yet
-                    unanswered = {name for name in PANELS if not results(prometheus, name)}
+                unanswered = {name for name in PANELS if not results(prometheus, name)}
             assert not unanswered
             for alert in QUERIES.keys() - PANELS.keys():
                 results(prometheus, alert)

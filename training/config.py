@@ -209,7 +209,7 @@ def parents(config: TrainingConfig) -> list[TrainingConfig]:
 
     Raises:
         FileNotFoundError: one is not committed.
-        ValueError: they go round in a circle, or scales or networks differ too much to start from.
+        ValueError: a config starts from itself, directly or through others.
     """
     chain: list[TrainingConfig] = []
     names = {config.name}
