@@ -114,7 +114,18 @@ class TrainingConfig(_Frozen):
     """The model's name, and its folder's."""
     family: Name
     network: Literal[
-        "srcnn_935", "edsr_2x8", "edsr_4x64", "edsr_5x32", "edsr_12x32", "edsr_folded_10x64"
+        "srcnn_935",
+        "edsr_2x8",
+        "edsr_4x64",
+        "edsr_5x32",
+        "edsr_6x48",
+        "edsr_12x32",
+        "edsr_12x32_wide",
+        "edsr_16x32",
+        "edsr_folded_10x64",
+        "plain_24x32",
+        "plain_24x32_wide",
+        "span_6x28",
     ]
     """One of ``training.networks.NETWORKS``."""
     skip: bool

@@ -231,7 +231,9 @@ def _save(by_precision: dict[str, keras.Model], upscale: int, multiple: int, fol
         "u8_bfloat16": _frozen(u8("bfloat16"), tf.uint8, upscale, multiple),
         "f32": _frozen(f32, tf.float32, upscale, multiple),
     }
-    tf.saved_model.save(tf.Module(), str(folder), signatures=signatures)
+    # Nobody asks for gradients, and those of SiLU could not be saved with its weights folded in.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(tf.Module(), str(folder), signatures=signatures, options=options)
 
 
 def _frozen(call: Any, dtype: tf.DType, upscale: int, multiple: int) -> Any:

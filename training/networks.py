@@ -66,6 +66,7 @@ def edsr(
     *,
     blocks: int,
     filters: int,
+    width: int = 0,
     scale: int,
     skip: bool = True,
     centred: bool = True,
@@ -81,6 +82,7 @@ def edsr(
     Args:
         blocks: residual blocks, each of two convolutions.
         filters: of each convolution.
+        width: of each :class:`WideConv2D`, or 0 for plain convolutions.
         scale: 2 to 4.
         skip: add bicubic to the output.
         centred: as :func:`srcnn_935`.
@@ -96,8 +98,10 @@ def edsr(
     policy = _policy(precision)
     small = keras.Input((None, None, 3), name="lr")
 
+    kind = partial(WideConv2D, width=width) if width else layers.Conv2D
+
     def convolution(filters: int, name: str, **kwargs: Any) -> layers.Conv2D:
-        return layers.Conv2D(filters, 3, padding=padding, dtype=policy, name=name, **kwargs)
+        return kind(filters, 3, padding=padding, dtype=policy, name=name, **kwargs)
 
     def inner(x: keras.KerasTensor, margin: int) -> keras.KerasTensor:
         return Inner(margin, dtype=policy)(x) if padding == "valid" else x
@@ -110,11 +114,8 @@ def edsr(
         branch = convolution(filters, f"block{block}_2", kernel_initializer=gain)(branch)
         x = layers.Add(dtype=policy)([inner(x, 2), branch])
     x = layers.Activation("linear", dtype="float32")(convolution(3 * scale**2, "subpixels")(x))
-    if skip:
-        x = layers.Add(dtype="float32", name="skip")(
-            [x, inner(BicubicSubpixels(scale, dtype="float32")(small), 2 + 2 * blocks)]
-        )
-    return keras.Model(small, PixelShuffle(scale, dtype="float32")(x), name="edsr")
+    answer = _enlarged(small, x, scale, skip, padding, 2 + 2 * blocks)
+    return keras.Model(small, answer, name="edsr")
 
 
 def edsr_folded(
@@ -170,6 +171,193 @@ def edsr_folded(
         bicubic = PixelShuffle(scale, dtype="float32")(bicubic)
         x = layers.Add(dtype="float32", name="skip")([x, bicubic])
     return keras.Model(small, x, name="edsr_folded")
+
+
+def plain(
+    *,
+    depth: int,
+    filters: int,
+    width: int = 0,
+    scale: int,
+    skip: bool = True,
+    centred: bool = True,
+    precision: str = "float32",
+    padding: Padding = "same",
+) -> keras.Model:
+    """A plain chain of 3x3 convolutions on the small picture, enlarged last.
+
+    Kim et al., "Accurate Image Super-Resolution Using Very Deep Convolutional Networks" (2016),
+    section 3.1, with Shi et al.'s sub-pixels. With a ``width`` it is trained as Bhardwaj et al.,
+    "Collapsible Linear Blocks for Super-Efficient Super Resolution" (SESR, 2022), section 3.1,
+    have it: each layer but the first and the last adds its input to the sum before the ReLU.
+
+    Args:
+        depth: layers with a ReLU.
+        filters: of each of them.
+        width: of each :class:`WideConv2D`, or 0 for plain convolutions.
+        scale: as :func:`edsr`.
+        skip: as :func:`edsr`.
+        centred: as :func:`edsr`.
+        precision: as :func:`edsr`.
+        padding: as :func:`edsr`.
+
+    Returns:
+        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32; with ``valid``, from
+        depth + 1 px less at each side.
+    """
+    policy = _policy(precision)
+    small = keras.Input((None, None, 3), name="lr")
+
+    def convolution(filters: int, name: str, *, middle: bool = False, **kwargs: Any) -> Any:
+        kwargs |= {"padding": padding, "dtype": policy, "name": name}
+        if not width:
+            # Keras's own would halve the variance from ReLU to ReLU.
+            return layers.Conv2D(filters, 3, kernel_initializer="he_normal", **kwargs)
+        # Where the identity is added, a small gain, as in EDSR.
+        gain = keras.initializers.VarianceScaling(0.1 if middle else 2.0)
+        return WideConv2D(
+            filters, 3, width=width, identity=middle, kernel_initializer=gain, **kwargs
+        )
+
+    x = convolution(filters, "head", activation="relu")(_centred(small) if centred else small)
+    for number in range(2, depth + 1):
+        x = convolution(filters, f"middle{number}", middle=True, activation="relu")(x)
+    x = layers.Activation("linear", dtype="float32")(convolution(3 * scale**2, "subpixels")(x))
+    return keras.Model(small, _enlarged(small, x, scale, skip, padding, depth + 1), name="plain")
+
+
+def span(
+    *,
+    blocks: int,
+    filters: int,
+    scale: int,
+    skip: bool = True,
+    centred: bool = True,
+    precision: str = "float32",
+    padding: Padding = "same",
+) -> keras.Model:
+    """SPAN: blocks whose answer is weighed by itself, which needs no weights.
+
+    Wan et al., "Swift Parameter-free Attention Network for Efficient Super-Resolution" (2024),
+    section 3. Unlike there, convolutions are single ones in training too, and it learns the
+    difference to bicubic.
+
+    Args:
+        blocks: of three convolutions.
+        filters: of each convolution.
+        scale: as :func:`edsr`.
+        skip: as :func:`edsr`.
+        centred: as :func:`edsr`.
+        precision: as :func:`edsr`.
+        padding: as :func:`edsr`.
+
+    Returns:
+        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32; with ``valid``, from
+        3 + 3 * blocks px less at each side.
+    """
+    policy = _policy(precision)
+    small = keras.Input((None, None, 3), name="lr")
+
+    def convolution(filters: int, name: str, **kwargs: Any) -> layers.Conv2D:
+        return layers.Conv2D(filters, 3, padding=padding, dtype=policy, name=name, **kwargs)
+
+    def inner(x: keras.KerasTensor, margin: int) -> keras.KerasTensor:
+        return Inner(margin, dtype=policy)(x) if padding == "valid" else x
+
+    x = head = convolution(filters, "head")(_centred(small) if centred else small)
+    ends = []
+    for block in range(1, blocks + 1):
+        first = convolution(filters, f"block{block}_1", activation="silu")(x)
+        last = convolution(filters, f"block{block}_2", activation="silu")(first)
+        last = convolution(filters, f"block{block}_3")(last)
+        total = layers.Add(dtype=policy)([last, inner(x, 3)])
+        attention = layers.Activation("sigmoid", dtype=policy)(last)
+        attention = layers.Rescaling(1.0, offset=-0.5, dtype=policy)(attention)
+        x = layers.Multiply(dtype=policy)([total, attention])
+        ends.append(x)
+    tail = convolution(filters, "tail")(x)
+    reach = 3 * blocks + 1  # of the tail beyond the head
+    features = [inner(head, reach), tail, inner(ends[0], reach - 3), inner(first, 3)]
+    x = layers.Concatenate(dtype=policy)(features)
+    x = layers.Conv2D(filters, 1, dtype=policy, name="fuse")(x)
+    x = layers.Activation("linear", dtype="float32")(convolution(3 * scale**2, "subpixels")(x))
+    return keras.Model(small, _enlarged(small, x, scale, skip, padding, reach + 2), name="span")
+
+
+def _enlarged(
+    small: keras.KerasTensor,
+    subpixels: keras.KerasTensor,
+    scale: int,
+    skip: bool,
+    padding: Padding,
+    margin: int,
+) -> keras.KerasTensor:
+    """The answer that sub-pixels make, with bicubic added if there is a skip."""
+    if skip:
+        bicubic = BicubicSubpixels(scale, dtype="float32")(small)
+        if padding == "valid":
+            bicubic = Inner(margin, dtype="float32")(bicubic)
+        subpixels = layers.Add(dtype="float32", name="skip")([subpixels, bicubic])
+    return PixelShuffle(scale, dtype="float32")(subpixels)
+
+
+class WideConv2D(layers.Conv2D):
+    """A convolution whose kernel is the product of two larger ones, or that plus the identity.
+
+    ECBSR (Zhang et al., "Edge-oriented Convolution Block for Real-time Super Resolution on Mobile
+    Devices", 2021) and SESR: k x k to ``width`` channels, then 1x1 to ``filters``, with nothing
+    between them, are one k x k convolution of another gradient. The product is made of the weights,
+    not of pictures: it costs little in training, and nothing in an exported model, whose constants
+    are multiplied once.
+
+    Args:
+        filters: channels of the answer.
+        kernel_size: of the first factor.
+        width: channels between the factors.
+        identity: whether the input is added to what the product answers.
+        **kwargs: of a ``Conv2D``. ``kernel_initializer`` is of the first factor.
+    """
+
+    def __init__(
+        self, filters: int, kernel_size: Any, *, width: int, identity: bool = False, **kwargs: Any
+    ) -> None:
+        # Keras's own looks at the number of outputs too, which here is the width.
+        kwargs.setdefault("kernel_initializer", keras.initializers.VarianceScaling(1.0))
+        super().__init__(filters, kernel_size, **kwargs)
+        self.width = width
+        self.identity = identity
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the factors, in float32 whatever the precision, and the bias."""
+        inputs = input_shape[-1]
+        self.expand = self.add_weight(
+            name="expand",
+            shape=(*self.kernel_size, inputs, self.width),
+            initializer=self.kernel_initializer,
+            autocast=False,
+        )
+        self.project = self.add_weight(
+            name="project",
+            shape=(self.width, self.filters),
+            initializer=keras.initializers.VarianceScaling(1.0),
+            autocast=False,
+        )
+        self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
+        self.built = True
+
+    @property
+    def kernel(self) -> keras.KerasTensor:
+        """The kernel that the factors make, in the precision of the convolution."""
+        kernel = ops.matmul(self.expand, self.project)
+        if self.identity:
+            at_centre = np.zeros(kernel.shape, np.float32)
+            at_centre[tuple(side // 2 for side in self.kernel_size)] = np.eye(self.filters)
+            kernel = kernel + at_centre
+        return ops.cast(kernel, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Keras asks for it, to clone a network."""
+        return {**super().get_config(), "width": self.width, "identity": self.identity}
 
 
 class Fold(layers.Layer):
@@ -356,8 +544,14 @@ NETWORKS = {
     "edsr_2x8": Architecture(partial(edsr, blocks=2, filters=8), "lr"),
     "edsr_4x64": Architecture(partial(edsr, blocks=4, filters=64), "lr"),
     "edsr_5x32": Architecture(partial(edsr, blocks=5, filters=32), "lr"),
+    "edsr_6x48": Architecture(partial(edsr, blocks=6, filters=48), "lr"),
     "edsr_12x32": Architecture(partial(edsr, blocks=12, filters=32), "lr"),
+    "edsr_12x32_wide": Architecture(partial(edsr, blocks=12, filters=32, width=128), "lr"),
+    "edsr_16x32": Architecture(partial(edsr, blocks=16, filters=32), "lr"),
     "edsr_folded_10x64": Architecture(partial(edsr_folded, blocks=10, filters=64), "lr", FOLD),
+    "plain_24x32": Architecture(partial(plain, depth=24, filters=32), "lr"),
+    "plain_24x32_wide": Architecture(partial(plain, depth=24, filters=32, width=128), "lr"),
+    "span_6x28": Architecture(partial(span, blocks=6, filters=28), "lr"),
 }
 """By the name that a config gives."""
 
@@ -405,5 +599,5 @@ def _fold(model: keras.Model) -> int:
 
 
 def _chain(model: keras.Model) -> list[layers.Conv2D]:
-    """The convolutions: every network here has them one behind the other."""
+    """The convolutions: in every network here, one path leads through them all."""
     return [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]

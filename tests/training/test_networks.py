@@ -110,6 +110,68 @@ def test_edsr_is_a_chain_of_3x3_convolutions_and_additions():
     assert networks.multiply_adds_per_pixel(network) == 9 * (3 * 64 + 8 * 64 * 64 + 64 * 27)
 
 
+@pytest.mark.parametrize(
+    ("name", "convolutions", "halo"),
+    [
+        ("edsr_6x48", 14, 14),
+        ("edsr_16x32", 34, 34),
+        ("plain_24x32", 25, 25),
+        ("span_6x28", 22, 21),  # of which one is 1x1
+    ],
+)
+def test_candidates_have_the_depth_of_their_names(name: str, convolutions: int, halo: int):
+    network = networks.build(name, scale=3, skip=True, precision="float32")
+    kernels = [layer.kernel.shape for layer in network.layers if hasattr(layer, "kernel")]
+    assert len(kernels) == convolutions
+    assert networks.halo(network) == halo
+
+
+def test_span_weighs_the_answer_of_a_block_by_itself():
+    """Wan et al., equation 4, with weights at random, in NumPy."""
+    network = networks.span(blocks=1, filters=4, scale=2)
+    seen = [network.get_layer(name).output for name in ("head", "block1_3")]
+    inside = keras.Model(network.input, [*seen, network.get_layer("tail").input])
+    picture = np.random.default_rng(0).random((1, 12, 12, 3), np.float32)
+    head, last, weighed = (np.asarray(one) for one in inside(picture))
+    assert weighed == pytest.approx((last + head) * (1 / (1 + np.exp(-last)) - 0.5), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["edsr_12x32", "plain_24x32"])
+def test_a_wide_network_answers_as_the_network_that_it_collapses_to(name: str):
+    wide, narrow = (
+        networks.build(one, scale=3, skip=True, precision="float32")
+        for one in (f"{name}_wide", name)
+    )
+    random = np.random.default_rng(1)
+    wide.set_weights([w + random.normal(0, 0.02, w.shape) for w in wide.get_weights()])
+    assert wide.count_params() > 4 * narrow.count_params()
+    for layer in narrow.layers:
+        if layer.weights:
+            factors = {
+                weight.name: np.asarray(weight) for weight in wide.get_layer(layer.name).weights
+            }
+            kernel = np.einsum("ijcw,wf->ijcf", factors["expand"], factors["project"])
+            if layer.name.startswith("middle"):
+                kernel[1, 1] += np.eye(32)
+            layer.set_weights([kernel, factors["bias"]])
+    picture = random.random((1, 20, 24, 3), np.float32)
+    assert np.asarray(wide(picture)) == pytest.approx(np.asarray(narrow(picture)), abs=1e-4)
+    assert networks.halo(wide) == networks.halo(narrow)
+    assert networks.multiply_adds_per_pixel(wide) == networks.multiply_adds_per_pixel(narrow)
+
+
+def test_bfloat16_multiplies_the_factors_of_a_kernel_in_float32():
+    layer = networks.WideConv2D(4, 3, width=16, identity=True, dtype="mixed_bfloat16")
+    layer.build((None, None, None, 4))
+    exact = np.asarray(layer.expand) @ np.asarray(layer.project)
+    exact[1, 1] += np.eye(4)
+    expected = keras.ops.cast(exact.astype(np.float32), "bfloat16")
+    assert layer.kernel.dtype.name == "bfloat16"
+    assert np.array_equal(
+        *(np.asarray(keras.ops.cast(k, "float32")) for k in (layer.kernel, expected))
+    )
+
+
 def test_a_folded_network_sees_as_far_as_its_halo_from_tiles_that_begin_on_even_pixels():
     network = networks.edsr_folded(blocks=1, filters=4, scale=3)
     random = np.random.default_rng(1)
