@@ -7,7 +7,7 @@ INSTALLED := .venv/installed-$(EXTRA)
 TOOLS := .venv/installed-tools
 RIVALS := .venv/installed-rivals
 
-.PHONY: install serve test test-slow soak test-times coverage check fuzz bench bench-colours bench-load bench-memory format lock clean
+.PHONY: install serve test test-slow soak test-times coverage check fuzz bench bench-colours bench-load bench-memory gpu-pack format lock clean
 
 install: $(TOOLS)
 
@@ -88,6 +88,21 @@ bench-memory: $(TOOLS)
 BENCH ?=
 bench: $(RIVALS)
 	PYTHONPATH=. $(BIN)/python benchmarks/speed.py $(BENCH)
+
+# All that a Linux machine with JAX, Git and no network needs to train CONFIG; see the README.
+# DATA is the folder of the sets.
+CONFIG ?= edsr-lite-photo-x3
+DATA ?= $(SUPERRES_TRAINING_DATA)
+GPU_PYTHON ?= 3.12
+GPU_PLATFORMS := $(addprefix --platform manylinux,_2_28_x86_64 _2_27_x86_64 _2_17_x86_64 2014_x86_64)
+gpu-pack: $(TOOLS)
+	rm -rf artefacts/gpu
+	$(BIN)/superres-train pack $(CONFIG) --data-root $(DATA) --out artefacts/gpu
+	git clone --quiet --bare --depth 1 "file://$(CURDIR)" artefacts/gpu/code.git
+	sed -n 's/ \\$$//; /^[a-z]/p' requirements/cpu.lock > artefacts/gpu/constraints
+	$(BIN)/python -m pip download --quiet --only-binary :all: --implementation cp \
+		--python-version $(GPU_PYTHON) $(GPU_PLATFORMS) --constraint artefacts/gpu/constraints \
+		--requirement requirements/jax.in --dest artefacts/gpu/wheels
 
 format: $(TOOLS)
 	$(BIN)/ruff format .

@@ -120,6 +120,8 @@ class SessionRecord(_Frozen):
     """Instruction sets of the processor that change speed or rounding."""
     devices: int
     sampler_version: int
+    precision: Literal["float32", "bfloat16"] | None = None
+    """None in records of before it could change from part to part."""
 
 
 class TrainingRecord(_Frozen):
@@ -134,6 +136,7 @@ class TrainingRecord(_Frozen):
     sessions: tuple[SessionRecord, ...]
     """Those parts of the run that differ in one of these facts, in order."""
     precision: Literal["float32", "bfloat16"]
+    """Of the last part."""
     steps: dict[str, int]
     """Steps done, by stage."""
     finished: bool

@@ -1,4 +1,4 @@
-"""The ``superres-train`` command: prepare, sheet, fit, reproduce, evaluate, export."""
+"""The ``superres-train`` command: prepare, sheet, pack, fit, reproduce, evaluate, export."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from superres.card import DatasetScores, read_card, write_card
-from superres.engine import PrecisionChoice
+from superres.engine import Precision, PrecisionChoice
 from superres.errors import SuperresError
 from superres.metrics import Scores
 from superres.registry import DEFAULT_MODELS
@@ -149,6 +149,21 @@ def sheet_command(
     Console().print(f"{out}: {crops} crops, each left of its truth")
 
 
+@cli.command("pack")
+def pack_command(
+    config: Config,
+    data_root: DataRoot,
+    out: Annotated[Path, typer.Option(help="The folder of the parts.")],
+    largest: Annotated[int, typer.Option(min=1, help="MiB of a part.")] = 58,
+) -> None:
+    """Pack a config's pictures in ZIPs, to train on a machine that reaches no network."""
+    from training.config import load_config
+    from training.pack import pack
+
+    for part in pack(load_config(config), data_root, out, largest=largest):
+        Console().print(f"{part}: {part.stat().st_size / 2**20:.1f} MiB")
+
+
 @cli.command("fit")
 def fit_command(
     config: Config,
@@ -160,6 +175,9 @@ def fit_command(
     vgg19_weights: Vgg19Weights = None,
     devices: DeviceCount = 1,
     workers: Workers = 1,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Where the config leaves it to a trial; may change.")
+    ] = None,
 ) -> None:
     """Train a network in runs/NAME, validating beside bicubic; Ctrl-C writes a checkpoint.
 
@@ -187,6 +205,7 @@ def fit_command(
             vgg19_weights=vgg19_weights,
             devices=devices,
             workers=workers,
+            precision=precision,
         ),
     )
 

@@ -31,6 +31,7 @@ from rich.progress import Progress as Bar
 
 from superres.arrays import RgbU8, to_float, to_integer
 from superres.card import DataRecord, StartRecord
+from superres.engine import Precision
 from superres.metrics import Scores, mean_scores, score
 from superres.proof import Comparison
 from superres.strip import draw_strip
@@ -136,6 +137,7 @@ def fit(
     vgg19_weights: Path | None = None,
     devices: int = 1,
     workers: int = 1,
+    precision: Precision | None = None,
 ) -> Outcome:
     """Train until the config's stages are done, or until it is time to stop.
 
@@ -152,6 +154,8 @@ def fit(
         devices: how many share each batch; see :class:`training.devices.Devices`. The batches are
             the same for any number, and the weights but for rounding.
         workers: processes that make batches ahead; with 0 they are made here, between steps.
+        precision: of a config whose precision is ``auto``, in place of a trial or, where the run
+            goes on, of what it had: another machine has another one that is fast.
 
     Raises:
         FileExistsError: ``run`` holds a run already, and ``go_on`` is false.
@@ -160,8 +164,10 @@ def fit(
         training.run.RunMismatch: the checkpoint is of another config.
         training.sampler.SamplerFailed: no picture is large enough.
         training.weights.WeightsMismatch: the start is of another network.
-        ValueError: as :class:`training.devices.Devices`.
+        ValueError: as :class:`training.devices.Devices`; or ``precision`` is not the config's.
     """
+    if precision is not None and config.precision not in ("auto", precision):
+        raise ValueError(f"precision is {config.precision}, as the config says, not {precision}")
     if (run / STATE).exists() and not go_on:
         raise FileExistsError(f"{run} holds a run already: resume it, or remove the folder")
     if go_on and not (run / STATE).exists():
@@ -176,10 +182,11 @@ def fit(
     with stop.listening():
         if go_on:
             progress = resume(run, config)
+            progress.precision = precision or progress.precision
         else:
-            auto = config.precision == "auto"
-            progress = Progress(config, faster_precision(config) if auto else config.precision)
-        progress.begin_session(session(devices))
+            chosen = config.precision if precision is None else precision
+            progress = Progress(config, faster_precision(config) if chosen == "auto" else chosen)
+        progress.begin_session(session(devices, progress.precision))
         shown = console if place.chief else Console(quiet=True)
         with _Keeper(progress, validation, data, run, shown, stop, place) as keeper:
             try:

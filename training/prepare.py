@@ -114,7 +114,7 @@ def prepare_manifest(
         done = PreparedSet.open(out)
         _check_same(out, done.description.model_dump(include=set(wanted)), wanted)
         return done
-    rows = _manifest_rows(data.decode(), manifest, where)
+    rows = manifest_rows(data.decode(), manifest, where)
     out.mkdir(parents=True, exist_ok=True)
     begun = out / _BEGUN
     if begun.exists():
@@ -273,8 +273,12 @@ def _check_same(out: Path, theirs: dict[str, object], wanted: dict[str, object])
         )
 
 
-def _manifest_rows(text: str, manifest: Path, where: str | None) -> list[dict[str, str]]:
-    """File, source and licence of the manifest's pictures, in its order."""
+def manifest_rows(text: str, manifest: Path, where: str | None) -> list[dict[str, str]]:
+    """File, source and licence of the manifest's pictures, in its order.
+
+    Raises:
+        PrepareFailed: no rows, or a picture without a licence.
+    """
     column, _, value = (where or "").partition("=")
     rows = []
     for row in csv.DictReader(io.StringIO(text)):

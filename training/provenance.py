@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 
 from superres.card import SessionRecord
+from superres.engine import Precision
 from training.sampler import SAMPLER_VERSION
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -18,7 +19,7 @@ PACKAGES = ("keras", "numpy", "pillow", "scipy")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "fma")
 
 
-def session(devices: int) -> SessionRecord:
+def session(devices: int, precision: Precision) -> SessionRecord:
     """What is to be noted of a run that begins or goes on now, here."""
     commit, dirty = commit_and_dirty()
     backend = keras.backend.backend()
@@ -32,6 +33,7 @@ def session(devices: int) -> SessionRecord:
         flags=tuple(flag for flag in FLAGS if flag in _cpu_flags()),
         devices=devices,
         sampler_version=SAMPLER_VERSION,
+        precision=precision,
     )
 
 

@@ -137,9 +137,8 @@ def estimate(config: TrainingConfig, sets: Sets, run: Path) -> float:
         progress = Progress.load(run / STATE)
         precision, at, done = progress.precision, progress.stage, progress.step
     else:
-        precision, at, done = config.precision, 0, 0
-        if precision == "auto":
-            precision = faster_precision(config)
+        at = done = 0
+        precision = faster_precision(config) if config.precision == "auto" else config.precision
     total, validations = 0.0, 0
     for index, stage in enumerate(config.stages[at:]):
         steps = stage.steps - (done if index == 0 else 0)

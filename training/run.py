@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from superres.card import DataRecord, SessionRecord, StartRecord, TrainingRecord
+from superres.engine import Precision
 from superres.metrics import Scores
 from training.config import StageConfig, TrainingConfig
 from training.weights import RECORD, WEIGHTS, Weights, hash_weights, save_weights
@@ -34,7 +35,7 @@ class Progress:
     """How far a run is, and what it found."""
 
     config: TrainingConfig
-    precision: str
+    precision: Precision
     """``auto`` resolved."""
     stage: int = 0
     """Index of the stage at work; as many as there are when the run is finished."""

@@ -5,6 +5,7 @@ import time
 import keras
 import numpy as np
 
+from superres.engine import Precision
 from training import networks
 from training.config import StageConfig, TrainingConfig
 from training.devices import Devices
@@ -19,7 +20,7 @@ TRIAL_BATCH = 2
 """Of a trial of precisions: bfloat16 can be 14 times slower, and a trial should end."""
 
 
-def faster_precision(config: TrainingConfig) -> str:
+def faster_precision(config: TrainingConfig) -> Precision:
     """Time a few steps of the first stage in each precision, and name the faster."""
     float32, bfloat16 = (
         seconds_per_step(config, config.stages[0], precision, batch_size=TRIAL_BATCH)

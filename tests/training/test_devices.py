@@ -253,6 +253,21 @@ def test_two_processes_of_which_one_was_killed_go_on_and_train_as_one(start, fit
 
 @slow
 @pytest.mark.timeout(1200)
+def test_a_run_of_jax_goes_on_on_tensorflow_as_on_jax_and_is_exported(
+    run, fit, whole, tmp_path
+):
+    first = fit("adam", tmp_path, 1)
+    run("jax", "kill", 5, "then", *first, status=-signal.SIGKILL)
+    models = tmp_path / "models"
+    export = ["export", tmp_path / "adam", "--models", models, "--draft"]
+    run("tensorflow", *first, "--resume", "then", *export)
+    assert_close(tmp_path / "adam", whole("jax") / "1" / "adam")
+    record = json.loads((models / "adam" / "card.json").read_text())["training"]
+    assert [one["backend"] for one in record["sessions"]] == ["jax", "tensorflow"]
+
+
+@slow
+@pytest.mark.timeout(1200)
 @both_backends
 def test_a_run_that_is_killed_three_times_ends_with_the_same_weights(
     backend: str, run, fit, whole, tmp_path

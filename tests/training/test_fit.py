@@ -271,6 +271,20 @@ def test_the_faster_precision_is_found_by_trial_once_and_kept(pictures, tmp_path
     assert "bfloat16" in shown
 
 
+def test_another_machine_goes_on_in_another_precision(pictures, tmp_path):
+    config, run = small_config(precision="auto"), tmp_path / "run"
+    train(config, pictures, run, precision="bfloat16", deadline=0)  # stopped before its first step
+    train(config, pictures, run, precision="float32", go_on=True)
+    record = record_of(run)
+    assert record.precision == "float32"
+    assert [one.precision for one in record.sessions] == ["bfloat16", "float32"]
+
+
+def test_a_precision_that_is_not_the_configs_is_refused(pictures, tmp_path):
+    with pytest.raises(ValueError, match="precision is float32, as the config says, not bfloat16"):
+        train(small_config(), pictures, tmp_path / "run", precision="bfloat16")
+
+
 def test_a_step_is_timed():
     config = small_config()
     began = time.perf_counter()
