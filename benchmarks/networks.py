@@ -7,7 +7,7 @@
 
 Every finished row is written at once into ``rows.jsonl``, and a row that is there is not made
 again, so that each command can be stopped and given again. Training takes one thread, and one more
-process makes batches: two commands of ``train`` with other seeds or networks fit on two cores.
+process makes batches: two commands of ``train`` with other networks fit on two cores.
 
 There is no network with ESA (RLFB): it pools over squares of 6 px, so that an answer depends on
 where a tile begins, and on pixels farther away than a halo can be.

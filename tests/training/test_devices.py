@@ -253,9 +253,7 @@ def test_two_processes_of_which_one_was_killed_go_on_and_train_as_one(start, fit
 
 @slow
 @pytest.mark.timeout(1200)
-def test_a_run_of_jax_goes_on_on_tensorflow_as_on_jax_and_is_exported(
-    run, fit, whole, tmp_path
-):
+def test_a_run_of_jax_goes_on_on_tensorflow_as_on_jax_and_is_exported(run, fit, whole, tmp_path):
     first = fit("adam", tmp_path, 1)
     run("jax", "kill", 5, "then", *first, status=-signal.SIGKILL)
     models = tmp_path / "models"
