@@ -3,6 +3,8 @@
 PYTHON ?= python3
 EXTRA ?= cpu
 BIN := .venv/bin
+# Where bytecode may not be written, each of the tests' processes would compile everything anew.
+export PYTHONDONTWRITEBYTECODE =
 INSTALLED := .venv/installed-$(EXTRA)
 TOOLS := .venv/installed-tools
 RIVALS := .venv/installed-rivals
