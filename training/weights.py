@@ -140,6 +140,10 @@ def recorded(folder: Path) -> tuple[Design, Weights]:
         superres.errors.ModelMismatch: the model's card is not one.
         WeightsMismatch: the weights are not those that the record tells of.
     """
+    if not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(
+            f"no {WEIGHTS} in {folder}: give a run that was validated, or an exported model"
+        )
     weights = load_weights(folder / WEIGHTS)
     if (folder / CARD).exists():
         card = read_card(folder)
