@@ -96,11 +96,14 @@ bench: $(RIVALS)
 CONFIG ?= edsr-lite-photo-x3
 DATA ?= $(SUPERRES_TRAINING_DATA)
 GPU_PYTHON ?= 3.12
+GPU_CODE := superres training benchmarks requirements /pyproject.toml
 GPU_PLATFORMS := $(addprefix --platform manylinux,_2_28_x86_64 _2_27_x86_64 _2_17_x86_64 2014_x86_64)
 gpu-pack: $(TOOLS)
 	rm -rf artefacts/gpu
 	$(BIN)/superres-train pack $(CONFIG) --data-root $(DATA) --out artefacts/gpu
-	git clone --quiet --bare --depth 1 "file://$(CURDIR)" artefacts/gpu/code.git
+	git -c uploadpack.allowFilter=true clone --quiet --depth 1 --filter=blob:limit=100k --sparse \
+		"file://$(CURDIR)" artefacts/gpu/superres
+	git -C artefacts/gpu/superres sparse-checkout set --no-cone $(GPU_CODE)
 	sed -n 's/ \\$$//; /^[a-z]/p' requirements/cpu.lock > artefacts/gpu/constraints
 	$(BIN)/python -m pip download --quiet --only-binary :all: --implementation cp \
 		--python-version $(GPU_PYTHON) $(GPU_PLATFORMS) --constraint artefacts/gpu/constraints \

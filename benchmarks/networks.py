@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import keras
 import numpy as np
-import tensorflow as tf
 import typer
 from rich.console import Console
 
@@ -29,12 +29,13 @@ from benchmarks.pareto import in_turn
 from superres import Enhancer
 from superres.card import read_card
 from superres.codecs import Picture
-from superres.engine import SavedModelEngine
+from superres.engine import Precision, SavedModelEngine
 from superres.registry import DEFAULT_MODELS
 from training import networks
 from training.config import TrainingConfig, load_config
 from training.export import export
 from training.fit import fit
+from training.provenance import machine
 from training.reproduce import Sets, prepare_sets
 from training.run import STATE, Progress
 from training.timing import seconds_per_step
@@ -104,26 +105,53 @@ def time_command(
 @cli.command("train")
 def train_command(
     data_root: DataRoot,
-    minutes: Annotated[float, typer.Option(help="Of each run's steps, as timed beforehand.")],
+    minutes: Annotated[
+        float | None, typer.Option(help="Of each run's steps, as timed beforehand.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of each run, in place of minutes.")] = None,
     seed: Annotated[list[int], typer.Option(help="Repeat for more.")] = [1],  # noqa: B006
     network: Network = CANDIDATES,
     batch_size: int = 8,
+    patch_size: int = 144,
     pictures: Annotated[int | None, typer.Option(help="Of validation; all if not given.")] = None,
+    precision: Precision = "float32",
+    workers: int = 1,
     runs: Runs = DEFAULT_RUNS,
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Train each network for as long, by the same recipe on the same crops, and validate it."""
+    if (minutes is None) == (steps is None):
+        raise typer.BadParameter("give either --minutes or --steps")
     _use_threads(1)
     recipe = load_config(RECIPE)
     sets = prepare_sets(recipe, data_root, runs)
     for one_seed in seed:
         for name in network:
-            facts = {"network": name, "minutes": minutes, "batch_size": batch_size}
+            facts = {
+                "network": name,
+                "length": f"{minutes:g} min" if minutes else f"{steps} steps",
+                "batch_size": batch_size,
+                "patch_size": patch_size,
+                "precision": precision,
+            }
             key = facts | {"seed": one_seed}
             if any(key.items() <= row.items() for row in read_rows(out, "train")):
                 continue
-            stable, decay = _steps(recipe, facts, out)
-            config = comparable(recipe, name, one_seed, batch_size, (stable, decay), pictures)
+            if steps is not None:
+                decay = round(DECAY_SHARE * steps)
+                stable = steps - decay
+            else:
+                stable, decay = _steps(recipe, facts, minutes, out)
+            config = comparable(
+                recipe,
+                name,
+                seed=one_seed,
+                batch_size=batch_size,
+                patch_size=patch_size,
+                precision=precision,
+                steps=(stable, decay),
+                pictures=pictures,
+            )
             run = out / config.name
             # What was stopped on the way goes on.
             outcome = fit(
@@ -133,6 +161,7 @@ def train_command(
                 run=run,
                 console=Console(stderr=True),
                 go_on=(run / STATE).exists(),
+                workers=workers,
             )
             if not outcome.finished:
                 raise typer.Exit(130)
@@ -141,6 +170,7 @@ def train_command(
                 "steps": stable + decay,
                 "seconds": progress.seconds,
                 "waited": progress.waited,
+                "machine": machine(),
             }
             for kind, bicubic in progress.bicubic.items():
                 row[kind] = progress.history[-1][f"{kind}_psnr_y"]
@@ -153,15 +183,19 @@ def table_command(out: Out = DEFAULT_OUT) -> None:
     """Print what is known as a Markdown table; means of the seeds, and their range."""
     times = list(read_rows(out, "time"))
     trained = list(read_rows(out, "train"))
-    lengths = sorted({(row["minutes"], row["batch_size"]) for row in trained}) or [(None, None)]
-    for minutes, batch_size in lengths:
-        here = [
-            row for row in trained if (row["minutes"], row["batch_size"]) == (minutes, batch_size)
-        ]
+    same = ("length", "batch_size", "patch_size", "precision", "machine")
+    kinds = sorted({tuple(row[key] for key in same) for row in trained}) or [None]
+    for kind in kinds:
+        here = [row for row in trained if tuple(row[key] for key in same) == kind]
+        if kind is not None:
+            length, batch_size, patch_size, precision, place = kind
+            print(
+                f"{length} of batches of {batch_size} patches of {patch_size} px, {precision}, "
+                f"on {place}:\n"
+            )
         heads = ["1 thread, × srcnn", "2 threads, × srcnn", "weights", "multiply-adds", "halo"]
         if here:
-            heads += ["seeds", f"steps of {batch_size} in {minutes:g} min", "clean, dB"]
-            heads += ["degraded, dB"]
+            heads += ["seeds", "steps", "clean, dB", "degraded, dB"]
         print(f"| network | {' | '.join(heads)} |")
         print("|---|" + "---|" * len(heads))
         if here:
@@ -186,9 +220,12 @@ def table_command(out: Out = DEFAULT_OUT) -> None:
 def comparable(
     recipe: TrainingConfig,
     network: str,
+    *,
     seed: int,
     batch_size: int,
     steps: tuple[int, int],
+    patch_size: int = 144,
+    precision: Precision = "float32",
     pictures: int | None = None,
 ) -> TrainingConfig:
     """The recipe with another network and as many steps, from fresh weights.
@@ -197,16 +234,19 @@ def comparable(
     """
     values = recipe.model_dump()
     values |= {
-        "name": f"{network.replace('_', '-')}-seed{seed}-steps{sum(steps)}-batch{batch_size}",
+        "name": f"{network.replace('_', '-')}-seed{seed}-steps{sum(steps)}"
+        f"-batch{batch_size}-patch{patch_size}",
         "network": network,
         "start_from": None,
         "seed": seed,
-        "precision": "float32",
+        "precision": precision,
         "ema_momentum": 0.99,
     }
     values["validation"] |= {"pictures": pictures}
     values["stages"] = [
-        stage | {"steps": n, "steps_per_validation": n, "warmup_steps": 0, "batch_size": batch_size}
+        stage
+        | {"steps": n, "steps_per_validation": n, "warmup_steps": 0}
+        | {"batch_size": batch_size, "patch_size": patch_size}
         for stage, n in zip(values["stages"], steps, strict=True)
     ]
     values["stages"][0]["warmup_steps"] = steps[0] // 20
@@ -252,14 +292,17 @@ def add_row(out: Path, kind: str, row: dict[str, Any]) -> None:
     print(line, flush=True)
 
 
-def _steps(recipe: TrainingConfig, facts: dict[str, Any], out: Path) -> tuple[int, int]:
+def _steps(
+    recipe: TrainingConfig, facts: dict[str, Any], minutes: float, out: Path
+) -> tuple[int, int]:
     """Steps of the two stages that fill the minutes; timed once, for all seeds."""
     for row in read_rows(out, "steps"):
         if facts.items() <= row.items():
             return row["stable"], row["decay"]
-    config = comparable(recipe, facts["network"], 0, facts["batch_size"], (1, 1))
-    stable, decay = (seconds_per_step(config, stage, "float32") for stage in config.stages)
-    seconds = 60 * facts["minutes"]
+    shape = {key: facts[key] for key in ("batch_size", "patch_size", "precision")}
+    config = comparable(recipe, facts["network"], seed=0, steps=(1, 1), **shape)
+    stable, decay = (seconds_per_step(config, stage, config.precision) for stage in config.stages)
+    seconds = 60 * minutes
     row = facts | {
         "stable": max(1, round((1 - DECAY_SHARE) * seconds / stable)),
         "decay": max(1, round(DECAY_SHARE * seconds / decay)),
@@ -270,6 +313,10 @@ def _steps(recipe: TrainingConfig, facts: dict[str, Any], out: Path) -> tuple[in
 
 
 def _use_threads(threads: int) -> None:
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 

@@ -138,6 +138,8 @@ class TrainingConfig(_Frozen):
 
     optimizer: Literal["adam", "soap"] = "adam"
     """SOAP needs far fewer steps here; see :mod:`training.soap`."""
+    basis_steps: int = Field(20, ge=1)
+    """Steps between two updates of SOAP's bases, which take a GPU far longer than its steps."""
     weight_decay: float = Field(0, ge=0)
     """Decoupled, times the learning rate: small weights lose less when bfloat16 rounds them."""
     ema_momentum: float = Field(ge=0, lt=1)

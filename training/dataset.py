@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from superres.arrays import RgbU8, Size, to_float, to_integer
+from superres.arrays import RgbU8, Size, to_integer
 from superres.codecs import INPUT_SUFFIXES, decode
 from superres.errors import BadImage
 from superres.resample import degrade, upsample
@@ -134,13 +134,13 @@ def make_pair(
 def whole_pictures(
     pairs: list[Pair], *, batch_size: int, seed: int, first_step: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (planes, hr) of whole pictures of one size, in [0, 1], without end.
+    """Yield (planes, hr) of whole pictures of one size, without end.
 
     Each is seen once an epoch, in an order that depends on ``seed`` and the epoch alone;
     what does not fill a batch at an epoch's end is left out.
 
     Yields:
-        [batch, h + 2 halo, w + 2 halo, 3] and [batch, h, w, 3], float32.
+        [batch, h + 2 halo, w + 2 halo, 3] and [batch, h, w, 3], uint8.
     """
     steps_per_epoch = len(pairs) // batch_size
     for step in count(first_step):
@@ -148,6 +148,6 @@ def whole_pictures(
         order = np.random.default_rng([seed, epoch]).permutation(len(pairs))
         batch = [pairs[i] for i in order[position * batch_size :][:batch_size]]
         yield (
-            to_float(np.stack([pair.plane for pair in batch])),
-            to_float(np.stack([pair.hr for pair in batch])),
+            np.stack([pair.plane for pair in batch]),
+            np.stack([pair.hr for pair in batch]),
         )

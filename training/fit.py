@@ -6,10 +6,12 @@ and the step alone, and all else is in the checkpoint.
 """
 
 import itertools
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -230,7 +232,7 @@ class _Keeper:
             self._held_out = self._read_held_out(validation)
             if not progress.bicubic:
                 progress.bicubic = {
-                    kind: mean_scores([self._score(pair, pair.bicubic()) for pair in pairs])
+                    kind: mean_scores(self._scores(pairs, [pair.bicubic() for pair in pairs]))
                     for kind, pairs in self._held_out.items()
                 }
         bicubic = ", ".join(f"{one.psnr_y:.3f} dB {kind}" for kind, one in progress.bicubic.items())
@@ -320,17 +322,19 @@ class _Keeper:
             "loss": self.log.mean(progress.steps_since_validation) if self.log is not None else 0.0,
         }
         for kind, pairs in self._held_out.items():
-            scores, losses = [], []
-            for number, pair in enumerate(pairs):
+            answers, losses = [], []
+            for pair in pairs:
                 if self.place.processes == 1 and self.stop:
                     raise _Stopped
                 sr = self._enlarge(pair)
                 if progress.config.validation.choose_by == "loss" and kind == "clean":
                     losses.append(float(loss(to_float(pair.hr)[None], sr)))
-                pixels = to_integer(keras.ops.convert_to_numpy(sr)[0], np.uint8)
-                scores.append(self._score(pair, pixels))
-                if kind == "clean" and number < STRIPS:
-                    self._show(number, pair, pixels, scores[-1], row["step"])
+                answers.append(to_integer(keras.ops.convert_to_numpy(sr)[0], np.uint8))
+            scores = self._scores(pairs, answers)
+            if kind == "clean":
+                for number in range(min(STRIPS, len(pairs))):
+                    shown = (pairs[number], answers[number], scores[number])
+                    self._show(number, *shown, row["step"])
             mean = mean_scores(scores)
             row |= {f"{kind}_{name}": value for name, value in asdict(mean).items()}
             if losses:
@@ -382,6 +386,11 @@ class _Keeper:
         halo = pair.halo * self.upscale
         return sr[:, halo : halo + pair.hr.shape[0], halo : halo + pair.hr.shape[1]]
 
+    def _scores(self, pairs: list[Pair], estimates: list[RgbU8]) -> list[Scores]:
+        # SSIM takes longer than a small network, and leaves other threads alone.
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            return list(pool.map(self._score, pairs, estimates))
+
     def _score(self, pair: Pair, estimate: RgbU8) -> Scores:
         return score(pair.hr, estimate, data_range=255, shave=self.progress.config.scale)
 
@@ -425,7 +434,7 @@ class _Stage:
             self.loss = build_loss(
                 self.config.loss, vgg19_weights=vgg19_weights, precision=progress.precision
             )
-            optimizer = build_optimizer(progress.config, network)
+            optimizer = build_optimizer(progress.config, network, place)
             self.trainer = Trainer(network, optimizer, self.loss, place)
             if progress.variables:
                 self.trainer.assign(progress.variables)

@@ -5,19 +5,22 @@ crops have the same noise or grid of blocks.
 """
 
 import multiprocessing
+import queue
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 
-from superres.arrays import RgbU8, TilesF32, TilesU8, to_float
+from superres.arrays import RgbU8, TilesU8
 from superres.resample import degrade, degrade_part, scaled_size, upsample
 from training.degrade import GRID, REACH, Degradations, shrink_and_degrade
 from training.prepared import PreparedSet
@@ -26,6 +29,11 @@ SAMPLER_VERSION = 1
 """Another one where the same arguments make another batch."""
 _CLEAN_REACH = 4
 """Pixels of the small picture around a part that decide what bicubic makes of it."""
+_RECEIVED = 2
+"""Batches that wait in the process that trains."""
+
+Batch: TypeAlias = tuple[TilesU8, TilesU8]
+"""Planes and HR."""
 
 
 class SamplerFailed(RuntimeError):
@@ -63,10 +71,8 @@ class Sampling:
         return self.scale if self.domain == "lr" else 1
 
 
-def batch(
-    sets: Sequence[PreparedSet], sampling: Sampling, seed: int, step: int
-) -> tuple[TilesF32, TilesF32]:
-    """Make (planes, hr) of random crops, flipped and turned, in [0, 1].
+def batch(sets: Sequence[PreparedSet], sampling: Sampling, seed: int, step: int) -> Batch:
+    """Make (planes, hr) of random crops, flipped and turned.
 
     A batch depends on the arguments alone. A picture is drawn as often as its area says, of those
     that are large enough at one of their set's factors. Beyond a picture's edge, planes repeat it;
@@ -75,116 +81,11 @@ def batch(
 
     Returns:
         [batch, side, side, 3], side being patch / upscale + 2 halo, and
-        [batch, patch, patch, 3], float32.
+        [batch, patch, patch, 3].
 
     Raises:
         SamplerFailed: no picture is large enough.
     """
-    planes, truths = _samples(sets, sampling, seed, step)
-    return to_float(planes), to_float(truths)
-
-
-class Prefetch:
-    """Iterates over batches from a step on, without end; other processes make them ahead.
-
-    A context manager: the processes end with it, and with the process that started them. Each has
-    one batch ready. ``waited`` is how many seconds the iteration waited for batches.
-    """
-
-    def __init__(
-        self,
-        sets: Sequence[PreparedSet],
-        sampling: Sampling,
-        *,
-        seed: int,
-        first_step: int = 0,
-        workers: int = 1,
-    ) -> None:
-        self._arguments = (tuple(sets), sampling, seed)
-        self._first_step = first_step
-        self._workers = workers
-        self.waited = 0.0
-
-    def __enter__(self) -> Self:
-        context = multiprocessing.get_context("spawn")
-        self._processes, self._pipes = [], []
-        for number in range(self._workers):
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(
-                target=_work,
-                args=(theirs, *self._arguments, self._first_step + number, self._workers),
-                daemon=True,
-            )
-            process.start()
-            # Now only the worker can write, and a dead one is noticed; if we are, it notices.
-            theirs.close()
-            self._processes.append(process)
-            self._pipes.append(ours)
-        self._batches = self._receive()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for pipe in self._pipes:
-            pipe.close()
-        for process in self._processes:
-            # One that is making a batch would notice the closed pipe only at its end.
-            process.terminate()
-            process.join()
-            process.close()
-
-    def __iter__(self) -> Iterator[tuple[TilesF32, TilesF32]]:
-        return self
-
-    def __next__(self) -> tuple[TilesF32, TilesF32]:
-        return next(self._batches)
-
-    def _receive(self) -> Iterator[tuple[TilesF32, TilesF32]]:
-        for turn in count():
-            started = time.perf_counter()
-            number = turn % self._workers
-            try:
-                received = self._pipes[number].recv()
-            except (EOFError, OSError):  # It died between two messages, or during one.
-                self._processes[number].join()
-                raise SamplerFailed(
-                    "a process that makes batches ended with exit status "
-                    f"{self._processes[number].exitcode}"
-                ) from None
-            self.waited += time.perf_counter() - started
-            if isinstance(received, str):
-                raise SamplerFailed(received)
-            planes, truths = received
-            yield to_float(planes), to_float(truths)
-
-
-def _work(
-    pipe: Connection,
-    sets: tuple[PreparedSet, ...],
-    sampling: Sampling,
-    seed: int,
-    first_step: int,
-    stride: int,
-) -> None:
-    """Send every ``stride``-th batch, until nobody reads any more."""
-    # Ctrl-C is for the process that trains; it ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        for step in count(first_step, stride):
-            pipe.send(_samples(sets, sampling, seed, step))
-    except BrokenPipeError:
-        return
-    except Exception:
-        pipe.send(traceback.format_exc())
-
-
-def _samples(
-    sets: Sequence[PreparedSet], sampling: Sampling, seed: int, step: int
-) -> tuple[TilesU8, TilesU8]:
     random = np.random.default_rng([seed, step])
     allowed = [
         _large_enough(one, shrinks, sampling)
@@ -205,6 +106,119 @@ def _samples(
         crops.append(_crop(sets[chosen][within], shrink, sampling, random))
     planes, truths = zip(*crops, strict=True)
     return np.stack(planes), np.stack(truths)
+
+
+class Prefetch:
+    """Iterates over batches from a step on, without end; other processes make them ahead.
+
+    A context manager: the processes end with it, and with the process that started them. Each has
+    one batch ready, and a thread keeps :data:`_RECEIVED` more here. ``waited`` is how many seconds
+    the iteration waited for batches.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[PreparedSet],
+        sampling: Sampling,
+        *,
+        seed: int,
+        first_step: int = 0,
+        workers: int = 1,
+    ) -> None:
+        self._arguments = (tuple(sets), sampling, seed)
+        self._first_step = first_step
+        self._workers = workers
+        self._received: queue.Queue[Batch | SamplerFailed] = queue.Queue(_RECEIVED)
+        self._closed = threading.Event()
+        self.waited = 0.0
+
+    def __enter__(self) -> Self:
+        context = multiprocessing.get_context("spawn")
+        self._processes, self._pipes = [], []
+        for number in range(self._workers):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(
+                target=_work,
+                args=(theirs, *self._arguments, self._first_step + number, self._workers),
+                daemon=True,
+            )
+            process.start()
+            # Now only the worker can write, and a dead one is noticed; if we are, it notices.
+            theirs.close()
+            self._processes.append(process)
+            self._pipes.append(ours)
+        self._thread = threading.Thread(target=self._receive_all, name="batches", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed.set()
+        for process in self._processes:
+            # It may be in the middle of a batch; the thread then reads the end of its pipe.
+            process.terminate()
+        while self._thread.is_alive():
+            with suppress(queue.Empty):  # It may wait for room.
+                self._received.get(timeout=0.05)
+        for process, pipe in zip(self._processes, self._pipes, strict=True):
+            process.join()
+            process.close()
+            pipe.close()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        started = time.perf_counter()
+        received = self._received.get()
+        self.waited += time.perf_counter() - started
+        if isinstance(received, SamplerFailed):
+            raise received
+        return received
+
+    def _receive_all(self) -> None:
+        for turn in count():
+            received = self._receive(turn % self._workers)
+            if self._closed.is_set():
+                return
+            self._received.put(received)
+            if isinstance(received, SamplerFailed):
+                return
+
+    def _receive(self, number: int) -> Batch | SamplerFailed:
+        try:
+            received = self._pipes[number].recv()
+        except (EOFError, OSError):  # It died between two messages, or during one.
+            self._processes[number].join()
+            return SamplerFailed(
+                "a process that makes batches ended with exit status "
+                f"{self._processes[number].exitcode}"
+            )
+        return SamplerFailed(received) if isinstance(received, str) else received
+
+
+def _work(
+    pipe: Connection,
+    sets: tuple[PreparedSet, ...],
+    sampling: Sampling,
+    seed: int,
+    first_step: int,
+    stride: int,
+) -> None:
+    """Send every ``stride``-th batch, until nobody reads any more."""
+    # Ctrl-C is for the process that trains; it ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for step in count(first_step, stride):
+            pipe.send(batch(sets, sampling, seed, step))
+    except BrokenPipeError:
+        return
+    except Exception:
+        pipe.send(traceback.format_exc())
 
 
 def _large_enough(one: PreparedSet, shrinks: tuple[float, ...], sampling: Sampling) -> np.ndarray:

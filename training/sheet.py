@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from PIL import Image
 
-from superres.arrays import to_integer
 from training.degrade import Degradations
 from training.prepared import PreparedSet
 from training.sampler import Sampling, batch
@@ -43,7 +41,7 @@ def draw_sheet(
         shrinks=(shrinks,) * len(sets),
         degradations=degradations.model_copy(update={"clean": 0.0}),
     )
-    planes, truths = (to_integer(samples, np.uint8) for samples in batch(sets, sampling, seed, 0))
+    planes, truths = batch(sets, sampling, seed, 0)
     across, down = 2 * PATCH + _GAP // 2 + _GAP, PATCH + _GAP
     size = (COLUMNS * across - _GAP, -(-crops // COLUMNS) * down - _GAP)
     sheet = Image.new("RGB", size, "white")

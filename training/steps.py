@@ -45,10 +45,16 @@ def _rate(stage: StageConfig, done: Any) -> Any:
     return rate
 
 
-def build_optimizer(config: TrainingConfig, network: keras.Model) -> keras.optimizers.Optimizer:
+def build_optimizer(
+    config: TrainingConfig, network: keras.Model, place: Devices
+) -> keras.optimizers.Optimizer:
     """The config's optimizer, built for the network, with an average of its weights."""
+    own: dict[str, Any] = {}
+    if config.optimizer == "soap":
+        own = {"frequency": config.basis_steps, "grouped": place.one_gpu}
     optimizer = OPTIMIZERS[config.optimizer](
         StagedRate(config.stages),
+        **own,
         weight_decay=config.weight_decay or None,
         use_ema=True,
         ema_momentum=config.ema_momentum,
@@ -79,7 +85,7 @@ class Trainer:
         self._step = self._tensorflow(loss) if backend == "tensorflow" else self._jax(loss)
 
     def step(self, planes: np.ndarray, hr: np.ndarray) -> Any:
-        """Learn from one batch."""
+        """Learn from one batch, of uint8 or of floats in [0, 1]."""
         return self._step(planes, hr)
 
     def variables(self) -> dict[str, np.ndarray]:
@@ -127,6 +133,7 @@ class Trainer:
         count = self.place.count
 
         def replica(planes: tf.Tensor, hr: tf.Tensor) -> tf.Tensor:
+            planes, hr = _to_float(planes), _to_float(hr)
             with tf.GradientTape() as tape:
                 value = loss(hr, network(planes, training=True)) / count
             weights = network.trainable_variables
@@ -166,6 +173,7 @@ class Trainer:
             return loss(hr, sr), others
 
         def move(state: Any, planes: Any, hr: Any) -> tuple[Any, Any]:
+            planes, hr = _to_float(planes), _to_float(hr)
             weights, others, memory = state
             slope = jax.value_and_grad(objective, has_aux=True)
             (value, others), gradients = slope(weights, others, planes, hr)
@@ -210,3 +218,10 @@ class Trainer:
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
         self._state = None
+
+
+def _to_float(pixels: Any) -> Any:
+    # On the device, to which a quarter of the bytes then go.
+    if keras.backend.standardize_dtype(pixels.dtype) != "uint8":
+        return pixels
+    return ops.cast(pixels, "float32") / 255.0

@@ -42,7 +42,8 @@ def seconds_per_step(
         stage.loss.model_copy(update={"vgg19": 0.0}), vgg19_weights=None, precision=precision
     )
     alone = config.model_copy(update={"precision": precision})
-    trainer = Trainer(network, build_optimizer(config, network), loss, Devices(1, alone))
+    place = Devices(1, alone)
+    trainer = Trainer(network, build_optimizer(config, network, place), loss, place)
     upscale = networks.NETWORKS[config.network].upscale(config.scale)
     side = stage.patch_size or 512 // upscale * upscale
     plane = side // upscale + (2 * networks.halo(network) if replicate else 0)

@@ -4,6 +4,7 @@ import pytest
 from tests.lazy import Lazy
 
 keras = Lazy("keras")
+ops = Lazy("keras.ops")
 soap = Lazy("training.soap")
 
 
@@ -61,3 +62,26 @@ def test_bases_stay_orthonormal_while_they_turn():
     for basis in bases:
         assert basis.T @ basis == pytest.approx(np.eye(len(basis)), abs=1e-5)
         assert np.abs(basis - np.eye(len(basis))).max() > 0.1
+
+
+def test_kernels_of_a_shape_move_at_once_as_they_do_one_by_one():
+    random = np.random.default_rng(0)
+    shapes = [(3, 3, 3, 4), (4,), (3, 3, 4, 4), (4,), (3, 3, 4, 4), (4,)]
+    starts = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+    ends = []
+    for at_once in (True, False):
+        weights = [keras.Variable(start) for start in starts]
+        optimizer = soap.Soap(1e-2, frequency=2)
+        optimizer.build(weights)
+        for _ in range(5):
+            gradients = [ops.sin(3 * weight.value) for weight in weights]
+            if at_once:
+                optimizer._update(gradients, weights, 1e-2)
+            else:
+                for gradient, weight in zip(gradients, weights, strict=True):
+                    optimizer.update_step(gradient, weight, 1e-2)
+            optimizer.iterations.assign_add(1)
+        ends.append([weight.numpy() for weight in weights])
+    for one, other, start in zip(*ends, starts, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+        assert np.abs(one - start).max() > 0.02
