@@ -96,12 +96,13 @@ bench: $(RIVALS)
 CONFIG ?= edsr-lite-photo-x3
 DATA ?= $(SUPERRES_TRAINING_DATA)
 GPU_PYTHON ?= 3.12
-GPU_CODE := superres training benchmarks requirements /pyproject.toml
+GPU_CODE := /superres /training /benchmarks /requirements /pyproject.toml
 GPU_PLATFORMS := $(addprefix --platform manylinux,_2_28_x86_64 _2_27_x86_64 _2_17_x86_64 2014_x86_64)
 gpu-pack: $(TOOLS)
 	rm -rf artefacts/gpu
 	$(BIN)/superres-train pack $(CONFIG) --data-root $(DATA) --out artefacts/gpu
-	git -c uploadpack.allowFilter=true clone --quiet --depth 1 --filter=blob:limit=100k --sparse \
+	git clone --quiet --depth 1 --filter=blob:limit=100k --sparse \
+		--upload-pack "git -c uploadpack.allowFilter=true upload-pack" \
 		"file://$(CURDIR)" artefacts/gpu/superres
 	git -C artefacts/gpu/superres sparse-checkout set --no-cone $(GPU_CODE)
 	sed -n 's/ \\$$//; /^[a-z]/p' requirements/cpu.lock > artefacts/gpu/constraints
