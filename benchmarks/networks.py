@@ -33,7 +33,6 @@ from superres.engine import Precision, SavedModelEngine
 from superres.registry import DEFAULT_MODELS
 from training import networks
 from training.config import TrainingConfig, load_config
-from training.export import export
 from training.fit import fit
 from training.provenance import machine
 from training.reproduce import Sets, prepare_sets
@@ -243,11 +242,11 @@ def comparable(
         "ema_momentum": 0.99,
     }
     values["validation"] |= {"pictures": pictures}
+    stable = values["stages"][0] | {"batch_size": batch_size, "patch_size": patch_size}
+    decay = {"name": "decay", "final_learning_rate": 1e-6}
     values["stages"] = [
-        stage
-        | {"steps": n, "steps_per_validation": n, "warmup_steps": 0}
-        | {"batch_size": batch_size, "patch_size": patch_size}
-        for stage, n in zip(values["stages"], steps, strict=True)
+        stage | {"steps": n, "steps_per_validation": n, "warmup_steps": 0}
+        for stage, n in zip((stable, stable | decay), steps, strict=True)
     ]
     values["stages"][0]["warmup_steps"] = steps[0] // 20
     return TrainingConfig.model_validate(values)
@@ -255,6 +254,8 @@ def comparable(
 
 def export_fresh(config: TrainingConfig, network: str, sets: Sets, out: Path) -> Path:
     """Export a network that was hardly trained, which takes as long to serve as any other."""
+    from training.export import export  # it needs TensorFlow
+
     one = comparable(config, network, seed=0, batch_size=1, steps=(1, 1), pictures=1)
     zero = [stage.model_copy(update={"borders": "zero"}) for stage in one.stages]
     one = one.model_copy(update={"optimizer": "adam", "stages": tuple(zero)})
