@@ -96,7 +96,7 @@ bench: $(RIVALS)
 CONFIG ?= edsr-lite-photo-x3
 DATA ?= $(SUPERRES_TRAINING_DATA)
 GPU_PYTHON ?= 3.12
-GPU_CODE := /superres /training /benchmarks /requirements /pyproject.toml
+GPU_CODE := /superres /training /benchmarks /requirements /pyproject.toml /.gitignore
 GPU_PLATFORMS := $(addprefix --platform manylinux,_2_28_x86_64 _2_27_x86_64 _2_17_x86_64 2014_x86_64)
 gpu-pack: $(TOOLS)
 	rm -rf artefacts/gpu
