@@ -140,7 +140,7 @@ def train_command(
                 decay = round(DECAY_SHARE * steps)
                 stable = steps - decay
             else:
-                stable, decay = _steps(recipe, facts, minutes, out)
+                stable, decay = _steps(recipe, facts, minutes or 0.0, out)
             config = comparable(
                 recipe,
                 name,

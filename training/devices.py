@@ -87,7 +87,9 @@ class Devices:
     def one_gpu(self) -> bool:
         """Whether the network is on a single GPU, by JAX."""
         jax = keras.backend.backend() == "jax" and self.strategy is None
-        return jax and any("gpu" in one or "cuda" in one for one in keras.distribution.list_devices())
+        return jax and any(
+            "gpu" in one or "cuda" in one for one in keras.distribution.list_devices()
+        )
 
     @property
     def chief(self) -> bool:

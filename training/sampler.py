@@ -4,6 +4,7 @@ Every crop is shrunk, and degraded, for itself: of a picture no shrunk copy is k
 crops have the same noise or grid of blocks.
 """
 
+import math
 import multiprocessing
 import queue
 import signal
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -31,6 +32,8 @@ _CLEAN_REACH = 4
 """Pixels of the small picture around a part that decide what bicubic makes of it."""
 _RECEIVED = 2
 """Batches that wait in the process that trains."""
+_BUFFERS = 2
+"""Batches that wait in the memory that a worker shares with it."""
 
 Batch: TypeAlias = tuple[TilesU8, TilesU8]
 """Planes and HR."""
@@ -69,6 +72,17 @@ class Sampling:
     def upscale(self) -> int:
         """Pixels of HR per pixel of the plane, along a side."""
         return self.scale if self.domain == "lr" else 1
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of a batch's planes and HR."""
+        side = self.patch_size // self.upscale + 2 * self.halo
+        return (self.batch_size, side, side, 3), (self.batch_size, *[self.patch_size] * 2, 3)
+
+    @property
+    def bytes_of_a_batch(self) -> int:
+        """Of both."""
+        return sum(map(math.prod, self.shapes))
 
 
 def batch(sets: Sequence[PreparedSet], sampling: Sampling, seed: int, step: int) -> Batch:
@@ -111,9 +125,9 @@ def batch(sets: Sequence[PreparedSet], sampling: Sampling, seed: int, step: int)
 class Prefetch:
     """Iterates over batches from a step on, without end; other processes make them ahead.
 
-    A context manager: the processes end with it, and with the process that started them. Each has
-    one batch ready, and a thread keeps :data:`_RECEIVED` more here. ``waited`` is how many seconds
-    the iteration waited for batches.
+    A context manager: the processes end with it, and with the process that started them. Each keeps
+    :data:`_BUFFERS` batches ready, and a thread :data:`_RECEIVED` more. ``waited`` is how many
+    seconds the iteration waited for batches.
     """
 
     def __init__(
@@ -134,17 +148,20 @@ class Prefetch:
 
     def __enter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
-        self._processes, self._pipes = [], []
+        self._processes, self._pipes, self._buffers = [], [], []
+        sampling = self._arguments[1]
         for number in range(self._workers):
-            ours, theirs = context.Pipe(duplex=False)
+            ours, theirs = context.Pipe()
+            buffers = [context.RawArray("B", sampling.bytes_of_a_batch) for _ in range(_BUFFERS)]
             process = context.Process(
                 target=_work,
-                args=(theirs, *self._arguments, self._first_step + number, self._workers),
+                args=(theirs, buffers, *self._arguments, self._first_step + number, self._workers),
                 daemon=True,
             )
             process.start()
-            # Now only the worker can write, and a dead one is noticed; if we are, it notices.
+            # Now only the worker has that end: a dead one is noticed; if we are, it notices.
             theirs.close()
+            self._buffers.append(buffers)
             self._processes.append(process)
             self._pipes.append(ours)
         self._thread = threading.Thread(target=self._receive_all, name="batches", daemon=True)
@@ -182,43 +199,69 @@ class Prefetch:
 
     def _receive_all(self) -> None:
         for turn in count():
-            received = self._receive(turn % self._workers)
+            received = self._receive(*reversed(divmod(turn, self._workers)))
             if self._closed.is_set():
                 return
             self._received.put(received)
             if isinstance(received, SamplerFailed):
                 return
 
-    def _receive(self, number: int) -> Batch | SamplerFailed:
+    def _receive(self, worker: int, turn: int) -> Batch | SamplerFailed:
+        pipe = self._pipes[worker]
         try:
-            received = self._pipes[number].recv()
-        except (EOFError, OSError):  # It died between two messages, or during one.
-            self._processes[number].join()
+            message = pipe.recv()
+            if message is not None:
+                return SamplerFailed(message)
+            buffer = self._buffers[worker][turn % _BUFFERS]
+            planes, truths = _views(buffer, self._arguments[1])
+            received = planes.copy(), truths.copy()
+            pipe.send(None)
+        except (EOFError, OSError):  # It died.
+            self._processes[worker].join()
             return SamplerFailed(
                 "a process that makes batches ended with exit status "
-                f"{self._processes[number].exitcode}"
+                f"{self._processes[worker].exitcode}"
             )
-        return SamplerFailed(received) if isinstance(received, str) else received
+        return received
 
 
 def _work(
     pipe: Connection,
+    buffers: list[Any],
     sets: tuple[PreparedSet, ...],
     sampling: Sampling,
     seed: int,
     first_step: int,
     stride: int,
 ) -> None:
-    """Send every ``stride``-th batch, until nobody reads any more."""
+    """Put every ``stride``-th batch into the next buffer, until nobody reads any more.
+
+    Through a pipe, a thread that reads batches would wait for Python's lock at every 64 KiB.
+    """
     # Ctrl-C is for the process that trains; it ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        for step in count(first_step, stride):
-            pipe.send(batch(sets, sampling, seed, step))
-    except BrokenPipeError:
+        for turn in count():
+            made = batch(sets, sampling, seed, first_step + turn * stride)
+            if turn >= len(buffers):
+                pipe.recv()  # The buffer's last batch has been read.
+            for view, array in zip(
+                _views(buffers[turn % len(buffers)], sampling), made, strict=True
+            ):
+                view[:] = array
+            pipe.send(None)
+    except (EOFError, ConnectionError):
         return
     except Exception:
         pipe.send(traceback.format_exc())
+
+
+def _views(buffer: Any, sampling: Sampling) -> Batch:
+    """Planes and HR of the batch in a buffer."""
+    flat = np.frombuffer(buffer, np.uint8)
+    planes, truths = sampling.shapes
+    end = math.prod(planes)
+    return flat[:end].reshape(planes), flat[end:].reshape(truths)
 
 
 def _large_enough(one: PreparedSet, shrinks: tuple[float, ...], sampling: Sampling) -> np.ndarray:
