@@ -38,6 +38,11 @@ class Devices:
         backend = keras.backend.backend()
         if backend not in ("tensorflow", "jax"):
             raise ValueError(f"training needs tensorflow or jax; KERAS_BACKEND is {backend}")
+        if backend == "jax":
+            import jax
+
+            # A GPU would round the factors of float32 products to 10 bits: SOAP's bases too.
+            jax.config.update("jax_default_matmul_precision", "highest")
         if count == 1 and self.processes == 1:
             return
         for stage in config.stages:
