@@ -64,9 +64,9 @@ EXPOSE 8000
 CMD ["superres", "serve", "--cluster", "--host", "0.0.0.0"]
 
 # Trains on /data, writes /app/runs and /app/models: see docker-compose.yml.
-FROM base AS train
-COPY --from=cpu-code /opt/venv /opt/venv
-COPY --from=cpu-code /app /app
+FROM cpu-code AS train
+COPY requirements/train.lock requirements/train.lock
+RUN /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements/train.lock
 USER 10001:10001
 ENTRYPOINT ["superres-train"]
 CMD ["--help"]

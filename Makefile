@@ -20,7 +20,8 @@ $(INSTALLED): requirements/$(EXTRA).lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(TOOLS): $(INSTALLED) requirements/dev.lock
+$(TOOLS): $(INSTALLED) requirements/train.lock requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/train.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
 	touch $@
 
@@ -105,7 +106,7 @@ gpu-pack: $(TOOLS)
 		--upload-pack "git -c uploadpack.allowFilter=true upload-pack" \
 		"file://$(CURDIR)" artefacts/gpu/superres
 	git -C artefacts/gpu/superres sparse-checkout set --no-cone $(GPU_CODE)
-	sed -n 's/ \\$$//; /^[a-z]/p' requirements/cpu.lock > artefacts/gpu/constraints
+	sed -n 's/ \\$$//; /^[a-z]/p' requirements/train.lock > artefacts/gpu/constraints
 	$(BIN)/python -m pip download --quiet --only-binary :all: --implementation cp \
 		--python-version $(GPU_PYTHON) $(GPU_PLATFORMS) --constraint artefacts/gpu/constraints \
 		--requirement requirements/jax.in --dest artefacts/gpu/wheels
@@ -121,12 +122,14 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 lock: $(TOOLS)
 	$(COMPILE) pyproject.toml --extra cpu -o requirements/cpu.lock
 	$(COMPILE) pyproject.toml --extra gpu -o requirements/gpu.lock
-	@# All that is in both is the same but python-dateutil, of which botocore needs an older one.
+	@# All that is in both is the same.
 	for lock in cpu gpu; do \
-		sed -n '/^python-dateutil==/d; s/ \\$$//; /^[a-z]/p' requirements/$$lock.lock > .venv/constraints; \
-		$(COMPILE) pyproject.toml --extra $$lock --extra cluster --constraints .venv/constraints \
+		$(COMPILE) pyproject.toml --extra $$lock --extra cluster \
+			--constraints requirements/$$lock.lock \
 			-o requirements/cluster$$(test $$lock = cpu || echo -$$lock).lock || exit 1; \
 	done
+	$(COMPILE) pyproject.toml --extra train --constraints requirements/cluster.lock \
+		-o requirements/train.lock
 	$(COMPILE) --group dev --constraints requirements/cluster.lock -o requirements/dev.lock
 	$(COMPILE) --group bench --constraints requirements/cluster.lock \
 		--constraints requirements/dev.lock -o requirements/bench.lock
