@@ -36,10 +36,10 @@ from app.main import create_app
 from app.nodes import connect
 from app.settings import Settings
 from superres.arrays import TileBatch
-from superres.card import ModelCard
 from superres.engine import Precision, PrecisionChoice, SavedModelEngine
 from superres.errors import Busy, NotReady, SuperresError
-from superres.registry import read_cards
+from superres.models.card import ModelCard
+from superres.models.registry import read_cards
 
 Result = TypeVar("Result")
 

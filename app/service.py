@@ -22,13 +22,13 @@ from app.schemas import DryRun
 from app.settings import Settings
 from app.transfer import Call
 from app.worker import Turn, Worker
-from superres.card import ModelCard, check_files
 from superres.codecs import Header, OutputFormat, Picture
 from superres.engine import VIEWS, Engine, Precision, SavedModelEngine
 from superres.enhancer import Enhancer
 from superres.errors import NotReady, ReloadFailed, SuperresError
 from superres.forecast import Forecast, forecast
-from superres.registry import DEFAULT_MODEL, DEFAULT_SCALE, choose, read_cards
+from superres.models.card import ModelCard, check_files
+from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE, choose, read_cards
 
 TRIAL = (128, 128)
 """Size of the picture by which a model is warmed up and timed."""

@@ -24,7 +24,7 @@ from superres.arrays import Size
 from superres.codecs import Picture
 from superres.engine import EnsembleEngine, SavedModelEngine
 from superres.enhancer import BICUBIC
-from superres.registry import DEFAULT_MODELS, read_cards
+from superres.models.registry import DEFAULT_MODELS, read_cards
 from training.dataset import dataset_name
 from training.evaluate import evaluate
 

@@ -9,12 +9,18 @@
 
 from pathlib import Path
 
-from superres.card import ModelCard
 from superres.codecs import Picture, decode, encode
 from superres.engine import PrecisionChoice, SavedModelEngine
 from superres.enhancer import Enhancer
-from superres.metrics import psnr, ssim
-from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, DEFAULT_SCALE, choose, read_cards
+from superres.evaluation.metrics import psnr, ssim
+from superres.models.card import ModelCard
+from superres.models.registry import (
+    DEFAULT_MODEL,
+    DEFAULT_MODELS,
+    DEFAULT_SCALE,
+    choose,
+    read_cards,
+)
 
 __all__ = [
     "Enhancer",

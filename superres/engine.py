@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from superres.arrays import TileBatch, to_float
-from superres.card import SAVED_MODEL, Example, Geometry, ModelCard, check_files
 from superres.errors import EngineError, ModelMismatch
+from superres.models.card import SAVED_MODEL, Example, Geometry, ModelCard, check_files
 from superres.tiling import MULTIPLE
 
 Precision = Literal["float32", "bfloat16"]

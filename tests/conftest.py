@@ -15,9 +15,9 @@ from app.client import Client
 from app.settings import Settings
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
-from superres.card import ModelCard
 from superres.engine import Engine
-from superres.registry import DEFAULT_MODELS, choose, read_cards
+from superres.models.card import ModelCard
+from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from tests.engines import SharpenEngine
 from tests.lazy import HEAVY
 from tests.needs import benchmark_pictures

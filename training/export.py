@@ -15,7 +15,8 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from superres.arrays import TilesU8
-from superres.card import (
+from superres.engine import SavedModelEngine
+from superres.models.card import (
     CARD,
     SAVED_MODEL,
     Example,
@@ -26,7 +27,6 @@ from superres.card import (
     read_card,
     write_card,
 )
-from superres.engine import SavedModelEngine
 from training import networks
 from training.config import configs_folder, legacy_models, load_config
 from training.provenance import commit_and_dirty

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from superres import Enhancer
-from superres.card import ModelCard
 from superres.codecs import decode
 from superres.engine import BlurEngine
+from superres.evaluation.proof import estimate
 from superres.jpeg import jpeg_settings
-from superres.proof import estimate
+from superres.models.card import ModelCard
 from superres.resample import upsample
 from tests.engines import SharpenEngine
 from tests.integration.test_status import samples_of

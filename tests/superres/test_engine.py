@@ -17,10 +17,10 @@ from pydantic import ValidationError
 import training
 from superres import load_model
 from superres.arrays import to_float
-from superres.card import CARD, SAVED_MODEL, ModelCard, read_card, write_card
 from superres.engine import Engine, EnsembleEngine, SavedModelEngine
 from superres.errors import EngineError, ModelMismatch, ModelMissing
-from superres.registry import DEFAULT_MODELS, choose, read_cards
+from superres.models.card import CARD, SAVED_MODEL, ModelCard, read_card, write_card
+from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 
 pytestmark = pytest.mark.xdist_group("shipped model")
 

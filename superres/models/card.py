@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import json
+import math
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from superres.arrays import TilesF32, TilesU8
 from superres.errors import ModelMismatch, ModelMissing
-from superres.metrics import Scores
 
 CARD = "card.json"
 SAVED_MODEL = "saved_model"
@@ -63,6 +64,23 @@ class Example(_Frozen):
         shape = (1, self.height * upscale, self.width * upscale, 3)
         data = base64.b64decode(self.answer, validate=True)
         return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How near an estimate came to the truth; PSNR in dB, SSIM at most 1."""
+
+    psnr_y: float
+    ssim_y: float
+    psnr_rgb: float
+    ssim_rgb: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON, where infinity is spelled out as a string."""
+        return {
+            key: "infinity" if math.isinf(value) else round(value, 6)
+            for key, value in asdict(self).items()
+        }
 
 
 class DatasetScores(_Frozen):
