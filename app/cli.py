@@ -34,7 +34,7 @@ from superres.codecs import (
     decode,
     encode,
 )
-from superres.engine import PrecisionChoice
+from superres.engines.base import PrecisionChoice
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadRequest, NotReady, SuperresError, Unavailable
 from superres.models.registry import (

@@ -36,7 +36,7 @@ from app.main import create_app
 from app.nodes import connect
 from app.settings import Settings
 from superres.arrays import TileBatch
-from superres.engine import Precision, PrecisionChoice, SavedModelEngine
+from superres.engines.base import Precision, PrecisionChoice, SavedModelEngine
 from superres.errors import Busy, NotReady, SuperresError
 from superres.models.card import ModelCard
 from superres.models.registry import read_cards
@@ -85,7 +85,7 @@ class Device:
         return engine.precision, engine.device
 
     async def predict(self, label: str, precision: Precision, tiles: TileBatch) -> TileBatch:
-        """Run a model; see :meth:`superres.engine.Engine.predict`.
+        """Run a model; see :meth:`superres.engines.base.Engine.predict`.
 
         Args:
             label: name and short hash.
@@ -149,7 +149,7 @@ class RemoteEngine:
         self.precision, self.device = self._ask("describe", seconds=None)
 
     def predict(self, tiles: TileBatch) -> TileBatch:
-        """Have the tiles answered by a replica; see :meth:`superres.engine.Engine.predict`.
+        """Have the tiles answered by a replica; see :meth:`superres.engines.base.Engine.predict`.
 
         Raises:
             Busy: too many tiles wait for the replicas.

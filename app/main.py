@@ -34,7 +34,7 @@ from app.store import Store
 from app.telemetry import Telemetry, TelemetryMiddleware
 from app.traces import make_provider, of_requests
 from app.web import STATIC
-from superres.engine import Engine
+from superres.engines.base import Engine
 from superres.errors import Forbidden, SuperresError, TooManyRequests, Unauthorized
 
 

@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.transfer import Call
 from app.worker import Turn, Worker
 from superres.codecs import Header, OutputFormat, Picture
-from superres.engine import VIEWS, Engine, Precision, SavedModelEngine
+from superres.engines.base import VIEWS, Engine, Precision, SavedModelEngine
 from superres.enhancer import Enhancer
 from superres.errors import NotReady, ReloadFailed, SuperresError
 from superres.forecast import Forecast, forecast

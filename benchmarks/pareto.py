@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from superres import Enhancer
 from superres.arrays import Size
 from superres.codecs import Picture
-from superres.engine import EnsembleEngine, SavedModelEngine
+from superres.engines.base import EnsembleEngine, SavedModelEngine
 from superres.enhancer import BICUBIC
 from superres.models.registry import DEFAULT_MODELS, read_cards
 from training.dataset import dataset_name

@@ -10,7 +10,7 @@
 from pathlib import Path
 
 from superres.codecs import Picture, decode, encode
-from superres.engine import PrecisionChoice, SavedModelEngine
+from superres.engines.base import PrecisionChoice, SavedModelEngine
 from superres.enhancer import Enhancer
 from superres.evaluation.metrics import psnr, ssim
 from superres.models.card import ModelCard

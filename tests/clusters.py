@@ -11,7 +11,7 @@ from ray.cluster_utils import Cluster
 
 from app.cluster import Device
 from superres.arrays import TileBatch
-from superres.engine import PrecisionChoice
+from superres.engines.base import PrecisionChoice
 from superres.models.card import ModelCard
 
 NODE = {"object_store_memory": 200 * 2**20}

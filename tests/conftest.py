@@ -15,7 +15,7 @@ from app.client import Client
 from app.settings import Settings
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
-from superres.engine import Engine
+from superres.engines.base import Engine
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from tests.engines import SharpenEngine

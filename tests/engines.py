@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from superres.arrays import to_float
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.models.card import ModelCard
 
 SHARPEN = ImageFilter.UnsharpMask(radius=1, percent=100, threshold=0)

@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from app.drain import LAST_ANSWERS_S, Server
 from app.main import create_app
 from app.settings import Settings
-from superres.engine import Engine
+from superres.engines.base import Engine
 from superres.models.registry import DEFAULT_MODELS
 
 SPECIFICATION: dict[str, Any] = {}

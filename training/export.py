@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from superres.arrays import TilesU8
-from superres.engine import SavedModelEngine
+from superres.engines.base import SavedModelEngine
 from superres.models.card import (
     CARD,
     SAVED_MODEL,

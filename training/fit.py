@@ -32,7 +32,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from superres.arrays import RgbU8, to_float, to_integer
-from superres.engine import Precision
+from superres.engines.base import Precision
 from superres.evaluation.metrics import mean_scores, score
 from superres.evaluation.proof import Comparison
 from superres.evaluation.strip import draw_strip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from superres.engine import Precision
+from superres.engines.base import Precision
 from superres.models.card import SessionRecord
 from training.sampler import SAMPLER_VERSION
 

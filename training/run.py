@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from superres.engine import Precision
+from superres.engines.base import Precision
 from superres.models.card import DataRecord, Scores, SessionRecord, StartRecord, TrainingRecord
 from training.config import StageConfig, TrainingConfig
 from training.weights import RECORD, WEIGHTS, Weights, hash_weights, save_weights

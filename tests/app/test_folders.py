@@ -18,7 +18,7 @@ from app.folders import Batch, Ledger, Outcome, Recipe, SharedLedger, plan
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
 from superres.codecs import Picture, decode, encode
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.models.card import Geometry
 from tests.commands import INSTALLED, superres
 from tests.pictures import animated, encoded, plain

@@ -19,7 +19,7 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 from app.access import make_key
 from superres.arrays import RgbU8
 from superres.codecs import decode
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.models.card import ModelCard
 from tests.engines import HeldEngine
 from tests.integration.test_callers import wait_until_idle

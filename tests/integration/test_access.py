@@ -15,7 +15,7 @@ from app.client import Client
 from app.protection import HEADERS
 from app.settings import Settings
 from superres import errors
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.errors import BadRequest, EngineError, ModelMissing
 from superres.models.card import ModelCard
 from tests.integration.test_errors import assert_problem

@@ -14,7 +14,7 @@ import pytest
 
 from app.settings import Settings
 from superres.codecs import read_header
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.forecast import forecast
 from superres.models.card import ModelCard
 from tests.integration.test_errors import Stuck, assert_problem

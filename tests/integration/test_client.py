@@ -15,7 +15,7 @@ import pytest
 from app.client import AsyncClient, Client
 from superres import errors
 from superres.codecs import decode
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.models.card import ModelCard
 from tests.integration.test_errors import Stuck
 from tests.pictures import animated, bomb, encoded, plain

@@ -15,7 +15,7 @@ from app.client import Client
 from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.codecs import decode
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.evaluation.metrics import psnr, to_y
 from superres.models.card import read_card
 from superres.models.registry import DEFAULT_MODELS

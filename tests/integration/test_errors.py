@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from app.access import make_key
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.errors import EngineError, ModelMismatch
 from superres.models.card import ModelCard, write_card
 from superres.models.registry import DEFAULT_MODELS

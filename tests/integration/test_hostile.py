@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.models.card import ModelCard
 from tests.hostile import mutated, seeds
 from tests.pictures import plain

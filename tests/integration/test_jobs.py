@@ -21,7 +21,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.store import STATES
 from superres.codecs import read_header
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.errors import StorageError
 from superres.forecast import forecast
 from superres.models.card import ModelCard

@@ -23,7 +23,7 @@ import pytest
 from app.access import make_key
 from app.main import create_app
 from app.settings import Settings
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.models.card import ModelCard, write_card
 from superres.models.registry import DEFAULT_MODELS, read_cards
 from tests.integration.test_callers import gauge

@@ -5,7 +5,7 @@ import pytest
 
 from superres import Enhancer
 from superres.codecs import decode
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.evaluation.proof import estimate
 from superres.jpeg import jpeg_settings
 from superres.models.card import ModelCard

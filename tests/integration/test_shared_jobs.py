@@ -12,7 +12,7 @@ import pytest
 from upath import UPath
 
 from app.settings import Settings
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.models.card import ModelCard
 from tests.integration.test_callers import gauge, wait_until_idle
 from tests.integration.test_errors import assert_problem

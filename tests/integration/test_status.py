@@ -13,7 +13,7 @@ from app.admission import Admission
 from app.samples import SAMPLES, read_sample
 from superres import Enhancer
 from superres.codecs import decode
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.evaluation.proof import compare
 from superres.models.card import ModelCard
 from tests.pictures import encoded

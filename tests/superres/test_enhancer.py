@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8, to_float, to_integer
 from superres.codecs import Picture
-from superres.engine import BlurEngine, Engine
+from superres.engines.base import BlurEngine, Engine
 from superres.enhancer import output_size
 from superres.errors import BadRequest, ImageTooLarge
 from superres.evaluation.proof import compare

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from superres.codecs import Header, Picture
-from superres.engine import BlurEngine
+from superres.engines.base import BlurEngine
 from superres.enhancer import Enhancer
 from superres.errors import BadRequest, ImageTooLarge
 from superres.forecast import forecast, forecast_comparison

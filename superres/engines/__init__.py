@@ -1,0 +1,1 @@
+"""Engines: tiles in, tiles out."""
