@@ -59,7 +59,7 @@ def create_app(
 
     Args:
         settings: read from the environment unless given.
-        engines: engines by model name, in place of the SavedModels: for tests.
+        engines: engines by model name, in place of those of the models folder: for tests.
         load_engine: see :class:`app.service.Service`.
 
     Raises:

@@ -28,7 +28,8 @@ from rich.console import Console
 from benchmarks.pareto import in_turn
 from superres import Enhancer
 from superres.codecs import Picture
-from superres.engines.base import Precision, SavedModelEngine
+from superres.engines.base import Precision
+from superres.engines.tensorflow import SavedModelEngine
 from superres.models.card import read_card
 from superres.models.registry import DEFAULT_MODELS
 from training import networks

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from skimage import data
 
 from superres.codecs import OutputFormat, Picture, decode, encode
-from superres.engines.base import SavedModelEngine
+from superres.engines.tensorflow import SavedModelEngine
 from superres.enhancer import BICUBIC, Enhancer, plan
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards

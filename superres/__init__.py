@@ -10,7 +10,8 @@
 from pathlib import Path
 
 from superres.codecs import Picture, decode, encode
-from superres.engines.base import PrecisionChoice, SavedModelEngine
+from superres.engines import load_engine
+from superres.engines.base import PrecisionChoice
 from superres.enhancer import Enhancer
 from superres.evaluation.metrics import psnr, ssim
 from superres.models.card import ModelCard
@@ -57,5 +58,5 @@ def load_model(
         EngineError: no such device.
     """
     card = choose(read_cards(models), model, scale)
-    engine = SavedModelEngine(models / card.name, card, precision=precision, device=device)
+    engine = load_engine(models / card.name, card, precision=precision, device=device)
     return Enhancer(engine, card.geometry)

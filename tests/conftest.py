@@ -139,7 +139,7 @@ def client(fake_service: httpx.Client) -> Client:
 
 @pytest.fixture
 def serve() -> Callable[..., AbstractContextManager[httpx.Client]]:
-    """Serve with other settings, or with engines in place of the SavedModels."""
+    """Serve with other settings, or with engines in place of those of the models folder."""
 
     @contextmanager
     def serve(

@@ -15,10 +15,9 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from superres.arrays import TilesU8
-from superres.engines.base import SavedModelEngine
+from superres.engines.tensorflow import SAVED_MODEL, SavedModelEngine
 from superres.models.card import (
     CARD,
-    SAVED_MODEL,
     Example,
     Geometry,
     ModelCard,

@@ -16,7 +16,8 @@ from superres.arrays import TilesF32, TilesU8
 from superres.errors import ModelMismatch, ModelMissing
 
 CARD = "card.json"
-SAVED_MODEL = "saved_model"
+FIRST_FORMAT = "savedmodel"
+"""The format of cards without the field: they are from before there was another."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
@@ -182,8 +183,10 @@ class ModelCard(_Frozen):
     geometry: Geometry
     parameters: int = Field(ge=1)
     multiply_adds_per_output_pixel: int = Field(ge=1)
+    format: Name = FIRST_FORMAT
+    """How the network is stored: a key of :data:`superres.engines.ENGINES`."""
     files: dict[str, str]
-    """SHA-256 of every file in ``saved_model/``, by path inside it."""
+    """SHA-256 of the network's files, by path inside their folder (``saved_model/``)."""
     example: Example
     weights_sha256: str
     """Of the weights beside the SavedModel; see ``training.weights.hash_weights``."""
@@ -222,6 +225,9 @@ class ModelCard(_Frozen):
 
     def _sum(self) -> str:
         fields = self.model_dump(mode="json", exclude={"checksum"})
+        if self.format == FIRST_FORMAT:
+            # Cards from before the field have a checksum without it.
+            del fields["format"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -262,29 +268,10 @@ def write_card(folder: Path, card: ModelCard) -> ModelCard:
     return sealed
 
 
-def hash_files(saved_model: Path) -> dict[str, str]:
+def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, by path inside it."""
     return {
-        file.relative_to(saved_model).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(saved_model.rglob("*"))
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-
-
-def check_files(folder: Path, card: ModelCard) -> None:
-    """Check the SavedModel's files against the card.
-
-    Raises:
-        ModelMismatch: a file is missing, changed, or not on the card.
-    """
-    found = hash_files(folder / SAVED_MODEL)
-    for path in sorted(card.files.keys() | found.keys()):
-        if path not in found:
-            raise ModelMismatch(f"{card.name}: {SAVED_MODEL}/{path} is on the card but missing")
-        if path not in card.files:
-            raise ModelMismatch(f"{card.name}: {SAVED_MODEL}/{path} is not on the card")
-        if found[path] != card.files[path]:
-            raise ModelMismatch(
-                f"{card.name}: {SAVED_MODEL}/{path} has SHA-256 {found[path][:12]}..., "
-                f"the card says {card.files[path][:12]}..."
-            )

@@ -19,9 +19,8 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 from app.access import make_key
 from superres.arrays import RgbU8
 from superres.codecs import decode
-from superres.engines.base import BlurEngine
 from superres.models.card import ModelCard
-from tests.engines import HeldEngine
+from tests.engines import BlurEngine, HeldEngine
 from tests.integration.test_callers import wait_until_idle
 from tests.integration.test_errors import Stuck
 from tests.pictures import animated, bomb, encoded, plain

@@ -15,8 +15,8 @@ import pytest
 from app.client import AsyncClient, Client
 from superres import errors
 from superres.codecs import decode
-from superres.engines.base import BlurEngine
 from superres.models.card import ModelCard
+from tests.engines import BlurEngine
 from tests.integration.test_errors import Stuck
 from tests.pictures import animated, bomb, encoded, plain
 from tests.serving import wait_until

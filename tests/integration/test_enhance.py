@@ -15,10 +15,10 @@ from app.client import Client
 from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.codecs import decode
-from superres.engines.base import BlurEngine
 from superres.evaluation.metrics import psnr, to_y
 from superres.models.card import read_card
 from superres.models.registry import DEFAULT_MODELS
+from tests.engines import BlurEngine
 from tests.integration.test_callers import Slow
 from tests.pictures import WIDE_PROFILE, encoded, saved
 from training.evaluate import evaluate

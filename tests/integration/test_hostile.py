@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from superres.engines.base import BlurEngine
 from superres.models.card import ModelCard
+from tests.engines import BlurEngine
 from tests.hostile import mutated, seeds
 from tests.pictures import plain
 from tests.serving import link_models, resident_bytes, serve_process

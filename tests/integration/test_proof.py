@@ -5,12 +5,11 @@ import pytest
 
 from superres import Enhancer
 from superres.codecs import decode
-from superres.engines.base import BlurEngine
 from superres.evaluation.proof import estimate
 from superres.jpeg import jpeg_settings
 from superres.models.card import ModelCard
 from superres.resample import upsample
-from tests.engines import SharpenEngine
+from tests.engines import BlurEngine, SharpenEngine
 from tests.integration.test_status import samples_of
 from tests.pictures import encoded, plain
 

@@ -13,9 +13,9 @@ from app.admission import Admission
 from app.samples import SAMPLES, read_sample
 from superres import Enhancer
 from superres.codecs import decode
-from superres.engines.base import BlurEngine
 from superres.evaluation.proof import compare
 from superres.models.card import ModelCard
+from tests.engines import BlurEngine
 from tests.pictures import encoded
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from superres.codecs import Header, Picture
-from superres.engines.base import BlurEngine
 from superres.enhancer import Enhancer
 from superres.errors import BadRequest, ImageTooLarge
 from superres.forecast import forecast, forecast_comparison
 from superres.models.card import Geometry
+from tests.engines import BlurEngine
 
 GEOMETRY = Geometry(domain="hr", scale=3, halo=7, largest_tile=512)
 

@@ -17,9 +17,11 @@ from pydantic import ValidationError
 import training
 from superres import load_model
 from superres.arrays import to_float
-from superres.engines.base import Engine, EnsembleEngine, SavedModelEngine
+from superres.engines.base import Engine
+from superres.engines.ensemble import EnsembleEngine
+from superres.engines.tensorflow import SAVED_MODEL, SavedModelEngine
 from superres.errors import EngineError, ModelMismatch, ModelMissing
-from superres.models.card import CARD, SAVED_MODEL, ModelCard, read_card, write_card
+from superres.models.card import CARD, ModelCard, read_card, write_card
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 
 pytestmark = pytest.mark.xdist_group("shipped model")
