@@ -34,10 +34,16 @@ from superres.codecs import (
     decode,
     encode,
 )
-from superres.engine import PrecisionChoice
+from superres.engines.base import PrecisionChoice
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadRequest, NotReady, SuperresError, Unavailable
-from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, DEFAULT_SCALE, choose, read_cards
+from superres.models.registry import (
+    DEFAULT_MODEL,
+    DEFAULT_MODELS,
+    DEFAULT_SCALE,
+    choose,
+    read_cards,
+)
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Scale = Annotated[float, typer.Option(help="1 to 4; fractions too.")]
@@ -157,8 +163,8 @@ def compare_command(
     device: Device = "auto",
 ) -> None:
     """Shrink a picture, bring it back by bicubic and by the model, and score both."""
-    from superres.proof import compare
-    from superres.strip import draw_strip
+    from superres.evaluation.proof import compare
+    from superres.evaluation.strip import draw_strip
 
     truth = to_integer(decode(picture.read_bytes()).rgb, "uint8")
     output_format = None if output is None else _format_of(output)

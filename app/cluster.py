@@ -36,10 +36,11 @@ from app.main import create_app
 from app.nodes import connect
 from app.settings import Settings
 from superres.arrays import TileBatch
-from superres.card import ModelCard
-from superres.engine import Precision, PrecisionChoice, SavedModelEngine
+from superres.engines import load_engine
+from superres.engines.base import LoadedEngine, Precision, PrecisionChoice
 from superres.errors import Busy, NotReady, SuperresError
-from superres.registry import read_cards
+from superres.models.card import ModelCard
+from superres.models.registry import read_cards
 
 Result = TypeVar("Result")
 
@@ -57,7 +58,7 @@ class Device:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, round(resources.get("CPU", 1)))))
         self._thread = ThreadPoolExecutor(1)
         self._at_work_since: float | None = None
-        self._engines: list[SavedModelEngine] = []
+        self._engines: list[LoadedEngine] = []
         for card in read_cards(self._settings.models):
             self._load(card, self._settings.precision)
 
@@ -85,7 +86,7 @@ class Device:
         return engine.precision, engine.device
 
     async def predict(self, label: str, precision: Precision, tiles: TileBatch) -> TileBatch:
-        """Run a model; see :meth:`superres.engine.Engine.predict`.
+        """Run a model; see :meth:`superres.engines.base.Engine.predict`.
 
         Args:
             label: name and short hash.
@@ -108,7 +109,7 @@ class Device:
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
 
-    def _engine(self, label: str, precision: PrecisionChoice) -> SavedModelEngine:
+    def _engine(self, label: str, precision: PrecisionChoice) -> LoadedEngine:
         for engine in self._engines:
             if _label(engine.card) == label and precision in ("auto", engine.precision):
                 return engine
@@ -118,9 +119,9 @@ class Device:
                 return self._load(card, precision)
         raise NotReady(f"{label} is not in the models folder of a device", retry_after=5)
 
-    def _load(self, card: ModelCard, precision: PrecisionChoice) -> SavedModelEngine:
+    def _load(self, card: ModelCard, precision: PrecisionChoice) -> LoadedEngine:
         folder, device = self._settings.models / card.name, self._settings.device
-        engine = SavedModelEngine(folder, card, precision=precision, device=device)
+        engine = load_engine(folder, card, precision=precision, device=device)
         # Requests that began with the last one end with it; those before it have ended.
         for older in [one for one in self._engines if one.card.name == card.name][:-1]:
             self._engines.remove(older)
@@ -149,7 +150,7 @@ class RemoteEngine:
         self.precision, self.device = self._ask("describe", seconds=None)
 
     def predict(self, tiles: TileBatch) -> TileBatch:
-        """Have the tiles answered by a replica; see :meth:`superres.engine.Engine.predict`.
+        """Have the tiles answered by a replica; see :meth:`superres.engines.base.Engine.predict`.
 
         Raises:
             Busy: too many tiles wait for the replicas.

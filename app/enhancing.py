@@ -17,7 +17,6 @@ from app.service import Service
 from app.telemetry import Stages, Telemetry
 from app.worker import Turn
 from superres.arrays import Size, to_integer
-from superres.card import ModelCard
 from superres.codecs import (
     DEFAULT_QUALITY,
     MEDIA_TYPES,
@@ -33,10 +32,11 @@ from superres.codecs import (
 )
 from superres.enhancer import BICUBIC, LARGEST_SCALE, SMALLEST_SCALE, Enhancer, Progress
 from superres.errors import BadRequest
+from superres.evaluation.proof import Estimate, check_estimable, estimate
 from superres.forecast import Forecast
 from superres.jpeg import jpeg_settings
-from superres.proof import Estimate, check_estimable, estimate
-from superres.registry import DEFAULT_MODEL, DEFAULT_SCALE
+from superres.models.card import ModelCard
+from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
 
 BICUBIC_LABEL = "bicubic"
 

@@ -29,7 +29,7 @@ from superres.codecs import (
     encode,
     read_header,
 )
-from superres.engine import Engine
+from superres.engines.base import Engine
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadImage, BadRequest, SuperresError
 

@@ -34,7 +34,7 @@ from app.store import Store
 from app.telemetry import Telemetry, TelemetryMiddleware
 from app.traces import make_provider, of_requests
 from app.web import STATIC
-from superres.engine import Engine
+from superres.engines.base import Engine
 from superres.errors import Forbidden, SuperresError, TooManyRequests, Unauthorized
 
 
@@ -59,7 +59,7 @@ def create_app(
 
     Args:
         settings: read from the environment unless given.
-        engines: engines by model name, in place of the SavedModels: for tests.
+        engines: engines by model name, in place of those of the models folder: for tests.
         load_engine: see :class:`app.service.Service`.
 
     Raises:

@@ -7,9 +7,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from superres.card import Geometry, ModelCard
-from superres.metrics import Scores
-from superres.proof import Comparison
+from superres.evaluation.proof import Comparison
+from superres.models.card import Geometry, ModelCard, Scores
 
 
 class Problem(BaseModel):

@@ -16,19 +16,21 @@ from typing import Protocol, TypeVar
 import anyio
 import numpy as np
 
+import superres.engines
 from app.admission import Admission, Kind, Reservation
 from app.heaps import trim_heaps
 from app.schemas import DryRun
 from app.settings import Settings
 from app.transfer import Call
 from app.worker import Turn, Worker
-from superres.card import ModelCard, check_files
 from superres.codecs import Header, OutputFormat, Picture
-from superres.engine import VIEWS, Engine, Precision, SavedModelEngine
+from superres.engines.base import Engine, Precision
+from superres.engines.ensemble import VIEWS
 from superres.enhancer import Enhancer
 from superres.errors import NotReady, ReloadFailed, SuperresError
 from superres.forecast import Forecast, forecast
-from superres.registry import DEFAULT_MODEL, DEFAULT_SCALE, choose, read_cards
+from superres.models.card import ModelCard
+from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE, choose, read_cards
 
 TRIAL = (128, 128)
 """Size of the picture by which a model is warmed up and timed."""
@@ -97,7 +99,7 @@ class Service:
 
     Args:
         settings: the service's settings.
-        engines: engines by model name, in place of the SavedModels: for tests.
+        engines: engines by model name, in place of those of the models folder: for tests.
         load_engine: loads a model where the cluster's devices have it; on this process's own
             unless given.
 
@@ -115,7 +117,7 @@ class Service:
         self.settings = settings
         self._given_engines = engines
         self._load_engine: LoadEngine = load_engine or partial(
-            SavedModelEngine, precision=settings.precision, device=settings.device
+            superres.engines.load_engine, precision=settings.precision, device=settings.device
         )
         self.cards = self._read_cards()
         self.admission = Admission(
@@ -376,7 +378,7 @@ class Service:
         cards = read_cards(self.settings.models)
         cards = tuple(card for card in cards if given is None or card.name in given)
         for card in cards:
-            check_files(self.settings.models / card.name, card)
+            superres.engines.check_files(self.settings.models / card.name, card)
         return cards
 
     async def _replace(self) -> list[str]:

@@ -7,8 +7,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.logs import LogFormat
 from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS
-from superres.engine import PrecisionChoice
-from superres.registry import DEFAULT_MODELS
+from superres.engines.base import PrecisionChoice
+from superres.models.registry import DEFAULT_MODELS
 
 DEFAULT_JOBS = DEFAULT_MODELS.with_name("jobs")
 

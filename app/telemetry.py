@@ -19,7 +19,7 @@ from app.service import Service
 from app.store import Store
 from app.traces import PROBES
 from superres.errors import NotReady, StorageError
-from superres.metrics import Scores
+from superres.models.card import Scores
 
 logger = logging.getLogger("superres")
 

@@ -17,7 +17,7 @@ import numpy as np
 from structlog.contextvars import get_contextvars
 
 from superres.arrays import TileBatch
-from superres.engine import BATCH, Engine
+from superres.engines.base import BATCH, Engine
 from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady, SuperresError
 
 logger = logging.getLogger("superres")
@@ -244,7 +244,7 @@ class Turn:
             raise self._late()
 
     def predict(self, tiles: TileBatch) -> TileBatch:
-        """Queue the tiles and wait for the answers; see :meth:`superres.engine.Engine.predict`.
+        """Queue the tiles and wait for the answers; see :class:`superres.engines.base.Engine`.
 
         Raises:
             CallerGone: the work was cancelled.

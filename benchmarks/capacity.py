@@ -31,7 +31,7 @@ from rich.table import Table
 from app.cluster import APPLICATION, ENVIRONMENT, Devices, Front
 from benchmarks.load import photograph
 from superres.enhancer import COLUMNS, plan
-from superres.registry import DEFAULT_MODELS, choose, read_cards
+from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from tests.clusters import add_node, ray_cluster
 from tests.serving import free_port, wait_until_ready
 

@@ -18,8 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from superres.arrays import to_float
-from superres.card import TrainingRecord
-from superres.metrics import Scores
+from superres.models.card import Scores, TrainingRecord
 from training.config import LossConfig, TrainingConfig, load_config
 from training.fit import fit
 from training.prepared import PreparedSet

@@ -19,7 +19,7 @@ from skimage import data, transform
 from superres.arrays import to_integer
 from superres.codecs import OutputFormat, Picture, encode, read_header
 from superres.forecast import forecast_comparison
-from superres.registry import DEFAULT_MODELS, choose, read_cards
+from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from tests.serving import reset_peak, resident_bytes, serve_process
 
 SCALE = 3

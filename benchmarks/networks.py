@@ -27,10 +27,11 @@ from rich.console import Console
 
 from benchmarks.pareto import in_turn
 from superres import Enhancer
-from superres.card import read_card
 from superres.codecs import Picture
-from superres.engine import Precision, SavedModelEngine
-from superres.registry import DEFAULT_MODELS
+from superres.engines.base import Precision
+from superres.engines.tensorflow import SavedModelEngine
+from superres.models.card import read_card
+from superres.models.registry import DEFAULT_MODELS
 from training import networks
 from training.config import TrainingConfig, load_config
 from training.fit import fit

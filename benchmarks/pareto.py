@@ -22,9 +22,10 @@ from matplotlib.figure import Figure
 from superres import Enhancer
 from superres.arrays import Size
 from superres.codecs import Picture
-from superres.engine import EnsembleEngine, SavedModelEngine
+from superres.engines import load_engine
+from superres.engines.ensemble import EnsembleEngine
 from superres.enhancer import BICUBIC
-from superres.registry import DEFAULT_MODELS, read_cards
+from superres.models.registry import DEFAULT_MODELS, read_cards
 from training.dataset import dataset_name
 from training.evaluate import evaluate
 
@@ -61,7 +62,7 @@ def main(
     for card in read_cards(DEFAULT_MODELS):
         if card.geometry.scale != scale:
             continue
-        enhancer = Enhancer(SavedModelEngine(DEFAULT_MODELS / card.name, card), card.geometry)
+        enhancer = Enhancer(load_engine(DEFAULT_MODELS / card.name, card), card.geometry)
         methods[card.family] = enhancer
         if card.family in ensemble:
             methods[f"{card.family}, ensemble"] = Enhancer(

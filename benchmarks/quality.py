@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from superres.card import DatasetScores, ModelCard
-from superres.metrics import Scores
-from superres.registry import DEFAULT_MODELS, read_cards
+from superres.models.card import DatasetScores, ModelCard, Scores
+from superres.models.registry import DEFAULT_MODELS, read_cards
 
 ORDER = ("srcnn", "srcnn-jpeg", "edsr-nano", "edsr-lite", "edsr-lite-photo")
 """Of families: each after what it came from; others follow."""

@@ -21,7 +21,7 @@ from PIL import Image
 
 from superres.arrays import RgbU8, TilesU8, to_float, to_integer
 from superres.codecs import DEFAULT_QUALITY
-from superres.registry import DEFAULT_MODELS
+from superres.models.registry import DEFAULT_MODELS
 
 MODEL = DEFAULT_MODELS / "srcnn-x3"
 SCALE = 3

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from superres import load_model
 from superres.arrays import RgbU8, to_float
-from superres.metrics import mean_scores, score, to_y
+from superres.evaluation.metrics import mean_scores, score, to_y
 from superres.resample import upsample
 from training.evaluate import read_evaluation_pairs
 from training.losses import mse, vgg19_features

@@ -28,11 +28,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from skimage import data
 
-from superres.card import ModelCard
 from superres.codecs import OutputFormat, Picture, decode, encode
-from superres.engine import SavedModelEngine
+from superres.engines.tensorflow import SavedModelEngine
 from superres.enhancer import BICUBIC, Enhancer, plan
-from superres.registry import DEFAULT_MODELS, choose, read_cards
+from superres.models.card import ModelCard
+from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from superres.resample import resize_bands
 from tests.serving import free_port, resident_bytes, serve_process, wait_until_ready
 from training.provenance import machine

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from superres import load_model
 from superres.arrays import RgbU8, to_float, to_integer
-from superres.metrics import mean_scores, score
+from superres.evaluation.metrics import mean_scores, score
 from training.config import LossConfig, load_config
 from training.dataset import dataset_name, make_pair, picture_files, read_rgb
 from training.evaluate import Evaluation, PictureScores, upstream_table

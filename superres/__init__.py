@@ -9,12 +9,19 @@
 
 from pathlib import Path
 
-from superres.card import ModelCard
 from superres.codecs import Picture, decode, encode
-from superres.engine import PrecisionChoice, SavedModelEngine
+from superres.engines import load_engine
+from superres.engines.base import PrecisionChoice
 from superres.enhancer import Enhancer
-from superres.metrics import psnr, ssim
-from superres.registry import DEFAULT_MODEL, DEFAULT_MODELS, DEFAULT_SCALE, choose, read_cards
+from superres.evaluation.metrics import psnr, ssim
+from superres.models.card import ModelCard
+from superres.models.registry import (
+    DEFAULT_MODEL,
+    DEFAULT_MODELS,
+    DEFAULT_SCALE,
+    choose,
+    read_cards,
+)
 
 __all__ = [
     "Enhancer",
@@ -51,5 +58,5 @@ def load_model(
         EngineError: no such device.
     """
     card = choose(read_cards(models), model, scale)
-    engine = SavedModelEngine(models / card.name, card, precision=precision, device=device)
+    engine = load_engine(models / card.name, card, precision=precision, device=device)
     return Enhancer(engine, card.geometry)

@@ -7,11 +7,12 @@ import numpy as np
 
 from superres import tiling
 from superres.arrays import AnyRgb, Raster, Rgb, Size, TileBatch, to_float, to_integer
-from superres.card import Geometry
 from superres.codecs import MAX_OUTPUT_PIXELS, Picture
 from superres.colour import bleed
-from superres.engine import BATCH, Engine, EnsembleEngine
+from superres.engines.base import BATCH, Engine
+from superres.engines.ensemble import EnsembleEngine
 from superres.errors import BadRequest, ImageTooLarge
+from superres.models.card import Geometry
 from superres.resample import resize_bands, scaled_size
 
 SMALLEST_SCALE = 1.0

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from superres.arrays import Size
-from superres.card import Geometry
 from superres.codecs import MAX_OUTPUT_PIXELS, Header, OutputFormat
 from superres.enhancer import COLUMNS, output_size, own_size, plan
+from superres.models.card import Geometry
 from superres.tiling import Plan
 
 BYTES_PER_PIXEL = 1.3 * 4
@@ -90,7 +90,7 @@ def forecast(
 def forecast_comparison(
     header: Header, encoded_bytes: int, geometry: Geometry, *, ensemble: bool = False
 ) -> Forecast:
-    """Compute what :func:`superres.proof.compare` takes with this picture as the truth."""
+    """What :func:`superres.evaluation.proof.compare` takes with this picture as the truth."""
     pixels = header.size[0] * header.size[1]
     cut = plan(header.size, geometry)
     peak = pixels * BYTES_PER_COMPARED_PIXEL + _in_flight(cut, geometry, 1, ensemble)

@@ -11,8 +11,8 @@ from ray.cluster_utils import Cluster
 
 from app.cluster import Device
 from superres.arrays import TileBatch
-from superres.card import ModelCard
-from superres.engine import PrecisionChoice
+from superres.engines.base import PrecisionChoice
+from superres.models.card import ModelCard
 
 NODE = {"object_store_memory": 200 * 2**20}
 HEAD = "127.0.0.2"

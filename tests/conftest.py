@@ -15,9 +15,9 @@ from app.client import Client
 from app.settings import Settings
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
-from superres.card import ModelCard
-from superres.engine import Engine
-from superres.registry import DEFAULT_MODELS, choose, read_cards
+from superres.engines.base import Engine
+from superres.models.card import ModelCard
+from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from tests.engines import SharpenEngine
 from tests.lazy import HEAVY
 from tests.needs import benchmark_pictures
@@ -139,7 +139,7 @@ def client(fake_service: httpx.Client) -> Client:
 
 @pytest.fixture
 def serve() -> Callable[..., AbstractContextManager[httpx.Client]]:
-    """Serve with other settings, or with engines in place of the SavedModels."""
+    """Serve with other settings, or with engines in place of those of the models folder."""
 
     @contextmanager
     def serve(

@@ -23,8 +23,8 @@ from fastapi import FastAPI
 from app.drain import LAST_ANSWERS_S, Server
 from app.main import create_app
 from app.settings import Settings
-from superres.engine import Engine
-from superres.registry import DEFAULT_MODELS
+from superres.engines.base import Engine
+from superres.models.registry import DEFAULT_MODELS
 
 SPECIFICATION: dict[str, Any] = {}
 """The OpenAPI document, which no setting changes; filled by the first app that is served."""

@@ -19,8 +19,8 @@ from app.settings import Settings
 from benchmarks.quality import SHORT_TABLE, quality_page, with_tables
 from superres import Enhancer
 from superres.arrays import RgbU8
-from superres.proof import compare
-from superres.registry import DEFAULT_MODELS, read_cards
+from superres.evaluation.proof import compare
+from superres.models.registry import DEFAULT_MODELS, read_cards
 from tests.commands import superres
 from tests.needs import program
 
@@ -183,5 +183,7 @@ def test_every_command_is_documented(command: str):
 
 def test_every_module_of_the_core_is_in_the_architecture():
     text = (REPOSITORY / "ARCHITECTURE.md").read_text()
-    for module in (REPOSITORY / "superres").glob("[!_]*.py"):
-        assert f"\n| `{module.stem}` | " in text
+    core = REPOSITORY / "superres"
+    for module in core.rglob("[!_]*.py"):
+        name = ".".join(module.relative_to(core).with_suffix("").parts)
+        assert f"\n| `{name}` | " in text

@@ -2,5 +2,5 @@
 
 import os
 
-# As for serving (superres.engine); here, before whichever module imports Keras first.
+# As for serving (superres.engines.tensorflow); here, before whichever module imports Keras first.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -13,11 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from superres.card import DatasetScores, read_card, write_card
-from superres.engine import Precision, PrecisionChoice
+from superres.engines.base import Precision, PrecisionChoice
 from superres.errors import SuperresError
-from superres.metrics import Scores
-from superres.registry import DEFAULT_MODELS
+from superres.models.card import DatasetScores, Scores, read_card, write_card
+from superres.models.registry import DEFAULT_MODELS
 from training.evaluate import (
     JPEG_QUALITY,
     Evaluation,

@@ -10,13 +10,13 @@ import numpy as np
 from rich.table import Table
 
 from superres.arrays import RgbU8
-from superres.card import DatasetScores
 from superres.codecs import Picture, encode
 from superres.enhancer import Enhancer
-from superres.metrics import Scores, mean_scores
-from superres.proof import compare_pair
+from superres.evaluation.metrics import mean_scores
+from superres.evaluation.proof import compare_pair
+from superres.evaluation.strip import draw_strip
+from superres.models.card import DatasetScores, Scores
 from superres.resample import degrade
-from superres.strip import draw_strip
 from training.dataset import (
     crop_to_multiple,
     dataset_name,
@@ -91,9 +91,9 @@ def evaluate(
         folder: of pictures.
         scale: of the pairs.
         lr_jpeg: quality of the JPEG that the LR side goes through first, if any.
-        protocol: ``published`` as in :mod:`superres.metrics`; ``upstream`` as the project that
-            this one grew from scored: HR pictures are not cropped (512 -> 170 -> 512), and
-            nothing is shaved.
+        protocol: ``published`` as in :mod:`superres.evaluation.metrics`; ``upstream`` as the
+            project that this one grew from scored: HR pictures are not cropped
+            (512 -> 170 -> 512), and nothing is shaved.
 
     Raises:
         FileNotFoundError: no pictures, or an HR picture of a folder of pairs without its LR.

@@ -15,9 +15,9 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from superres.arrays import TilesU8
-from superres.card import (
+from superres.engines.tensorflow import SAVED_MODEL, SavedModelEngine
+from superres.models.card import (
     CARD,
-    SAVED_MODEL,
     Example,
     Geometry,
     ModelCard,
@@ -26,7 +26,6 @@ from superres.card import (
     read_card,
     write_card,
 )
-from superres.engine import SavedModelEngine
 from training import networks
 from training.config import configs_folder, legacy_models, load_config
 from training.provenance import commit_and_dirty

@@ -32,11 +32,11 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from superres.arrays import RgbU8, to_float, to_integer
-from superres.card import DataRecord, StartRecord
-from superres.engine import Precision
-from superres.metrics import Scores, mean_scores, score
-from superres.proof import Comparison
-from superres.strip import draw_strip
+from superres.engines.base import Precision
+from superres.evaluation.metrics import mean_scores, score
+from superres.evaluation.proof import Comparison
+from superres.evaluation.strip import draw_strip
+from superres.models.card import DataRecord, Scores, StartRecord
 from training import networks
 from training.config import PicturesConfig, StageConfig, TrainingConfig
 from training.dataset import Domain, Pair, make_pair, whole_pictures

@@ -26,7 +26,7 @@ from rich.progress import Progress
 
 from superres.arrays import RgbU8, to_integer
 from superres.codecs import INPUT_SUFFIXES, Picture, decode, encode
-from superres.metrics import to_y
+from superres.evaluation.metrics import to_y
 from superres.resample import degrade
 from training.dataset import crop_to_multiple, picture_files, read_rgb
 from training.prepared import (

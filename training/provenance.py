@@ -8,8 +8,8 @@ from pathlib import Path
 
 import keras
 
-from superres.card import SessionRecord
-from superres.engine import Precision
+from superres.engines.base import Precision
+from superres.models.card import SessionRecord
 from training.sampler import SAMPLER_VERSION
 
 REPOSITORY = Path(__file__).resolve().parent.parent

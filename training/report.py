@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tensorboardX import SummaryWriter
 
 from superres.arrays import RgbU8
-from superres.metrics import Scores
+from superres.models.card import Scores
 
 TENSORBOARD = "tensorboard"
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from superres.arrays import to_float
-from superres.card import CARD, read_card
-from superres.metrics import score
+from superres.evaluation.metrics import score
+from superres.models.card import CARD, read_card
 from training import networks
 from training.config import PicturesConfig, TrainingConfig, parents
 from training.durations import readable

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from superres.card import DataRecord, SessionRecord, StartRecord, TrainingRecord
-from superres.engine import Precision
-from superres.metrics import Scores
+from superres.engines.base import Precision
+from superres.models.card import DataRecord, Scores, SessionRecord, StartRecord, TrainingRecord
 from training.config import StageConfig, TrainingConfig
 from training.weights import RECORD, WEIGHTS, Weights, hash_weights, save_weights
 

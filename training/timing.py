@@ -5,7 +5,7 @@ import time
 import keras
 import numpy as np
 
-from superres.engine import Precision
+from superres.engines.base import Precision
 from training import networks
 from training.config import StageConfig, TrainingConfig
 from training.devices import Devices

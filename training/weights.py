@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from superres.card import CARD, TrainingRecord, read_card
+from superres.models.card import CARD, TrainingRecord, read_card
 from training import networks
 from training.config import TrainingConfig
 

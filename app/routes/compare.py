@@ -30,14 +30,14 @@ from app.service import Service
 from app.transfer import Answer, Call
 from app.web import HEADERS, compare_page, empty_compare_page
 from superres.arrays import RgbU8, to_integer
-from superres.card import ModelCard
 from superres.codecs import Header, Picture, decode, encode
 from superres.enhancer import LARGEST_SCALE, Enhancer
 from superres.errors import TooManyRequests, Unauthorized
+from superres.evaluation.proof import Comparison, compare
+from superres.evaluation.strip import draw_strip
 from superres.forecast import forecast_comparison
-from superres.proof import Comparison, compare
-from superres.registry import DEFAULT_MODEL, DEFAULT_SCALE
-from superres.strip import draw_strip
+from superres.models.card import ModelCard
+from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
 
 router = APIRouter()
 

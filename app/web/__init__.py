@@ -13,8 +13,8 @@ from app.samples import SAMPLES
 from app.schemas import ComparisonReport
 from superres.arrays import RgbU8
 from superres.codecs import OutputFormat, Picture, encode
-from superres.proof import Comparison
-from superres.strip import AMPLIFIED, draw_difference
+from superres.evaluation.proof import Comparison
+from superres.evaluation.strip import AMPLIFIED, draw_difference
 
 STATIC = Path(__file__).with_name("static")
 HEADERS = {

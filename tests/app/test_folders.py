@@ -17,10 +17,10 @@ from app.files import write_whole
 from app.folders import Batch, Ledger, Outcome, Recipe, SharedLedger, plan
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
-from superres.card import Geometry
 from superres.codecs import Picture, decode, encode
-from superres.engine import BlurEngine
+from superres.models.card import Geometry
 from tests.commands import INSTALLED, superres
+from tests.engines import BlurEngine
 from tests.pictures import animated, encoded, plain
 
 GEOMETRY = Geometry(domain="hr", scale=2, halo=3, largest_tile=64)

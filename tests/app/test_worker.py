@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.worker import Turn, Worker
-from superres.engine import BATCH, Engine
+from superres.engines.base import BATCH, Engine
 from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady
 
 PATIENCE_S = 60

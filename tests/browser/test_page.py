@@ -18,10 +18,9 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from app.access import make_key
 from superres.arrays import RgbU8
-from superres.card import ModelCard
 from superres.codecs import decode
-from superres.engine import BlurEngine
-from tests.engines import HeldEngine
+from superres.models.card import ModelCard
+from tests.engines import BlurEngine, HeldEngine
 from tests.integration.test_callers import wait_until_idle
 from tests.integration.test_errors import Stuck
 from tests.pictures import animated, bomb, encoded, plain

@@ -15,9 +15,9 @@ from app.client import Client
 from app.protection import HEADERS
 from app.settings import Settings
 from superres import errors
-from superres.card import ModelCard
-from superres.engine import BlurEngine
 from superres.errors import BadRequest, EngineError, ModelMissing
+from superres.models.card import ModelCard
+from tests.engines import BlurEngine
 from tests.integration.test_errors import assert_problem
 from tests.pictures import plain
 from tests.serving import serve_app, wait_until_ready

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from app.settings import Settings
-from superres.card import ModelCard
 from superres.codecs import read_header
-from superres.engine import BlurEngine
 from superres.forecast import forecast
+from superres.models.card import ModelCard
+from tests.engines import BlurEngine
 from tests.integration.test_errors import Stuck, assert_problem
 from tests.pictures import encoded, plain
 from tests.serving import serve_app, wait_until, wait_until_ready

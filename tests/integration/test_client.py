@@ -14,9 +14,9 @@ import pytest
 
 from app.client import AsyncClient, Client
 from superres import errors
-from superres.card import ModelCard
 from superres.codecs import decode
-from superres.engine import BlurEngine
+from superres.models.card import ModelCard
+from tests.engines import BlurEngine
 from tests.integration.test_errors import Stuck
 from tests.pictures import animated, bomb, encoded, plain
 from tests.serving import wait_until

@@ -21,7 +21,7 @@ import pytest
 from app.access import make_key
 from superres.arrays import RgbU8
 from superres.codecs import Picture, encode
-from superres.registry import DEFAULT_MODELS
+from superres.models.registry import DEFAULT_MODELS
 from tests.lazy import Lazy
 from tests.pictures import encoded
 from tests.serving import free_port, serve_process, wait_until_ready

@@ -14,11 +14,11 @@ from PIL import Image
 from app.client import Client
 from superres import Enhancer
 from superres.arrays import RgbU8
-from superres.card import read_card
 from superres.codecs import decode
-from superres.engine import BlurEngine
-from superres.metrics import psnr, to_y
-from superres.registry import DEFAULT_MODELS
+from superres.evaluation.metrics import psnr, to_y
+from superres.models.card import read_card
+from superres.models.registry import DEFAULT_MODELS
+from tests.engines import BlurEngine
 from tests.integration.test_callers import Slow
 from tests.pictures import WIDE_PROFILE, encoded, saved
 from training.evaluate import evaluate

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from app.access import make_key
-from superres.card import ModelCard, write_card
-from superres.engine import BlurEngine
 from superres.errors import EngineError, ModelMismatch
-from superres.registry import DEFAULT_MODELS
+from superres.models.card import ModelCard, write_card
+from superres.models.registry import DEFAULT_MODELS
+from tests.engines import BlurEngine
 from tests.pictures import animated, bomb, plain
 from tests.serving import free_port, link_models, wait_until, wait_until_ready
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from superres.card import ModelCard
-from superres.engine import BlurEngine
+from superres.models.card import ModelCard
+from tests.engines import BlurEngine
 from tests.hostile import mutated, seeds
 from tests.pictures import plain
 from tests.serving import link_models, resident_bytes, serve_process

@@ -20,11 +20,11 @@ import pytest
 from app.main import create_app
 from app.settings import Settings
 from app.store import STATES
-from superres.card import ModelCard
 from superres.codecs import read_header
-from superres.engine import BlurEngine
 from superres.errors import StorageError
 from superres.forecast import forecast
+from superres.models.card import ModelCard
+from tests.engines import BlurEngine
 from tests.integration.test_callers import Slow, gauge, wait_until_idle
 from tests.integration.test_errors import assert_problem
 from tests.pictures import animated, bomb, encoded, plain

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from superres.arrays import RgbU8
-from superres.card import ModelCard
 from superres.codecs import OUTPUT_FORMATS, Picture, encode
+from superres.models.card import ModelCard
 from tests.lazy import Lazy
 from tests.pictures import WIDE_PROFILE, encoded
 from tests.serving import link_models, resident_bytes, serve_process, wait_until_ready

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.logs import make_handler
-from superres.engine import BlurEngine
+from tests.engines import BlurEngine
 from tests.pictures import encoded
 from tests.serving import link_models, serve_process
 

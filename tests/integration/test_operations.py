@@ -23,9 +23,9 @@ import pytest
 from app.access import make_key
 from app.main import create_app
 from app.settings import Settings
-from superres.card import ModelCard, write_card
-from superres.engine import BlurEngine
-from superres.registry import DEFAULT_MODELS, read_cards
+from superres.models.card import ModelCard, write_card
+from superres.models.registry import DEFAULT_MODELS, read_cards
+from tests.engines import BlurEngine
 from tests.integration.test_callers import gauge
 from tests.integration.test_errors import Stuck, assert_problem
 from tests.integration.test_jobs import order, path, wait

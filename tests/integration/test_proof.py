@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 
 from superres import Enhancer
-from superres.card import ModelCard
 from superres.codecs import decode
-from superres.engine import BlurEngine
+from superres.evaluation.proof import estimate
 from superres.jpeg import jpeg_settings
-from superres.proof import estimate
+from superres.models.card import ModelCard
 from superres.resample import upsample
-from tests.engines import SharpenEngine
+from tests.engines import BlurEngine, SharpenEngine
 from tests.integration.test_status import samples_of
 from tests.pictures import encoded, plain
 

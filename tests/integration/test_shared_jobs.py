@@ -12,8 +12,8 @@ import pytest
 from upath import UPath
 
 from app.settings import Settings
-from superres.card import ModelCard
-from superres.engine import BlurEngine
+from superres.models.card import ModelCard
+from tests.engines import BlurEngine
 from tests.integration.test_callers import gauge, wait_until_idle
 from tests.integration.test_errors import assert_problem
 from tests.integration.test_jobs import (

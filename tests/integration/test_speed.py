@@ -2,7 +2,7 @@
 
 import pytest
 
-from superres.registry import DEFAULT_MODELS, choose, read_cards
+from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from tests.lazy import Lazy
 
 speed = Lazy("benchmarks.speed")

@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.admission import Admission
 from app.samples import SAMPLES, read_sample
 from superres import Enhancer
-from superres.card import ModelCard
 from superres.codecs import decode
-from superres.engine import BlurEngine
-from superres.proof import compare
+from superres.evaluation.proof import compare
+from superres.models.card import ModelCard
+from tests.engines import BlurEngine
 from tests.pictures import encoded
 
 

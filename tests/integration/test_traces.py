@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 
-from superres.engine import BlurEngine
+from tests.engines import BlurEngine
 from tests.pictures import encoded
 from tests.serving import wait_until
 

@@ -13,8 +13,8 @@ import pytest
 
 from superres import Enhancer
 from superres.arrays import RgbU8, to_integer
-from superres.card import Geometry
 from superres.codecs import Picture, account, decode, encode, to_srgb
+from superres.models.card import Geometry
 from tests.pictures import WIDE_PROFILE
 from tests.subjects import logo, ramp, turned, wide_gamut
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8, to_float, to_integer
-from superres.card import Geometry
 from superres.codecs import Picture
-from superres.engine import BlurEngine, Engine
+from superres.engines.base import Engine
 from superres.enhancer import output_size
 from superres.errors import BadRequest, ImageTooLarge
-from superres.proof import compare
+from superres.evaluation.proof import compare
+from superres.models.card import Geometry
 from superres.resample import scaled_size, upsample
+from tests.engines import BlurEngine
 
 
 def at_once(engine: Engine, geometry: Geometry, lr: np.ndarray, size: tuple[int, int]):

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from superres.card import Geometry
 from superres.codecs import Header, Picture
-from superres.engine import BlurEngine
 from superres.enhancer import Enhancer
 from superres.errors import BadRequest, ImageTooLarge
 from superres.forecast import forecast, forecast_comparison
+from superres.models.card import Geometry
+from tests.engines import BlurEngine
 
 GEOMETRY = Geometry(domain="hr", scale=3, halo=7, largest_tile=512)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from superres.arrays import RgbU8
-from superres.metrics import Scores, mean_scores, psnr, score, shave, ssim, to_y
+from superres.evaluation.metrics import mean_scores, psnr, score, shave, ssim, to_y
+from superres.models.card import Scores
 
 
 def test_luma_of_primaries_is_bt601_in_studio_swing():

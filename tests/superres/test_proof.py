@@ -6,14 +6,14 @@ from PIL import Image, ImageFilter
 
 from superres import Enhancer
 from superres.arrays import RgbU8
-from superres.card import Geometry
 from superres.codecs import Picture, decode, encode
-from superres.engine import BlurEngine
 from superres.errors import BadRequest
+from superres.evaluation.proof import check_estimable, compare, compare_pair, estimate
+from superres.evaluation.strip import AMPLIFIED, PANEL, draw_difference, draw_strip
 from superres.jpeg import jpeg_settings
-from superres.proof import check_estimable, compare, compare_pair, estimate
+from superres.models.card import Geometry
 from superres.resample import degrade, scaled_size
-from superres.strip import AMPLIFIED, PANEL, draw_difference, draw_strip
+from tests.engines import BlurEngine
 from tests.pictures import encoded
 
 

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
-from superres.card import read_card
-from superres.metrics import psnr
-from superres.registry import DEFAULT_MODELS, read_cards
+from superres.evaluation.metrics import psnr
+from superres.models.card import read_card
+from superres.models.registry import DEFAULT_MODELS, read_cards
 from superres.resample import degrade, upsample
 from training.cli import cli, evaluate_command
 from training.evaluate import evaluate

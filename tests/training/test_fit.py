@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from superres.arrays import RgbU8
-from superres.card import TrainingRecord
+from superres.models.card import TrainingRecord
 from tests.lazy import Lazy
 from tests.runs import STAGES, as_toml, prepared, small_config, train, write_pictures
 from training.cli import cli

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from superres import load_model
 from superres.arrays import RgbU8, to_float
-from superres.card import ModelCard, StartRecord, TrainingRecord, read_card
 from superres.errors import ModelMismatch
-from superres.registry import DEFAULT_MODELS, read_cards
+from superres.models.card import ModelCard, StartRecord, TrainingRecord, read_card
+from superres.models.registry import DEFAULT_MODELS, read_cards
 from tests.lazy import Lazy
 from tests.runs import as_toml, prepared, small_config, train, write_pictures
 from training.cli import cli

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from superres.arrays import RgbU8
-from superres.metrics import psnr
+from superres.evaluation.metrics import psnr
 from superres.resample import degrade, upsample
 from tests.prepared import prepared_set
 from training.prepared import PreparedSet

@@ -12,8 +12,9 @@ import numpy as np
 from superres.arrays import RgbU8
 from superres.enhancer import LARGEST_SCALE, Enhancer
 from superres.errors import BadRequest
+from superres.evaluation.metrics import SSIM_WINDOW, score, shave, to_y
 from superres.jpeg import JpegSettings
-from superres.metrics import SSIM_WINDOW, Scores, score, shave, to_y
+from superres.models.card import Scores
 from superres.resample import BAND, degrade, scaled_size, upsample
 
 SMALLEST_ESTIMATED_SCALE = 1.5
@@ -162,7 +163,7 @@ def _gain(sr_psnr_y: float, bicubic_psnr_y: float) -> float:
 
 
 def _psnr_y(reference: RgbU8, restored: RgbU8, border: int) -> float:
-    """PSNR of luma as :func:`superres.metrics.psnr`, with only a band of rows as float64."""
+    """PSNR of luma, dB, as in :mod:`superres.evaluation.metrics`; one band of rows at a time."""
     reference, restored = shave(reference, border), shave(restored, border)
     squares = sum(
         float(np.sum((to_y(reference[top : top + BAND]) - to_y(restored[top : top + BAND])) ** 2))

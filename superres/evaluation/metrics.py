@@ -6,12 +6,12 @@ swing, ``scale`` pixels shaved from every side, PSNR with peak 255, SSIM with an
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 
 from superres.arrays import LumaF64, RgbU8
+from superres.models.card import Scores
 
 SSIM_WINDOW = 11
 """Side of the Gaussian window, px: the smallest plane that SSIM is defined on."""
@@ -108,23 +108,6 @@ def ssim(reference: np.ndarray, estimate: np.ndarray, *, data_range: float, shav
         channel_axis=-1 if reference.ndim == 3 else None,
     )
     return float(value)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How near an estimate came to the truth; PSNR in dB, SSIM at most 1."""
-
-    psnr_y: float
-    ssim_y: float
-    psnr_rgb: float
-    ssim_rgb: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON, where infinity is spelled out as a string."""
-        return {
-            key: "infinity" if math.isinf(value) else round(value, 6)
-            for key, value in asdict(self).items()
-        }
 
 
 def score(reference: RgbU8, estimate: RgbU8, *, data_range: float, shave: int) -> Scores:

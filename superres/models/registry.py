@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from superres.card import CARD, ModelCard, read_card
 from superres.errors import ModelMissing
+from superres.models.card import CARD, ModelCard, read_card
 
-DEFAULT_MODELS = Path(__file__).resolve().parent.parent / "models"
+DEFAULT_MODELS = Path(__file__).resolve().parents[2] / "models"
 """The models of this clone or image."""
 DEFAULT_MODEL = "srcnn"
 DEFAULT_SCALE = 3

@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from superres.arrays import RgbU8, to_integer
-from superres.metrics import to_y
-from superres.proof import Comparison
+from superres.evaluation.metrics import to_y
+from superres.evaluation.proof import Comparison
 
 PANEL = 480
 """Longest side of a panel, px; of a larger picture, the part that gained most is shown."""

@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import json
+import math
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from superres.arrays import TilesF32, TilesU8
 from superres.errors import ModelMismatch, ModelMissing
-from superres.metrics import Scores
 
 CARD = "card.json"
-SAVED_MODEL = "saved_model"
+FIRST_FORMAT = "savedmodel"
+"""The format of cards without the field: they are from before there was another."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
@@ -63,6 +65,23 @@ class Example(_Frozen):
         shape = (1, self.height * upscale, self.width * upscale, 3)
         data = base64.b64decode(self.answer, validate=True)
         return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How near an estimate came to the truth; PSNR in dB, SSIM at most 1."""
+
+    psnr_y: float
+    ssim_y: float
+    psnr_rgb: float
+    ssim_rgb: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON, where infinity is spelled out as a string."""
+        return {
+            key: "infinity" if math.isinf(value) else round(value, 6)
+            for key, value in asdict(self).items()
+        }
 
 
 class DatasetScores(_Frozen):
@@ -164,8 +183,10 @@ class ModelCard(_Frozen):
     geometry: Geometry
     parameters: int = Field(ge=1)
     multiply_adds_per_output_pixel: int = Field(ge=1)
+    format: Name = FIRST_FORMAT
+    """How the network is stored: a key of :data:`superres.engines.ENGINES`."""
     files: dict[str, str]
-    """SHA-256 of every file in ``saved_model/``, by path inside it."""
+    """SHA-256 of the network's files, by path inside their folder (``saved_model/``)."""
     example: Example
     weights_sha256: str
     """Of the weights beside the SavedModel; see ``training.weights.hash_weights``."""
@@ -204,6 +225,9 @@ class ModelCard(_Frozen):
 
     def _sum(self) -> str:
         fields = self.model_dump(mode="json", exclude={"checksum"})
+        if self.format == FIRST_FORMAT:
+            # Cards from before the field have a checksum without it.
+            del fields["format"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -244,29 +268,10 @@ def write_card(folder: Path, card: ModelCard) -> ModelCard:
     return sealed
 
 
-def hash_files(saved_model: Path) -> dict[str, str]:
+def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, by path inside it."""
     return {
-        file.relative_to(saved_model).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(saved_model.rglob("*"))
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
-
-
-def check_files(folder: Path, card: ModelCard) -> None:
-    """Check the SavedModel's files against the card.
-
-    Raises:
-        ModelMismatch: a file is missing, changed, or not on the card.
-    """
-    found = hash_files(folder / SAVED_MODEL)
-    for path in sorted(card.files.keys() | found.keys()):
-        if path not in found:
-            raise ModelMismatch(f"{card.name}: {SAVED_MODEL}/{path} is on the card but missing")
-        if path not in card.files:
-            raise ModelMismatch(f"{card.name}: {SAVED_MODEL}/{path} is not on the card")
-        if found[path] != card.files[path]:
-            raise ModelMismatch(
-                f"{card.name}: {SAVED_MODEL}/{path} has SHA-256 {found[path][:12]}..., "
-                f"the card says {card.files[path][:12]}..."
-            )

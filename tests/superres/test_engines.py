@@ -17,10 +17,12 @@ from pydantic import ValidationError
 import training
 from superres import load_model
 from superres.arrays import to_float
-from superres.card import CARD, SAVED_MODEL, ModelCard, read_card, write_card
-from superres.engine import Engine, EnsembleEngine, SavedModelEngine
+from superres.engines.base import Engine
+from superres.engines.ensemble import EnsembleEngine
+from superres.engines.tensorflow import SAVED_MODEL, SavedModelEngine
 from superres.errors import EngineError, ModelMismatch, ModelMissing
-from superres.registry import DEFAULT_MODELS, choose, read_cards
+from superres.models.card import CARD, ModelCard, read_card, write_card
+from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 
 pytestmark = pytest.mark.xdist_group("shipped model")
 
@@ -166,9 +168,9 @@ def test_auto_takes_the_faster_precision_that_agrees_with_the_card(
         return call(engine, signature, tiles)
 
     monkeypatch.setattr(SavedModelEngine, "_call", timed)
-    monkeypatch.setattr("superres.engine.time", SimpleNamespace(perf_counter=lambda: seconds))
+    monkeypatch.setattr("superres.engines.base.time", SimpleNamespace(perf_counter=lambda: seconds))
     if not agrees:
-        monkeypatch.setattr("superres.engine.LOOSE_TOLERANCE", 0.0)  # bfloat16's
+        monkeypatch.setattr("superres.engines.base.LOOSE_TOLERANCE", 0.0)  # bfloat16's
     engine = SavedModelEngine(DEFAULT_MODELS / srcnn_card.name, srcnn_card, device="cpu")
     assert engine.precision == taken
 

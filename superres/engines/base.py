@@ -1,0 +1,213 @@
+"""What an engine is, and the checks that every model passes when it is loaded."""
+
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from superres.arrays import TileBatch, to_float
+from superres.errors import ModelMismatch
+from superres.models.card import ModelCard, hash_files
+from superres.tiling import MULTIPLE
+
+Precision = Literal["float32", "bfloat16"]
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]
+Signature = Literal["u8_float32", "u8_bfloat16", "f32"]
+"""Type of the tiles, and for uint8 the precision of the computation."""
+U8_SIGNATURES: dict[Precision, Signature] = {"float32": "u8_float32", "bfloat16": "u8_bfloat16"}
+
+BATCH = 4
+"""Most tiles in one call of the network, on a GPU. On a CPU one after another is as fast, and
+oneDNN keeps 0.4 MB for every number and shape of tiles that it has seen."""
+TRIAL_SIDE = 256
+"""Side of the answer on which each precision is timed, px; less where tiles must be smaller."""
+TRIAL_CALLS = 3
+"""Timed calls of each precision."""
+FLOAT32_TOLERANCE = 1.0
+"""Levels of 255 by which the example's answer may differ from the card in float32."""
+LOOSE_TOLERANCE = 2.0
+LOOSE_MEAN_TOLERANCE = 0.1
+"""The same, largest and mean, in bfloat16 or on a GPU."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A network on a device."""
+
+    def predict(self, tiles: TileBatch) -> TileBatch:
+        """Run the network.
+
+        Args:
+            tiles: [n, h, w, 3], uint8, or float32 in [0, 1]; ``h`` and ``w`` are multiples
+                of 16 and at most the card's largest tile.
+
+        Returns:
+            [n, h * upscale, w * upscale, 3], of the same type, rounded and clipped. The
+            halo is still there, and is not to be used.
+
+        Raises:
+            EngineError: the device failed.
+        """
+        ...
+
+
+class LoadedEngine(ABC):
+    """An engine that loads a model from its folder and checks it against its card.
+
+    Construction checks the files' hashes, loads them, checks the halo and the example's answer,
+    and chooses the precision, so an engine that exists is one that works. A subclass
+    says how files of one format are loaded and run; the checks are the same for all.
+
+    Args:
+        folder: the model's folder.
+        card: its card.
+        precision: of uint8 tiles; ``auto`` times both and takes the faster that agrees
+            with the card. float32 tiles are always computed in float32.
+        device: ``auto`` (a GPU if there is one), ``cpu`` or ``gpu:N``.
+
+    Raises:
+        ModelMismatch: the files or the answers are not what the card says.
+        EngineError: no such device.
+    """
+
+    FOLDER: ClassVar[str]
+    """Name of the folder, in a model's folder, that has the files of the card."""
+
+    device: str
+    """The device, by the runtime's name for it; :meth:`_load` sets it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        card: ModelCard,
+        *,
+        precision: PrecisionChoice = "auto",
+        device: str = "auto",
+    ) -> None:
+        self.check_files(folder, card)
+        self.card = card
+        self._load(folder / self.FOLDER, device)
+        self._check_halo()
+        self._check_example("f32")
+        self.precision = self._choose_precision(precision)
+
+    @abstractmethod
+    def _load(self, files: Path, device: str) -> None:
+        """Load the network from the folder ``files`` to the device, and set ``self.device``.
+
+        Raises:
+            ModelMismatch: the files do not have what an engine needs.
+            EngineError: no such device.
+        """
+
+    @abstractmethod
+    def _call(self, signature: Signature, tiles: np.ndarray) -> np.ndarray:
+        """Run the network once, as :meth:`Engine.predict`.
+
+        Raises:
+            EngineError: the device failed.
+        """
+
+    @property
+    @abstractmethod
+    def _on_cpu(self) -> bool:
+        """Whether the device is a CPU. Others may compute a little differently for each shape."""
+
+    def predict(self, tiles: TileBatch) -> TileBatch:
+        """Run the network, a batch of tiles at a time; see :meth:`Engine.predict`."""
+        signature = "f32" if tiles.dtype == np.float32 else U8_SIGNATURES[self.precision]
+        batch = 1 if self._on_cpu else BATCH
+        answers = [
+            self._call(signature, tiles[first : first + batch])
+            for first in range(0, len(tiles), batch)
+        ]
+        return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+    @classmethod
+    def check_files(cls, folder: Path, card: ModelCard) -> None:
+        """Check the files of a model's folder against the hashes of its card.
+
+        Raises:
+            ModelMismatch: a file is missing, changed, or not on the card.
+        """
+        found = hash_files(folder / cls.FOLDER)
+        for path in sorted(card.files.keys() | found.keys()):
+            if path not in found:
+                raise ModelMismatch(f"{card.name}: {cls.FOLDER}/{path} is on the card but missing")
+            if path not in card.files:
+                raise ModelMismatch(f"{card.name}: {cls.FOLDER}/{path} is not on the card")
+            if found[path] != card.files[path]:
+                raise ModelMismatch(
+                    f"{card.name}: {cls.FOLDER}/{path} has SHA-256 {found[path][:12]}..., "
+                    f"the card says {card.files[path][:12]}..."
+                )
+
+    def _check_halo(self) -> None:
+        """Answers must not depend on pixels farther away than the card's halo."""
+        halo, upscale = self.card.geometry.halo, self.card.geometry.upscale
+        core = 16
+        seen = core + 2 * halo
+        wide = np.random.default_rng(0).random((1, 3 * seen, 3 * seen, 3), np.float32)
+        narrow = wide[:, seen : 2 * seen, seen : 2 * seen]
+        inner = slice(halo * upscale, (halo + core) * upscale)
+        outer = slice((seen + halo) * upscale, (seen + halo + core) * upscale)
+        expected = self._call("f32", wide)
+        if expected.shape[1] != 3 * seen * upscale:
+            raise ModelMismatch(
+                f"{self.card.name}: the card says upscale {upscale}; a plane of {3 * seen} px "
+                f"came back as {expected.shape[1]}"
+            )
+        difference = np.abs(
+            expected[:, outer, outer] - self._call("f32", narrow)[:, inner, inner]
+        ).max()
+        # A GPU may choose another algorithm, and TF32, for another shape.
+        if difference * 255 > (0.01 if self._on_cpu else 0.5):
+            raise ModelMismatch(
+                f"{self.card.name}: the card says a halo of {halo} px, but answers depend on "
+                f"pixels farther away (by {difference * 255:.2f} levels)"
+            )
+
+    def _check_example(self, signature: Signature) -> None:
+        example = self.card.example
+        try:
+            tiles, expected = example.tiles(), example.answers(self.card.geometry.upscale)
+        except ValueError as error:
+            raise ModelMismatch(f"{self.card.name}: the card's example: {error}") from error
+        answers = self._call(signature, to_float(tiles) if signature == "f32" else tiles)
+        difference = np.abs(to_float(answers) - expected) * 255
+        exact = signature != "u8_bfloat16" and self._on_cpu
+        largest = FLOAT32_TOLERANCE if exact else LOOSE_TOLERANCE
+        mean = FLOAT32_TOLERANCE if exact else LOOSE_MEAN_TOLERANCE
+        # uint8 answers are rounded; what that alone does to the mean is allowed for.
+        rounding = 0.0 if signature == "f32" else 0.25
+        if difference.max() > largest or difference.mean() > mean + rounding:
+            raise ModelMismatch(
+                f"{self.card.name}: {signature} differs from the card's example by up to "
+                f"{difference.max():.2f} levels, {difference.mean():.3f} in the mean; "
+                f"at most {largest:g} and {mean:g} are allowed"
+            )
+
+    def _choose_precision(self, choice: PrecisionChoice) -> Precision:
+        if choice != "auto":
+            self._check_example(U8_SIGNATURES[choice])
+            return choice
+        self._check_example("u8_float32")
+        try:
+            self._check_example("u8_bfloat16")
+        except ModelMismatch:
+            return "float32"
+        side = min(TRIAL_SIDE // self.card.geometry.upscale, self.card.geometry.largest_tile)
+        side -= side % MULTIPLE
+        tiles = np.zeros((1, side, side, 3), np.uint8)
+
+        def seconds(signature: Signature) -> float:
+            """The least, after one call to warm up: what else the machine does only adds."""
+            times = [time.perf_counter()]
+            for _ in range(1 + TRIAL_CALLS):
+                self._call(signature, tiles)
+                times.append(time.perf_counter())
+            return min(np.diff(times)[1:])
+
+        return "bfloat16" if seconds("u8_bfloat16") < seconds("u8_float32") else "float32"

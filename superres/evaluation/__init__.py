@@ -1,0 +1,1 @@
+"""How near a model comes to the truth: metrics, proof and comparison strips."""

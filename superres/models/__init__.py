@@ -1,0 +1,1 @@
+"""Models on the disk: their cards, and which one a request asks for."""
