@@ -31,10 +31,10 @@ from superres.codecs import (
     to_srgb,
     without_metadata,
 )
+from superres.codecs.jpeg import jpeg_settings
 from superres.enhancer import BICUBIC, LARGEST_SCALE, SMALLEST_SCALE, Enhancer, Progress
 from superres.errors import BadRequest
 from superres.forecast import Forecast
-from superres.jpeg import jpeg_settings
 from superres.proof import Estimate, check_estimable, estimate
 from superres.registry import DEFAULT_MODEL, DEFAULT_SCALE
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
 from superres.codecs import Picture, decode, encode
-from superres.jpeg import jpeg_settings
+from superres.codecs.jpeg import jpeg_settings
 from superres.proof import compare_pair, estimate
 from superres.resample import degrade, scaled_size
 

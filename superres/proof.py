@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from superres.arrays import RgbU8
+from superres.codecs.jpeg import JpegSettings
 from superres.enhancer import LARGEST_SCALE, Enhancer
 from superres.errors import BadRequest
-from superres.jpeg import JpegSettings
 from superres.metrics import SSIM_WINDOW, Scores, score, shave, to_y
 from superres.resample import BAND, degrade, scaled_size, upsample
 

@@ -183,5 +183,5 @@ def test_every_command_is_documented(command: str):
 
 def test_every_module_of_the_core_is_in_the_architecture():
     text = (REPOSITORY / "ARCHITECTURE.md").read_text()
-    for module in (REPOSITORY / "superres").glob("[!_]*.py"):
+    for module in (REPOSITORY / "superres").glob("[!_]*"):
         assert f"\n| `{module.stem}` | " in text

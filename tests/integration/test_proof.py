@@ -6,8 +6,8 @@ import pytest
 from superres import Enhancer
 from superres.card import ModelCard
 from superres.codecs import decode
+from superres.codecs.jpeg import jpeg_settings
 from superres.engine import BlurEngine
-from superres.jpeg import jpeg_settings
 from superres.proof import estimate
 from superres.resample import upsample
 from tests.engines import SharpenEngine

@@ -8,9 +8,9 @@ from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.card import Geometry
 from superres.codecs import Picture, decode, encode
+from superres.codecs.jpeg import jpeg_settings
 from superres.engine import BlurEngine
 from superres.errors import BadRequest
-from superres.jpeg import jpeg_settings
 from superres.proof import check_estimable, compare, compare_pair, estimate
 from superres.resample import degrade, scaled_size
 from superres.strip import AMPLIFIED, PANEL, draw_difference, draw_strip
