@@ -24,10 +24,11 @@ from superres.codecs import (
     Header,
     OutputFormat,
     Picture,
-    account,
     check_output,
+    conversion_notes,
     decode,
     encode,
+    in_words,
     to_srgb,
     without_metadata,
 )
@@ -57,7 +58,9 @@ class EnhanceQuery(BaseModel):
         None,
         description="Default: what `Accept` asks for, else the upload's own format, else png.",
     )
-    quality: int = Field(DEFAULT_QUALITY, ge=1, le=100, description="For jpeg and webp.")
+    quality: int = Field(
+        DEFAULT_QUALITY, ge=1, le=100, description=f"For {in_words('and', lossy=True)}."
+    )
     icc: Literal["keep", "srgb"] = Field(
         "keep", description="The colour profile goes along, or the colours become sRGB's."
     )
@@ -221,7 +224,9 @@ async def enhance(
         "X-Model": made_by,
         "X-Input-Size": _width_by_height(picture.size),
         "X-Output-Size": _width_by_height(enhanced.size),
-        "X-Notes": "; ".join(filter(None, [account(picture, asked.output_format), *notes])),
+        "X-Notes": "; ".join(
+            filter(None, [conversion_notes(picture, asked.output_format), *notes])
+        ),
         "Server-Timing": stages.header(),
         "Content-Digest": f"sha-256=:{digest}:",
         "Vary": "Accept",

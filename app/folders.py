@@ -21,6 +21,7 @@ from superres.arrays import Size, TileBatch
 from superres.codecs import (
     INPUT_SUFFIXES,
     MAX_OUTPUT_PIXELS,
+    OUTPUT_SUFFIXES,
     SUFFIXES,
     Header,
     OutputFormat,
@@ -389,8 +390,7 @@ def _read_header(source: AnyPath) -> Header:
 
 def _name(place: PurePosixPath, output_format: OutputFormat) -> str:
     """The picture's name, with a suffix of the format: its own, if it is one."""
-    own = {".jpeg": "jpeg", ".tiff": "tiff"} | {suffix: name for name, suffix in SUFFIXES.items()}
-    if own.get(place.suffix.lower()) == output_format:
+    if OUTPUT_SUFFIXES.get(place.suffix.lower()) == output_format:
         return place.name
     return f"{place.stem}{SUFFIXES[output_format]}"
 

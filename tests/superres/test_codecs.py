@@ -419,7 +419,7 @@ def test_a_length_that_no_memory_holds_is_damage(small, monkeypatch):
     def read(*_):
         raise MemoryError
 
-    monkeypatch.setattr("superres.codecs._read", read)
+    monkeypatch.setattr("superres.codecs.pillow.to_picture", read)
     with pytest.raises(BadImage, match="more memory than its pixels need"):
         decode(saved(small, "TIFF"))
 
