@@ -1,6 +1,7 @@
 """Every kind of picture becomes a right one, or a clear error that names limit and value."""
 
 import io
+import struct
 from dataclasses import replace
 
 import imagecodecs
@@ -443,6 +444,25 @@ def test_animated_and_multi_page_files_are_refused_by_name(image_format):
 def test_a_decompression_bomb_is_refused_from_its_header():
     with pytest.raises(ImageTooLarge, match=r"at most 64,000,000 input pixels .* 1,600,000,000"):
         decode(bomb())
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF"])
+def test_the_limit_of_the_host_process_is_for_its_own_pictures(monkeypatch, small, image_format):
+    """Pillow's, which warns above it, and raises above its double."""
+    data = saved(small, image_format)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert read_header(data).size == decode(data).size == (20, 30)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+
+
+def test_a_gif_whose_frame_is_larger_than_its_canvas_is_not_held_to_pillows_limit(
+    monkeypatch, small
+):
+    data = bytearray(saved(small, "GIF"))
+    data[6:10] = struct.pack("<HH", 1, 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert decode(bytes(data)).size == (20, 30)
 
 
 def test_float_samples_are_refused_by_depth():
