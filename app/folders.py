@@ -28,7 +28,7 @@ from superres.codecs import (
     decode,
     default_output_format,
     encode,
-    read_header,
+    probe,
 )
 from superres.engine import Engine
 from superres.enhancer import Enhancer, output_size
@@ -379,13 +379,13 @@ def _header(source: AnyPath) -> tuple[OutputFormat, int]:
 
 def _read_header(source: AnyPath) -> Header:
     if isinstance(source, Path):
-        return read_header(source, max_pixels=sys.maxsize)
+        return probe(source, max_pixels=sys.maxsize)
     with source.open("rb") as file:
         head = file.read(HEAD)
         try:
-            return read_header(head, max_pixels=sys.maxsize)
+            return probe(head, max_pixels=sys.maxsize)
         except BadImage:  # a TIFF's may be at the end
-            return read_header(head + file.read(), max_pixels=sys.maxsize)
+            return probe(head + file.read(), max_pixels=sys.maxsize)
 
 
 def _name(place: PurePosixPath, output_format: OutputFormat) -> str:
