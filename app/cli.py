@@ -28,11 +28,12 @@ from superres import load_model
 from superres.arrays import to_integer
 from superres.codecs import (
     DEFAULT_QUALITY,
-    SUFFIXES,
+    OUTPUT_SUFFIXES,
     OutputFormat,
     Picture,
     decode,
     encode,
+    in_words,
 )
 from superres.engines.base import PrecisionChoice
 from superres.enhancer import Enhancer, output_size
@@ -77,7 +78,9 @@ def enhance_command(
         OutputFormat | None,
         typer.Option("--format", help="Default: as OUTPUT ends, else as the input is, else png."),
     ] = None,
-    quality: Annotated[int, typer.Option(help="1 to 100, for JPEG and WebP.")] = DEFAULT_QUALITY,
+    quality: Annotated[
+        int, typer.Option(help=f"1 to 100, for {in_words('and', lossy=True)}.")
+    ] = DEFAULT_QUALITY,
     ensemble: Ensemble = False,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Folders in folders, too.")
@@ -335,11 +338,11 @@ def _is_loopback(host: str) -> bool:
 
 def _format_of(output: AnyPath) -> OutputFormat:
     suffix = output.suffix.lower()
-    formats: dict[str, OutputFormat] = {suffix: name for name, suffix in SUFFIXES.items()}
-    formats |= {".jpeg": "jpeg", ".tiff": "tiff"}
-    if suffix not in formats:
-        raise BadRequest(f"a result ends in {', '.join(sorted(formats))}, not in {suffix!r}")
-    return formats[suffix]
+    if suffix not in OUTPUT_SUFFIXES:
+        raise BadRequest(
+            f"a result ends in {', '.join(sorted(OUTPUT_SUFFIXES))}, not in {suffix!r}"
+        )
+    return OUTPUT_SUFFIXES[suffix]
 
 
 def _progress(console: Console) -> Progress:

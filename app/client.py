@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from app.schemas import ComparisonReport, JobReport, Problem, QualityReport
 from superres.arrays import Size
-from superres.codecs import OutputFormat, read_header
+from superres.codecs import OutputFormat, probe
 from superres.errors import BadImage, ModelError, SuperresError, Unavailable
 
 URL = "http://127.0.0.1:8000"
@@ -337,7 +337,7 @@ def _content(picture: EncodedPicture) -> bytes:
 def _output_pixels(content: bytes, scale: float) -> float:
     """About how many will be made; none of what the service will refuse."""
     try:
-        height, width = read_header(content).size
+        height, width = probe(content).size
     except BadImage:
         return 0
     return height * width * scale**2

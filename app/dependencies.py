@@ -17,7 +17,7 @@ from app.store import Job
 from app.telemetry import Stages, Telemetry
 from app.transfer import Call
 from superres import errors
-from superres.codecs import Header, read_header
+from superres.codecs import Header, probe
 from superres.errors import NotAcceptable
 
 
@@ -83,11 +83,11 @@ async def read_upload(service: ServiceDependency, call: CallDependency) -> Uploa
 
     Raises:
         SuperresError: as :meth:`app.transfer.Call.read_body` and
-            :func:`superres.codecs.read_header`.
+            :func:`superres.codecs.probe`.
     """
     data = await call.read_body()
     header = await anyio.to_thread.run_sync(
-        lambda: read_header(data, max_pixels=service.settings.max_input_pixels)
+        lambda: probe(data, max_pixels=service.settings.max_input_pixels)
     )
     return Upload(data, header)
 

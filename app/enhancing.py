@@ -23,18 +23,19 @@ from superres.codecs import (
     Header,
     OutputFormat,
     Picture,
-    account,
     check_output,
+    conversion_notes,
     decode,
     encode,
+    in_words,
     to_srgb,
     without_metadata,
 )
+from superres.codecs.jpeg import jpeg_settings
 from superres.enhancer import BICUBIC, LARGEST_SCALE, SMALLEST_SCALE, Enhancer, Progress
 from superres.errors import BadRequest
 from superres.evaluation.proof import Estimate, check_estimable, estimate
 from superres.forecast import Forecast
-from superres.jpeg import jpeg_settings
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
 
@@ -57,7 +58,9 @@ class EnhanceQuery(BaseModel):
         None,
         description="Default: what `Accept` asks for, else the upload's own format, else png.",
     )
-    quality: int = Field(DEFAULT_QUALITY, ge=1, le=100, description="For jpeg and webp.")
+    quality: int = Field(
+        DEFAULT_QUALITY, ge=1, le=100, description=f"For {in_words('and', lossy=True)}."
+    )
     icc: Literal["keep", "srgb"] = Field(
         "keep", description="The colour profile goes along, or the colours become sRGB's."
     )
@@ -221,7 +224,9 @@ async def enhance(
         "X-Model": made_by,
         "X-Input-Size": _width_by_height(picture.size),
         "X-Output-Size": _width_by_height(enhanced.size),
-        "X-Notes": "; ".join(filter(None, [account(picture, asked.output_format), *notes])),
+        "X-Notes": "; ".join(
+            filter(None, [conversion_notes(picture, asked.output_format), *notes])
+        ),
         "Server-Timing": stages.header(),
         "Content-Digest": f"sha-256=:{digest}:",
         "Vary": "Accept",

@@ -21,13 +21,14 @@ from superres.arrays import Size, TileBatch
 from superres.codecs import (
     INPUT_SUFFIXES,
     MAX_OUTPUT_PIXELS,
+    OUTPUT_SUFFIXES,
     SUFFIXES,
     Header,
     OutputFormat,
     decode,
     default_output_format,
     encode,
-    read_header,
+    probe,
 )
 from superres.engines.base import Engine
 from superres.enhancer import Enhancer, output_size
@@ -378,19 +379,18 @@ def _header(source: AnyPath) -> tuple[OutputFormat, int]:
 
 def _read_header(source: AnyPath) -> Header:
     if isinstance(source, Path):
-        return read_header(source, max_pixels=sys.maxsize)
+        return probe(source, max_pixels=sys.maxsize)
     with source.open("rb") as file:
         head = file.read(HEAD)
         try:
-            return read_header(head, max_pixels=sys.maxsize)
+            return probe(head, max_pixels=sys.maxsize)
         except BadImage:  # a TIFF's may be at the end
-            return read_header(head + file.read(), max_pixels=sys.maxsize)
+            return probe(head + file.read(), max_pixels=sys.maxsize)
 
 
 def _name(place: PurePosixPath, output_format: OutputFormat) -> str:
     """The picture's name, with a suffix of the format: its own, if it is one."""
-    own = {".jpeg": "jpeg", ".tiff": "tiff"} | {suffix: name for name, suffix in SUFFIXES.items()}
-    if own.get(place.suffix.lower()) == output_format:
+    if OUTPUT_SUFFIXES.get(place.suffix.lower()) == output_format:
         return place.name
     return f"{place.stem}{SUFFIXES[output_format]}"
 

@@ -28,7 +28,7 @@ from app.service import Service
 from app.store import ENDED, Job, Progress, Store
 from app.telemetry import Stages, Telemetry
 from app.worker import Turn
-from superres.codecs import OUTPUT_FORMATS, read_header
+from superres.codecs import OUTPUT_FORMATS, probe
 from superres.errors import (
     Busy,
     CallerGone,
@@ -321,7 +321,7 @@ class Jobs:
         service = self._service
         upload = await anyio.to_thread.run_sync(self._store.read_upload, job)
         header = await anyio.to_thread.run_sync(
-            lambda: read_header(upload, max_pixels=service.settings.max_input_pixels)
+            lambda: probe(upload, max_pixels=service.settings.max_input_pixels)
         )
         output_format = next(name for name in OUTPUT_FORMATS if name == job.output_format)
         query = EnhanceQuery.model_validate(job.query)

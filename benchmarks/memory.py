@@ -17,7 +17,7 @@ from rich.table import Table
 from skimage import data, transform
 
 from superres.arrays import to_integer
-from superres.codecs import OutputFormat, Picture, encode, read_header
+from superres.codecs import OutputFormat, Picture, encode, probe
 from superres.forecast import forecast_comparison
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from tests.serving import reset_peak, resident_bytes, serve_process
@@ -72,7 +72,7 @@ def measure_comparison(client: httpx.Client, pid: int, picture: Picture) -> tupl
     """Bytes that POST /compare, answered as a page, peaks at above idle, and the forecast."""
     upload = encode(picture, "png")
     card = choose(read_cards(DEFAULT_MODELS), "srcnn", SCALE)
-    forecast = forecast_comparison(read_header(upload), len(upload), card.geometry)
+    forecast = forecast_comparison(probe(upload), len(upload), card.geometry)
     idle = resident_bytes(pid)
     reset_peak(pid)
     headers = {"Accept": "text/html"}

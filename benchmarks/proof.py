@@ -16,8 +16,8 @@ from rich.table import Table
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
 from superres.codecs import Picture, decode, encode
+from superres.codecs.jpeg import jpeg_settings
 from superres.evaluation.proof import compare_pair, estimate
-from superres.jpeg import jpeg_settings
 from superres.resample import degrade, scaled_size
 
 SCALES = (1.5, 2, 3)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from superres.arrays import Size
-from superres.codecs import MAX_OUTPUT_PIXELS, Header, OutputFormat
+from superres.codecs import FORMATS, MAX_OUTPUT_PIXELS, Header, OutputFormat
 from superres.enhancer import COLUMNS, output_size, own_size, plan
 from superres.models.card import Geometry
 from superres.tiling import Plan
@@ -19,9 +19,6 @@ BYTES_PER_ANSWER_SAMPLE = 4
 BYTES_PER_ENSEMBLE_SAMPLE = 16
 """Of the answers, besides, at either depth: the sum of the views, and their mean in float32."""
 
-WEBP_ALPHA_BYTES_PER_PIXEL = 30
-"""Of output, besides, where it has alpha: libwebp compresses that without loss, by the whole plane
-and tables of where each of its pixels has been seen before."""
 BYTES_PER_COMPARED_PIXEL = 165
 """Four pictures, and the float64 planes that PSNR and SSIM are computed on. With the tiles in
 flight, `make bench-memory` finds 162 to 184."""
@@ -82,7 +79,7 @@ def forecast(
         # An answer that does not compress at all has three samples a pixel.
         + encoded_bytes
         + out * 3 * (2 if sixteen else 1)
-        + (out * WEBP_ALPHA_BYTES_PER_PIXEL if output_format == "webp" and header.alpha else 0)
+        + (out * FORMATS[output_format].encoder_bytes_per_alpha_pixel if header.alpha else 0)
     )
     return Forecast(size, cut.tiles, worked_on, int(peak))
 

@@ -19,6 +19,7 @@ from app.settings import Settings
 from benchmarks.quality import SHORT_TABLE, quality_page, with_tables
 from superres import Enhancer
 from superres.arrays import RgbU8
+from superres.codecs import DEFAULT_QUALITY, OUTPUT_FORMATS, in_words
 from superres.evaluation.proof import compare
 from superres.models.registry import DEFAULT_MODELS, read_cards
 from tests.commands import superres
@@ -150,6 +151,15 @@ def test_the_readmes_benchmark_of_the_proof_works(tmp_path: Path, coffee: RgbU8)
 def test_every_option_of_the_command_is_documented_or_says_what_it_does():
     for command in get_command(cli).commands.values():
         assert all(getattr(parameter, "help", None) for parameter in command.params)
+
+
+def test_the_formats_in_the_readme_are_those_of_the_table():
+    text = " ".join(README.split())
+    names = ", ".join(f"`{name}`" for name in OUTPUT_FORMATS)
+    assert f"`format` ({names}; default" in text
+    lossy = in_words("and", lossy=True)
+    assert f"`quality` 1 to 100 (default {DEFAULT_QUALITY}) for {lossy}," in text
+    assert f" {in_words('and')} are read; the bytes decide" in text
 
 
 def test_every_setting_is_documented_with_its_default():

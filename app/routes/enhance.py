@@ -32,6 +32,7 @@ from superres.codecs import (
     Header,
     OutputFormat,
     default_output_format,
+    in_words,
 )
 
 router = APIRouter()
@@ -98,6 +99,10 @@ ACCEPTED = {
     },
     openapi_extra=UPLOAD,
     summary="Enlarge and sharpen a picture",
+    description=(
+        "The body is the picture: as it is, or as the multipart field `file`. So is the answer's."
+        f"\n\n{in_words('and')} are read; the bytes decide, not the header."
+    ),
 )
 async def enhance(
     request: Request,
@@ -118,10 +123,7 @@ async def enhance(
         ),
     ] = None,
 ) -> Response:
-    """The body is the picture: as it is, or as the multipart field `file`. So is the answer's.
-
-    PNG, JPEG, WebP, TIFF, BMP and still GIFs are read; the bytes decide, not the header.
-    """
+    """Answer with the enlarged picture, a job or a dry run."""
     header = upload.header
     output_format = query.format or _accepted_format(request, header)
     asked = enhancing.order(service, query, header, len(upload.data), output_format)

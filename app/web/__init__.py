@@ -5,6 +5,7 @@
 """
 
 import base64
+import json
 from html import escape
 from pathlib import Path
 from string import Template
@@ -12,7 +13,7 @@ from string import Template
 from app.samples import SAMPLES
 from app.schemas import ComparisonReport
 from superres.arrays import RgbU8
-from superres.codecs import OutputFormat, Picture, encode
+from superres.codecs import FORMATS, MEDIA_TYPES, OutputFormat, Picture, encode, in_words
 from superres.evaluation.proof import Comparison
 from superres.evaluation.strip import AMPLIFIED, draw_difference
 
@@ -108,6 +109,9 @@ def _page(
     current = 'aria-current="page"'
     return _template("page.html").substitute(
         mode=mode,
+        accepted=",".join(row.media_type for row in FORMATS.values()),
+        formats_read=in_words("or"),
+        result_formats=escape(json.dumps(_result_formats())),
         title=escape(title),
         heading=heading,
         lede=lede,
@@ -125,6 +129,15 @@ def _page(
             for name in SAMPLES
         ),
     )
+
+
+def _result_formats() -> dict[str, dict[str, str]]:
+    """Name and suffix of each format that the page asks for, by media type."""
+    return {
+        row.media_type: {"name": row.name, "suffix": row.suffixes[0]}
+        for row in FORMATS.values()
+        if row.encode is not None and row.shown_by_browsers
+    }
 
 
 def _comparison(comparison: Comparison, report: ComparisonReport) -> str:
@@ -156,7 +169,7 @@ def _data_uri(rgb: RgbU8, *, grey: bool = False) -> str:
     pixels = rgb.shape[0] * rgb.shape[1]
     output_format: OutputFormat = "png" if pixels <= LARGEST_PNG_PIXELS else "jpeg"
     data = encode(Picture(rgb, grey=grey), output_format, 95)
-    return f"data:image/{output_format};base64,{base64.b64encode(data).decode()}"
+    return f"data:{MEDIA_TYPES[output_format]};base64,{base64.b64encode(data).decode()}"
 
 
 def _template(name: str) -> Template:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from superres.arrays import RgbU8
+from superres.codecs.jpeg import JpegSettings
 from superres.enhancer import LARGEST_SCALE, Enhancer
 from superres.errors import BadRequest
 from superres.evaluation.metrics import SSIM_WINDOW, score, shave, to_y
-from superres.jpeg import JpegSettings
 from superres.models.card import Scores
 from superres.resample import BAND, degrade, scaled_size, upsample
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from app.settings import Settings
-from superres.codecs import read_header
+from superres.codecs import probe
 from superres.forecast import forecast
 from superres.models.card import ModelCard
 from tests.engines import BlurEngine
@@ -163,7 +163,7 @@ def test_a_dry_run_tells_what_it_would_take_and_takes_nothing(serve, srcnn_card,
 def test_memory_bounds_what_runs_at_once(serve, srcnn_card):
     engine = Stuck(srcnn_card)
     picture = encoded(np.zeros((300, 300, 3), np.uint8))
-    peak = forecast(read_header(picture), len(picture), 3, srcnn_card.geometry).peak_bytes
+    peak = forecast(probe(picture), len(picture), 3, srcnn_card.geometry).peak_bytes
     with (
         serve({srcnn_card.name: engine}, max_memory_bytes=round(1.9 * peak)) as client,
         ThreadPoolExecutor(2) as pool,

@@ -20,7 +20,7 @@ import pytest
 from app.main import create_app
 from app.settings import Settings
 from app.store import STATES
-from superres.codecs import read_header
+from superres.codecs import probe
 from superres.errors import StorageError
 from superres.forecast import forecast
 from superres.models.card import ModelCard
@@ -327,7 +327,7 @@ def test_deleting_a_job_stops_the_work_and_removes_what_there_is(small, device, 
 def test_a_job_that_is_deleted_while_it_waits_for_room_makes_way(serve, srcnn_card, large):
     device = Device(srcnn_card)
     device.go.clear()
-    peak = forecast(read_header(large), len(large), 4, srcnn_card.geometry).peak_bytes
+    peak = forecast(probe(large), len(large), 4, srcnn_card.geometry).peak_bytes
     with (
         serve({srcnn_card.name: device}, max_memory_bytes=peak + 1000) as client,
         ThreadPoolExecutor() as pool,

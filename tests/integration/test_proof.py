@@ -5,8 +5,8 @@ import pytest
 
 from superres import Enhancer
 from superres.codecs import decode
+from superres.codecs.jpeg import jpeg_settings
 from superres.evaluation.proof import estimate
-from superres.jpeg import jpeg_settings
 from superres.models.card import ModelCard
 from superres.resample import upsample
 from tests.engines import BlurEngine, SharpenEngine

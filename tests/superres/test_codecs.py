@@ -1,6 +1,7 @@
 """Every kind of picture becomes a right one, or a clear error that names limit and value."""
 
 import io
+import struct
 from dataclasses import replace
 
 import imagecodecs
@@ -16,12 +17,12 @@ from superres.codecs import (
     OUTPUT_FORMATS,
     Header,
     Picture,
-    account,
     check_output,
+    conversion_notes,
     decode,
     default_output_format,
     encode,
-    read_header,
+    probe,
     to_srgb,
     without_metadata,
 )
@@ -159,7 +160,7 @@ def test_a_fourth_channel_of_sixteen_bits_is_what_the_file_says_it_is(kind, colo
     picture = decode(out.getvalue())
     assert np.unique(picture.rgb).tolist() == [colour]
     assert (picture.alpha is None) == (alpha is None)
-    assert read_header(out.getvalue()).alpha == (alpha is not None)
+    assert probe(out.getvalue()).alpha == (alpha is not None)
     assert alpha is None or np.unique(picture.alpha).tolist() == [alpha]
 
 
@@ -272,7 +273,7 @@ def test_metadata_is_kept_where_it_is_still_true(described, image_format, output
         assert dpi == pytest.approx((200, 300), abs=0.1)  # turned with the picture
     kept = ["ICC profile", "EXIF", "XMP"] + ["DPI"] * holds_dpi
     notes = f"kept: {', '.join(kept)}; converted: orientation 6 to upright"
-    assert account(picture, output_format).startswith(notes)
+    assert conversion_notes(picture, output_format).startswith(notes)
     assert decode(encoded).size == picture.size
 
 
@@ -284,7 +285,7 @@ def test_metadata_that_is_not_wanted_is_gone(described):
         assert "xmp" not in again.info
         assert again.info["dpi"] == (200, 300)
     assert b"Maker" not in encoded
-    assert account(picture, "jpeg").endswith("dropped: EXIF, XMP")
+    assert conversion_notes(picture, "jpeg").endswith("dropped: EXIF, XMP")
 
 
 @pytest.mark.parametrize("output_format", ["png", "tiff"])
@@ -294,12 +295,14 @@ def test_sixteen_bit_files_keep_their_metadata_too(described, output_format):
     again = decode(encode(picture, output_format))
     assert (again.xmp, again.icc_profile) == (picture.xmp, picture.icc_profile)
     assert again.dpi == pytest.approx(picture.dpi, abs=0.1)
-    assert account(again, output_format).startswith("kept: ICC profile, EXIF, XMP, DPI, 16 bits")
+    assert conversion_notes(again, output_format).startswith(
+        "kept: ICC profile, EXIF, XMP, DPI, 16 bits"
+    )
 
 
 def test_exif_longer_than_jpeg_holds_is_dropped_by_name(small):
     picture = Picture(np.asarray(small), exif=bytes(70_000), xmp=b"x")
-    assert account(picture, "jpeg") == "kept: XMP; dropped: EXIF"
+    assert conversion_notes(picture, "jpeg") == "kept: XMP; dropped: EXIF"
     assert decode(encode(picture, "jpeg")).xmp == b"x"
 
 
@@ -314,8 +317,10 @@ def test_a_damaged_exif_block_does_not_cost_the_picture(small):
 def test_comments_and_text_are_dropped_by_name(small):
     text = PngInfo()
     text.add_text("Author", "me")
-    assert account(decode(saved(small, "PNG", pnginfo=text)), "png") == "dropped: text"
-    assert account(decode(saved(small, "JPEG", comment=b"hi")), "png") == "dropped: comment"
+    assert conversion_notes(decode(saved(small, "PNG", pnginfo=text)), "png") == "dropped: text"
+    assert (
+        conversion_notes(decode(saved(small, "JPEG", comment=b"hi")), "png") == "dropped: comment"
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -328,7 +333,10 @@ def test_a_profile_is_converted_to_srgb_when_asked(small, dtype):
     difference = to_integer(wide.rgb, np.uint8).astype(int) - np.asarray(expected)
     assert np.abs(difference).mean() < 0.5
     assert np.abs(np.asarray(small) - np.asarray(expected).astype(int)).max() > 10
-    assert account(wide, "png").startswith("converted: ICC profile to sRGB") or dtype != np.uint8
+    assert (
+        conversion_notes(wide, "png").startswith("converted: ICC profile to sRGB")
+        or dtype != np.uint8
+    )
 
 
 def test_grey_is_converted_by_its_own_profile_and_stays_grey():
@@ -344,12 +352,12 @@ def test_a_profile_that_cannot_be_used_is_dropped_by_name(small):
     for profile, grey in [(b"nothing", False), (WIDE_PROFILE, True)]:
         picture = to_srgb(Picture(np.asarray(small), grey=grey, icc_profile=profile))
         assert np.array_equal(picture.samples, np.asarray(small))
-        assert "dropped: damaged ICC profile" in account(picture, "png")
+        assert "dropped: damaged ICC profile" in conversion_notes(picture, "png")
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
 def test_the_header_tells_what_decoding_will_show(small, image_format):
-    assert read_header(saved(small, image_format)) == Header(image_format.lower(), (20, 30), 8)
+    assert probe(saved(small, image_format)) == Header(image_format.lower(), (20, 30), 8)
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF", "GIF"])
@@ -357,28 +365,28 @@ def test_the_header_tells_of_alpha_from_a_file_too(small, image_format, tmp_path
     small.putalpha(100 if image_format != "GIF" else 0)
     file = tmp_path / "small"
     file.write_bytes(saved(small, image_format))
-    header = read_header(file)
+    header = probe(file)
     assert header.alpha
-    assert header == read_header(file.read_bytes())
+    assert header == probe(file.read_bytes())
     with pytest.raises(FileNotFoundError):
-        read_header(tmp_path / "none")
+        probe(tmp_path / "none")
 
 
 @pytest.mark.parametrize("output_format", ["png", "tiff"])
 def test_the_header_tells_the_depth(output_format):
     data = encode(Picture(np.zeros((20, 30, 3), np.uint16)), output_format)
-    assert read_header(data) == Header(output_format, (20, 30), 16)
+    assert probe(data) == Header(output_format, (20, 30), 16)
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_the_header_of_a_turned_picture_tells_its_upright_size(described, image_format):
     data = camera_file(described, image_format)
-    assert read_header(data).size == decode(data).size == (30, 20)
+    assert probe(data).size == decode(data).size == (30, 20)
 
 
 def test_the_header_decodes_no_pixel(coffee):
     data = saved(Image.fromarray(coffee), "PNG")
-    assert read_header(data[:200]).size == (400, 600)
+    assert probe(data[:200]).size == (400, 600)
 
 
 def test_the_format_asked_for_by_default_is_the_pictures_own_or_png(small):
@@ -419,7 +427,7 @@ def test_a_length_that_no_memory_holds_is_damage(small, monkeypatch):
     def read(*_):
         raise MemoryError
 
-    monkeypatch.setattr("superres.codecs._read", read)
+    monkeypatch.setattr("superres.codecs.pillow.to_picture", read)
     with pytest.raises(BadImage, match="more memory than its pixels need"):
         decode(saved(small, "TIFF"))
 
@@ -443,6 +451,25 @@ def test_animated_and_multi_page_files_are_refused_by_name(image_format):
 def test_a_decompression_bomb_is_refused_from_its_header():
     with pytest.raises(ImageTooLarge, match=r"at most 64,000,000 input pixels .* 1,600,000,000"):
         decode(bomb())
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF"])
+def test_the_limit_of_the_host_process_is_for_its_own_pictures(monkeypatch, small, image_format):
+    """Pillow's, which warns above it, and raises above its double."""
+    data = saved(small, image_format)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert probe(data).size == decode(data).size == (20, 30)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+
+
+def test_a_gif_whose_frame_is_larger_than_its_canvas_is_not_held_to_pillows_limit(
+    monkeypatch, small
+):
+    data = bytearray(saved(small, "GIF"))
+    data[6:10] = struct.pack("<HH", 1, 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert decode(bytes(data)).size == (20, 30)
 
 
 def test_float_samples_are_refused_by_depth():

@@ -13,7 +13,7 @@ import pytest
 
 from superres import Enhancer
 from superres.arrays import RgbU8, to_integer
-from superres.codecs import Picture, account, decode, encode, to_srgb
+from superres.codecs import Picture, conversion_notes, decode, encode, to_srgb
 from superres.models.card import Geometry
 from tests.pictures import WIDE_PROFILE
 from tests.subjects import logo, ramp, turned, wide_gamut
@@ -63,7 +63,7 @@ def test_a_wide_gamut_photograph_becomes_srgb_and_looks_the_same(photograph):
     kept = decode(wide_gamut(photograph))
     converted = to_srgb(kept)
     assert converted.icc_profile is None
-    assert account(converted, "png") == "converted: ICC profile to sRGB"
+    assert conversion_notes(converted, "png") == "converted: ICC profile to sRGB"
     # Away from the red that sRGB does not have, converting gives the first photograph back.
     difference = np.abs(converted.rgb.astype(int) - photograph)[30:]
     assert np.percentile(difference, 99) <= 3

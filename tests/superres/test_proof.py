@@ -7,10 +7,10 @@ from PIL import Image, ImageFilter
 from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.codecs import Picture, decode, encode
+from superres.codecs.jpeg import jpeg_settings
 from superres.errors import BadRequest
 from superres.evaluation.proof import check_estimable, compare, compare_pair, estimate
 from superres.evaluation.strip import AMPLIFIED, PANEL, draw_difference, draw_strip
-from superres.jpeg import jpeg_settings
 from superres.models.card import Geometry
 from superres.resample import degrade, scaled_size
 from tests.engines import BlurEngine

@@ -5,8 +5,9 @@ import { Viewer } from "./viewer.js";
 const at = (id) => document.getElementById(id);
 const mode = document.body.dataset.mode; // "enhance" or "compare"
 
-// What a browser shows; the service answers in the first that suits the picture.
-const SHOWN = "image/png, image/jpeg, image/webp";
+// What a browser shows, by media type; the service answers in the first that suits the picture.
+const RESULT_FORMATS = JSON.parse(document.body.dataset.resultFormats);
+const SHOWN = Object.keys(RESULT_FORMATS).join(", ");
 const SMALLEST_PROVED_SCALE = 1.5;
 const JOB_MEGAPIXELS = 8; // of output, from which on the work is a job, followed tile by tile
 const NO_ANSWER = "The service did not answer. Is it still running?";
@@ -166,7 +167,7 @@ async function enhance(megapixels, signal) {
   const { header } = enhanced;
   const spent = [...header("Server-Timing").matchAll(/dur=([\d.]+)/g)];
   secondsPerMegapixel = spent.reduce((sum, [, ms]) => sum + ms / 1000, 0) / made / views;
-  const format = enhanced.blob.type.split("/")[1];
+  const { name: format, suffix } = RESULT_FORMATS[enhanced.blob.type];
   const bicubic = await send(
     `enhance?${new URLSearchParams({ scale, format, fallback: "always" })}`,
     {
@@ -204,7 +205,7 @@ async function enhance(megapixels, signal) {
       `against itself. Bicubic came to ${header("X-Proof-Bicubic-dB")} dB, ${name} to ` +
       `${header("X-Proof-Model-dB")} dB (PSNR of luma). The result has ${size} pixels.`
     : `Made by ${name}. ${sentence(header("X-Notes") ?? "no proof below a scale of 1.5")}`;
-  const file = `${stem(picture.name)}-x${asked.scale}.${format === "jpeg" ? "jpg" : format}`;
+  const file = `${stem(picture.name)}-x${asked.scale}${suffix}`;
   at("download").href = remember(enhanced.blob);
   at("download").download = file;
   at("download").textContent = `Download ${format.toUpperCase()}, ${bytes(enhanced.blob.size)}`;

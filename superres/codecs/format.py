@@ -1,0 +1,41 @@
+"""One row of the table of formats."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from superres.codecs.limits import Limits
+from superres.picture import Header, Picture
+
+BinaryFile: TypeAlias = io.BytesIO | io.BufferedReader
+"""An open file of bytes."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of picture files: how to recognise, read and write it, and what it can hold."""
+
+    name: str
+    """Its name in the API: the parameter ``format``, and :attr:`Header.source_format`."""
+    label: str
+    """Its name in texts."""
+    magic: tuple[bytes, ...]
+    """First bytes of its files."""
+    suffixes: tuple[str, ...]
+    """Suffixes of its files, lower case; results get the first."""
+    media_type: str
+    probe: Callable[[BinaryFile, int], Header]
+    """Reads the header of a file, at its start, of at most so many pixels."""
+    decode: Callable[[bytes, int], Picture]
+    """Decodes a file of at most so many pixels."""
+    encode: Callable[[Picture, int], bytes] | None = None
+    """Encodes what it can hold of a picture at a quality of 1 to 100; None if it is only read."""
+    limits: Limits = field(default_factory=Limits)
+    """What its files can hold."""
+    lossy: bool = False
+    """Whether the quality counts."""
+    shown_by_browsers: bool = False
+    """Whether the page asks for it."""
+    encoder_bytes_per_alpha_pixel: int = 0
+    """Bytes of memory that its encoder needs besides, for each pixel with alpha."""

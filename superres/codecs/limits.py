@@ -1,0 +1,105 @@
+"""What is refused: before a picture is decoded, and before one is encoded."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from superres.arrays import Size
+from superres.errors import AnimatedImage, ImageTooLarge, UnsupportedFormat
+from superres.picture import Picture
+
+MAX_INPUT_PIXELS = 64_000_000
+MAX_OUTPUT_PIXELS = 256_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a format, as it is written here, can hold."""
+
+    longest_side: int | None = None
+    """Pixels; None if no picture is too long."""
+    most_pixels: int | None = None
+    """Pixels; None if no picture has too many."""
+    longest_metadata: int | None = None
+    """Bytes of EXIF, and of XMP; None if no block is too long."""
+    alpha: bool = True
+    """Whether it holds alpha; else the picture is flattened on white."""
+    bits: int = 16
+    """Most bits of a sample."""
+    grey: bool = True
+    """Whether it holds grey; else grey is written as RGB."""
+    grey_alpha_16_bits: bool = True
+    """Whether it holds grey with alpha at 16 bits; else that is written as RGB."""
+    dpi: bool = True
+    """Whether it holds the resolution."""
+
+
+def check_input_pixels(size: Size, max_pixels: int) -> None:
+    """Return if a picture of that size may be decoded.
+
+    Raises:
+        ImageTooLarge: it has more pixels than ``max_pixels``.
+    """
+    height, width = size
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            f"at most {max_pixels:,} input pixels are accepted; "
+            f"this picture has {width * height:,} ({width}x{height})"
+        )
+
+
+def several_frames(label: str, frames: int) -> AnimatedImage:
+    """The error for a file of that format with so many frames or pages."""
+    return AnimatedImage(
+        f"one frame is accepted; this {label} has {frames}: animated and "
+        "multi-page files are not enhanced"
+    )
+
+
+def check_16_bit_samples(samples: np.ndarray) -> None:
+    """Return if [h, w, channels] are samples that a :class:`Picture` can hold.
+
+    Raises:
+        UnsupportedFormat: more than 4 channels, or not unsigned 16-bit integers.
+    """
+    if samples.dtype != np.uint16 or samples.shape[2] > 4:
+        raise UnsupportedFormat(
+            f"at most 4 channels of unsigned 16-bit samples are read; "
+            f"this picture has {samples.shape[2]} of {samples.dtype}"
+        )
+
+
+def check_output_size(size: Size, name: str, limits: Limits) -> None:
+    """Return if the format of that name can hold a picture of that size.
+
+    Raises:
+        ImageTooLarge: a side is too long, or there are too many pixels.
+    """
+    longest, most, pixels = limits.longest_side, limits.most_pixels, size[0] * size[1]
+    if longest is not None and max(size) > longest:
+        raise ImageTooLarge(f"{name} holds at most {longest} px a side; the output has {max(size)}")
+    if most is not None and pixels > most:
+        raise ImageTooLarge(
+            f"{name} holds at most {most:,} pixels; the output has {pixels:,} ({size[1]}x{size[0]})"
+        )
+
+
+def held(picture: Picture, limits: Limits) -> Picture:
+    """The picture without the metadata, and without the mark of grey, that a format cannot hold.
+
+    Alpha and 16 bits are still there: the encoder flattens and rounds, without a copy of the
+    whole picture where it can.
+    """
+    longest = limits.longest_metadata
+    exif, xmp = (
+        None if block is not None and longest is not None and len(block) > longest else block
+        for block in (picture.exif, picture.xmp)
+    )
+    grey_alpha_16_bits = picture.alpha is not None and picture.samples.dtype == np.uint16
+    return replace(
+        picture,
+        exif=exif,
+        xmp=xmp,
+        dpi=picture.dpi if limits.dpi else None,
+        grey=picture.grey and limits.grey and (limits.grey_alpha_16_bits or not grey_alpha_16_bits),
+    )

@@ -1,0 +1,202 @@
+"""Formats that Pillow reads: opening, header, pixels of 8 bits, metadata."""
+
+import io
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image, ImageCms
+from PIL.ImageFile import ImageFile
+
+from superres import metadata
+from superres.codecs.format import BinaryFile
+from superres.codecs.limits import check_input_pixels, several_frames
+from superres.errors import BadImage, UnsupportedFormat
+from superres.picture import Header, Picture
+
+Opener = Callable[[BinaryFile], ImageFile]
+"""Opens a file without decoding its pixels: a class of Pillow's, or a function."""
+
+_GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B"}
+_PROFILED_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16L", "I;16B"}
+_CONVERTED_MODES = {
+    "P": "palette to RGB",
+    "PA": "palette to RGB",
+    "CMYK": "CMYK to sRGB",
+    "YCbCr": "YCbCr to RGB",
+    "LAB": "Lab to RGB",
+    "HSV": "HSV to RGB",
+}
+
+
+class _ImageModule:
+    """``PIL.Image`` for :func:`without_pillows_limit`: without the limit on pixels."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(Image, name)
+
+    def _decompression_bomb_check(self, *_: object, **__: object) -> None:
+        pass
+
+
+def without_pillows_limit(method: Callable[..., Any]) -> Any:
+    """A copy of a method of a Pillow plugin that does not look at ``Image.MAX_IMAGE_PIXELS``.
+
+    That limit is one for the whole process, so it is not ours to change. :func:`opened` checks
+    the limit that its caller gives.
+    """
+    function = cast(FunctionType, method)
+    return FunctionType(
+        function.__code__,
+        function.__globals__ | {"Image": _ImageModule()},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+
+
+@contextmanager
+def opened(opener: Opener, file: BinaryFile, max_pixels: int) -> Iterator[ImageFile]:
+    """Open a picture without decoding its pixels.
+
+    ``Image.open`` would do the same, and check Pillow's own limit on pixels.
+
+    Raises:
+        BadImage: the header is damaged.
+        ImageTooLarge: more than ``max_pixels`` pixels.
+        AnimatedImage: more than one frame or page.
+        UnsupportedFormat: samples of 32 bits or floats.
+    """
+    try:
+        image = opener(file)
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:
+        raise BadImage("the picture's header is damaged") from error
+    with image:
+        check_input_pixels((image.height, image.width), max_pixels)
+        # A phone's MPO is a JPEG with previews behind it; the first frame is the photograph.
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            raise several_frames(str(image.format), getattr(image, "n_frames", 2))
+        if image.mode in ("I", "F"):
+            raise UnsupportedFormat(
+                "at most 16 bits a sample are read; this picture has 32-bit or float samples"
+            )
+        yield image
+
+
+def probe(name: str, opener: Opener, file: BinaryFile, max_pixels: int) -> Header:
+    """Read the header of a format that has 8 bits a sample."""
+    with opened(opener, file, max_pixels) as image:
+        return to_header(image, name, bits=8, orientation=orientation(image))
+
+
+def decode(name: str, opener: Opener, data: bytes, max_pixels: int) -> Picture:
+    """Decode a format that has 8 bits a sample."""
+    with opened(opener, io.BytesIO(data), max_pixels) as image:
+        return to_picture(image, name)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 (upright) if it cannot be read."""
+    try:
+        value = int(image.getexif().get(0x0112, 1))
+    except Exception:
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def to_header(image: ImageFile, name: str, *, bits: int, orientation: int) -> Header:
+    """The header of an opened picture whose pixels are stored in that EXIF orientation."""
+    height, width = image.height, image.width
+    if orientation >= 5:
+        height, width = width, height
+    return Header(name, (height, width), bits, image.has_transparency_data)
+
+
+def to_picture(
+    image: ImageFile, name: str, read_16_bits: Callable[[], np.ndarray] | None = None
+) -> Picture:
+    """Decode an opened picture.
+
+    Args:
+        image: the opened file.
+        name: of the format.
+        read_16_bits: reads [h, w, channels] uint16 as the file stores them, because Pillow keeps
+            only the high byte of RGB; None for 8 bits a sample.
+    """
+    mode = image.mode
+    converted = [_CONVERTED_MODES[mode]] if mode in _CONVERTED_MODES else []
+    # Pillow turns a TIFF upright while it loads it, and forgets that it did.
+    stored = orientation(image)
+    dropped = [*metadata.other_metadata(image)]
+    exif = xmp = None
+    try:
+        exif, xmp = metadata.read_exif(image), metadata.read_xmp(image)
+    except Exception:  # as with pixels; but the picture is complete without it
+        dropped.append("damaged EXIF")
+    if read_16_bits is not None:
+        samples, left = read_16_bits(), stored
+    else:
+        image.load()
+        left = orientation(image)
+        samples = _read_8_bits(image)
+    if stored != 1:
+        converted.append(f"orientation {stored} to upright")
+    grey = samples.shape[2] < 3
+    if grey:
+        samples = samples[..., [0, 0, 0, 1] if samples.shape[2] == 2 else [0, 0, 0]]
+    icc_profile = image.info.get("icc_profile") if mode in _PROFILED_MODES else None
+    return Picture(
+        samples=_upright(samples, left),
+        grey=grey,
+        icc_profile=icc_profile or None,
+        exif=exif,
+        xmp=xmp,
+        dpi=_turned(metadata.read_dpi(image), stored),
+        source_format=name,
+        converted=tuple(converted),
+        dropped=tuple(dropped),
+    )
+
+
+def _turned(dpi: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:
+    return (dpi[1], dpi[0]) if dpi is not None and orientation >= 5 else dpi
+
+
+def _read_8_bits(image: Image.Image) -> np.ndarray:
+    """[h, w, channels] uint8 of a loaded picture: grey, grey and alpha, RGB or RGBA."""
+    transparent = image.has_transparency_data
+    if image.mode == "CMYK":
+        image = _cmyk_to_srgb(image)
+    if image.mode in _GREY_MODES:
+        wanted = "LA" if transparent else "L"
+    else:
+        wanted = "RGBA" if transparent else "RGB"
+    return np.atleast_3d(np.asarray(image if image.mode == wanted else image.convert(wanted)))
+
+
+def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation (TIFF 6.0, tag 274), for arrays."""
+    if orientation >= 5:
+        samples = samples.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    return samples
+
+
+def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if profile:
+        try:
+            converted = ImageCms.profileToProfile(
+                image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+        except ImageCms.PyCMSError:
+            pass  # a damaged profile says nothing about the colours
+        else:
+            return cast(Image.Image, converted)
+    return image.convert("RGB")
