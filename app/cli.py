@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app.files import AnyPath, to_path, write_whole
-from app.folders import (
+from app.batch.plan import (
     Batch,
     Ledger,
     Outcome,
@@ -24,6 +23,7 @@ from app.folders import (
     is_file,
     plan,
 )
+from app.paths import AnyPath, to_path, write_whole
 from superres import load_model
 from superres.arrays import to_integer
 from superres.codecs import (
@@ -105,7 +105,7 @@ def enhance_command(
         if dry_run or to_file:
             raise BadRequest("--cluster is for making pictures, into a folder")
         with _cluster_needed():
-            from app.fleet import Fleet
+            from app.cluster.batch import Fleet
         run = Fleet(load, recipe, target, resume=resume, force=force).run
     else:
         ledger = None if to_file else Ledger(target)
@@ -235,7 +235,7 @@ def serve_command(
         )
     if cluster:
         with _cluster_needed():
-            from app.cluster import serve_on_cluster
+            from app.cluster.serve import serve_on_cluster
         serve_on_cluster(host, port)
         return
     app = create_app(settings)

@@ -11,9 +11,9 @@ from fastapi import Header as HttpHeader
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from app.jobs import Jobs
+from app.jobs.repository import Job
+from app.jobs.runner import Jobs
 from app.service import Service
-from app.store import Job
 from app.telemetry import Stages, Telemetry
 from app.transfer import Call
 from superres import errors

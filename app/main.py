@@ -22,15 +22,15 @@ from fastapi_offline import FastAPIOffline
 
 from app import errors
 from app.access import Access, admit, admit_admin, read_keys
+from app.api.middleware import ProtectionMiddleware
 from app.drain import Drain, DrainMiddleware
 from app.errors import declare
 from app.heaps import share_heaps
-from app.jobs import Jobs
-from app.protection import ProtectionMiddleware
+from app.jobs.repository import Store
+from app.jobs.runner import Jobs
 from app.routes import admin, compare, enhance, jobs, models, page, status
 from app.service import LoadEngine, Service
 from app.settings import Settings
-from app.store import Store
 from app.telemetry import Telemetry, TelemetryMiddleware
 from app.traces import make_provider, of_requests
 from app.web import STATIC

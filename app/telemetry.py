@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, get_contextvars
 
+from app.jobs.repository import Store
 from app.service import Service
-from app.store import Store
 from app.traces import PROBES
 from superres.errors import NotReady, StorageError
 from superres.metrics import Scores

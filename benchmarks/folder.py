@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from skimage import data
 
-from app.folders import Batch, Recipe, plan
+from app.batch.plan import Batch, Recipe, plan
 from superres import load_model
 from superres.codecs import Picture, decode, encode
 

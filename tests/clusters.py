@@ -9,7 +9,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from app.cluster import Device
+from app.cluster.serve import Device
 from superres.arrays import TileBatch
 from superres.card import ModelCard
 from superres.engine import PrecisionChoice

@@ -48,7 +48,7 @@ main()
 def test_serve_yaml_is_what_ray_serve_takes_and_names_what_there_is():
     from ray.serve.schema import ServeDeploySchema
 
-    from app.cluster import APPLICATION, ENVIRONMENT, Devices, Front
+    from app.cluster.serve import APPLICATION, ENVIRONMENT, Devices, Front
     from app.settings import Settings
 
     config = ServeDeploySchema.model_validate(
@@ -67,7 +67,7 @@ def test_serve_yaml_is_what_ray_serve_takes_and_names_what_there_is():
     ("gpus", "device", "each"), [(2, "auto", 1), (2, "cpu", 0), (0, "auto", 0)]
 )
 def test_a_replica_has_a_gpu_of_its_own_where_there_are_any(gpus: int, device: str, each: int):
-    from app.cluster import device_share
+    from app.cluster.serve import device_share
 
     share = device_share({"CPU": 8.0, "GPU": float(gpus)}, device)
     assert share["num_cpus"] == 1

@@ -16,8 +16,8 @@ from fastapi import Request
 
 from app.dependencies import get_caller
 from app.errors import problem_of
-from app.jobs import Jobs
-from app.store import ATTEMPTS, Job, Progress, Store
+from app.jobs.repository import ATTEMPTS, Job, Progress, Store
+from app.jobs.runner import Jobs
 from superres.errors import BadRequest, Busy, EngineError, JobAbandoned, JobMissing, StorageError
 from tests.storage import empty_database, new_database, postgres
 
@@ -197,7 +197,7 @@ def test_uploads_are_on_the_disk_before_their_rows(reopened, monkeypatch):
     store = reopened()
     seen: list[int] = []
     monkeypatch.setattr(
-        "app.store.write_whole", lambda path, data: seen.append(store.counts()["waiting"])
+        "app.jobs.repository.write_whole", lambda path, data: seen.append(store.counts()["waiting"])
     )
     store.add(job(), UPLOAD)
     assert seen == [0]

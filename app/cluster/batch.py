@@ -2,8 +2,8 @@
 
 Ray Data keeps the actors busy, starts as many as there is room for, and gives what a lost machine
 had to another. Each actor holds one engine and does one picture at a time, from its bytes to its
-file, as :class:`app.folders.Batch` does on one machine. A picture's entry in the ledger tells that
-it is done, so that one which is given out twice is made once.
+file, as :class:`app.batch.plan.Batch` does on one machine. A picture's entry in the ledger tells
+that it is done, so that one which is given out twice is made once.
 
 This needs the extra ``cluster``.
 """
@@ -18,8 +18,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from app.files import AnyPath
-from app.folders import (
+from app.batch.plan import (
     READERS,
     Batch,
     Job,
@@ -28,7 +27,8 @@ from app.folders import (
     Recipe,
     SharedLedger,
 )
-from app.nodes import connect
+from app.cluster.connect import connect
+from app.paths import AnyPath
 from superres.enhancer import Enhancer
 from superres.errors import EngineError
 

@@ -23,9 +23,9 @@ from structlog.contextvars import bind_contextvars
 from app.admission import Reservation
 from app.enhancing import EnhanceQuery, Order, enhance, order
 from app.errors import problem_of
+from app.jobs.repository import ENDED, Job, Progress, Store
 from app.schemas import JobProgress, JobReport
 from app.service import Service
-from app.store import ENDED, Job, Progress, Store
 from app.telemetry import Stages, Telemetry
 from app.worker import Turn
 from superres.codecs import OUTPUT_FORMATS, read_header

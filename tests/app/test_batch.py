@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from upath import UPath
 
-from app.files import write_whole
-from app.folders import Batch, Ledger, Outcome, Recipe, SharedLedger, plan
+from app.batch.plan import Batch, Ledger, Outcome, Recipe, SharedLedger, plan
+from app.paths import write_whole
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
 from superres.card import Geometry
@@ -121,7 +121,7 @@ def test_pictures_are_decoded_and_encoded_while_the_device_works(
                 assert all(decoded.acquire(timeout=60) for _ in range(2))
             return super().predict(tiles)
 
-    monkeypatch.setattr("app.folders.decode", decode_and_tell)
+    monkeypatch.setattr("app.batch.plan.decode", decode_and_tell)
     assert verdicts(enhance(photos, tmp_path / "out", engine=Waiting())) == ["made"] * 4
 
 
@@ -279,7 +279,7 @@ def test_an_error_of_a_buckets_own_kind_fails_its_picture_alone(
             raise NoCredentials("unable to locate credentials")
         write_whole(target, *args, **kwargs)
 
-    monkeypatch.setattr("app.folders.write_whole", refuse)
+    monkeypatch.setattr("app.batch.plan.write_whole", refuse)
     out = UPath(f"memory://{uuid4().hex}")
     enhancer = Enhancer(BlurEngine(GEOMETRY), GEOMETRY)
     batch = Batch(enhancer, RECIPE, SharedLedger(out), resume=False, force=False)

@@ -30,10 +30,10 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import Receive, Scope, Send
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from app.cluster.connect import connect
 from app.drain import Drain
 from app.logs import configure
 from app.main import create_app
-from app.nodes import connect
 from app.settings import Settings
 from superres.arrays import TileBatch
 from superres.card import ModelCard
@@ -283,7 +283,7 @@ def device_share(resources: Mapping[str, float], device: str) -> dict[str, float
 def serve_on_cluster(host: str, port: int) -> None:
     """Serve from a cluster until SIGTERM or SIGINT, then let what is in flight finish.
 
-    Which cluster that is, :func:`app.nodes.connect` tells.
+    Which cluster that is, :func:`app.cluster.connect.connect` tells.
     """
     os.environ.update(ENVIRONMENT)
     connect(logs=True)

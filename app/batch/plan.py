@@ -2,7 +2,7 @@
 
 Each picture is one job, done by one thread from its bytes to its file; several threads do
 so at once, so that pictures are decoded and encoded while the device works on another. Paths are
-the file system's, or a bucket's by fsspec; :mod:`app.fleet` does the jobs on a cluster.
+the file system's, or a bucket's by fsspec; :mod:`app.cluster.batch` does the jobs on a cluster.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from app.files import AnyPath, write_whole
+from app.paths import AnyPath, write_whole
 from superres.arrays import Size, TileBatch
 from superres.codecs import (
     INPUT_SUFFIXES,
