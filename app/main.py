@@ -5,6 +5,7 @@ listens wherever it is told to, with keys or without.
 """
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
@@ -25,7 +26,6 @@ from app.access import Access, admit, admit_admin, read_keys
 from app.api.middleware import ProtectionMiddleware
 from app.drain import Drain, DrainMiddleware
 from app.errors import declare
-from app.heaps import share_heaps
 from app.jobs.repository import Store
 from app.jobs.runner import Jobs
 from app.routes import admin, compare, enhance, jobs, models, page, status
@@ -86,7 +86,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        share_heaps()
+        _limit_malloc_arenas()
         loading = asyncio.create_task(service.start())
         _reload_on_hangup(service)
         # Decoding and encoding have the default threads: enhancing must not take them all.
@@ -139,6 +139,17 @@ def create_app(
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
+
+
+def _limit_malloc_arenas() -> None:
+    """Let all threads share two of glibc's arenas, so that one can use what another frees.
+
+    By default glibc has up to 8 arenas per core: memory grew by a tenth over 2,000 requests. With
+    another C library, do nothing.
+    """
+    m_arena_max = -8
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(m_arena_max, 2)
 
 
 def _reload_on_hangup(service: Service) -> None:

@@ -1,13 +1,14 @@
 """What the routes share: the models, the device's owner, and whether both are ready."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,6 @@ import anyio
 import numpy as np
 
 from app.admission import Admission, Kind, Reservation
-from app.heaps import trim_heaps
 from app.schemas import DryRun
 from app.settings import Settings
 from app.transfer import Call
@@ -404,7 +404,7 @@ class Service:
         # TensorFlow's objects refer to each other, and are too few for the collector to come
         # by itself.
         gc.collect()
-        trim_heaps()
+        _trim_malloc()
 
     def _load_changed(self) -> tuple[tuple[LoadedModel, ...], list[Pace]]:
         """The folder's models, those that are served already as they are; and paces."""
@@ -446,6 +446,12 @@ def _warm_up(engine: Engine, card: ModelCard) -> list[Pace]:
             kind = ("/enhance", card.label(ensemble=ensemble), bits)
             paces.append((kind, pixels, views * seconds))
     return paces
+
+
+def _trim_malloc() -> None:
+    """Return glibc's free memory to the system; with another C library, do nothing."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def _in_a_thread(work: Callable[[], Result]) -> Result:

@@ -1,4 +1,4 @@
-"""What every answer tells browsers: it is for this site alone, unless the settings name another."""
+"""Middleware that adds the headers by which browsers keep answers to this site."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,17 +10,17 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every answer that does not say otherwise."""
+"""Headers of every answer that does not set them itself."""
 
 DOCS_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Of /docs, whose page is not ours and has its script inline."""
+"""Policy of /docs: FastAPI makes the page, and its script is inline."""
 
 
 class ProtectionMiddleware:
-    """Adds :data:`HEADERS`, and what is left of the caller's limit."""
+    """Adds :data:`HEADERS`, and the rest of the caller's rate limit."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,11 +1,10 @@
-"""Many pictures on a Ray cluster: what ``superres enhance --cluster`` does, by Ray Data.
+"""Runs a batch on a Ray cluster by Ray Data, as ``superres enhance --cluster`` does.
 
-Ray Data keeps the actors busy, starts as many as there is room for, and gives what a lost machine
-had to another. Each actor holds one engine and does one picture at a time, from its bytes to its
-file, as :class:`app.batch.plan.Batch` does on one machine. A picture's entry in the ledger tells
-that it is done, so that one which is given out twice is made once.
-
-This needs the extra ``cluster``.
+Ray Data keeps the actors busy, starts as many as there is room for, and gives the jobs of a machine
+that is lost to other actors. Each actor has one engine and does one picture at a time, from the
+file's bytes to the result's file, as :class:`app.batch.runner.BatchRunner` does on one machine. A
+picture's entry in the ledger says that it is done, so that a picture that is given out twice is
+made once.
 """
 
 import os
@@ -18,64 +17,58 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from app.batch.plan import (
-    READERS,
-    Batch,
-    Job,
-    Outcome,
-    Progress,
-    Recipe,
-    SharedLedger,
-)
+from app.batch.ledger import Options, SharedLedger
+from app.batch.plan import READERS, Job
+from app.batch.runner import BatchRunner, Outcome, Progress
 from app.cluster.connect import connect
 from app.paths import AnyPath
 from superres.enhancer import Enhancer
 from superres.errors import EngineError
 
 BLOCKS = 10_000
-"""Most parts that the work is given out in."""
+"""Most blocks that Ray Data divides the jobs into."""
 
 
 @dataclass(frozen=True)
-class Fleet:
+class ClusterBatchRunner:
     """Does jobs, each on some machine of the cluster.
 
     Args:
         load: makes the enhancer; called in each actor.
-        recipe: what is made of every picture.
+        options: how every picture is enhanced.
         output: the folder of the results.
-        resume: leave out what was made before.
-        force: overwrite what is there.
+        resume: leave out the jobs that the ledger has.
+        force: overwrite files that exist.
     """
 
     load: Callable[[], Enhancer]
-    recipe: Recipe
+    options: Options
     output: AnyPath
     resume: bool
     force: bool
 
     def run(self, jobs: list[Job], progress: Progress) -> Iterator[Outcome]:
-        """Do the jobs, and yield what became of each as soon as that is known.
+        """Do the jobs, and yield the outcome of each as soon as it is known.
 
         Raises:
-            EngineError: the model cannot be loaded on a machine, or something unforeseen happened.
+            EngineError: the model cannot be loaded on a machine, or an unexpected error occurs.
         """
-        there = set() if self.resume or self.force else _existing(jobs)
-        todo = [job for job in jobs if job not in there]
+        existing = set() if self.resume or self.force else _existing(jobs)
+        todo = [job for job in jobs if job not in existing]
         for job in jobs:
-            if job in there:
+            if job in existing:
                 progress(job, 1)
                 yield Outcome(job, "failed", reason=f"{job.target} is there already: use --force")
         if not todo:
             return
         connect(logs=False)
         context = DataContext.get_current()
-        context.enable_progress_bars = False  # ours tells pictures
+        context.enable_progress_bars = False  # the command's own bar counts pictures
         gpus = ray.cluster_resources().get("GPU", 0)
         outcomes = ray.data.from_items(
             [{"job": job} for job in todo], override_num_blocks=min(len(todo), BLOCKS)
         ).map(
-            _Maker,  # type: ignore[arg-type]  # Ray takes the class
+            _BatchActor,  # type: ignore[arg-type]  # Ray takes the class
             fn_constructor_args=(self,),
             compute=ActorPoolStrategy(min_size=1, max_size=len(todo)),
             num_cpus=1,
@@ -92,29 +85,30 @@ class Fleet:
 
 
 def _existing(jobs: list[Job]) -> set[Job]:
-    """Those whose result is there."""
+    """The jobs whose result exists."""
     with ThreadPoolExecutor(READERS) as readers:
         found = readers.map(lambda job: job.target.exists(), jobs)
-        return {job for job, there in zip(jobs, found, strict=True) if there}
+        return {job for job, exists in zip(jobs, found, strict=True) if exists}
 
 
-class _Maker:
+class _BatchActor:
     """One engine, in an actor."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # of the actor's one processor
-        self._resume = fleet.resume
-        # One that a lost actor had finished is found done, whether to resume was asked or not.
-        self._batch = Batch(
-            fleet.load(),
-            fleet.recipe,
-            SharedLedger(fleet.output),
+    def __init__(self, batch: ClusterBatchRunner) -> None:
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # the actor has one processor
+        self._resume = batch.resume
+        # A job that a lost actor has finished is in the ledger; it is not done again, even if the
+        # user has not asked to resume.
+        self._runner = BatchRunner(
+            batch.load(),
+            batch.options,
+            SharedLedger(batch.output),
             resume=True,
-            force=fleet.force,
+            force=batch.force,
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        outcome = self._batch.do(row["job"], lambda job, part: None)
-        if outcome.verdict == "done already" and not self._resume:
-            outcome = replace(outcome, verdict="made")
+        outcome = self._runner.do(row["job"], lambda job, part: None)
+        if outcome.status == "done already" and not self._resume:
+            outcome = replace(outcome, status="made")
         return {"outcome": outcome}
