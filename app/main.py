@@ -23,15 +23,17 @@ from fastapi_offline import FastAPIOffline
 
 from app import errors
 from app.access import Access, admit, admit_admin, read_keys
-from app.api.middleware import ProtectionMiddleware
+from app.api.middleware import ProtectionMiddleware, TelemetryMiddleware
 from app.drain import Drain, DrainMiddleware
-from app.errors import declare
-from app.jobs.repository import Store
-from app.jobs.runner import Jobs
+from app.errors import declare, describe_error
+from app.jobs.metrics import JobCollector
+from app.jobs.queue import JobQueue
+from app.jobs.runner import JobRunner
+from app.jobs.store import JobStore
 from app.routes import admin, compare, enhance, jobs, models, page, status
 from app.service import LoadEngine, Service
 from app.settings import Settings
-from app.telemetry import Telemetry, TelemetryMiddleware
+from app.telemetry import Telemetry
 from app.traces import make_provider, of_requests
 from app.web import STATIC
 from superres.engine import Engine
@@ -44,7 +46,7 @@ class State(TypedDict):
     service: Service
     telemetry: Telemetry
     enhancing: CapacityLimiter
-    jobs: Jobs
+    jobs: JobQueue
     access: Access
     caller: str
     """The name of the caller's key; empty without one."""
@@ -74,14 +76,16 @@ def create_app(
     settings = settings or Settings()
     access = Access(read_keys(settings.api_keys.get_secret_value(), settings.rate_limit))
     service = Service(settings, engines, load_engine)
-    store = Store(
+    store = JobStore(
         settings.jobs,
         settings.jobs_database.get_secret_value(),
         max_waiting=settings.max_waiting_jobs,
         max_bytes=settings.max_jobs_bytes,
+        describe_error=describe_error,
     )
     traces = make_provider(settings.traces)
-    telemetry = Telemetry(service, store, traces)
+    telemetry = Telemetry(service, traces)
+    telemetry.registry.register(JobCollector(store.rows))
     drain = Drain(service)
 
     @asynccontextmanager
@@ -92,12 +96,13 @@ def create_app(
         # Decoding and encoding have the default threads: enhancing must not take them all.
         enhancing = CapacityLimiter(settings.max_requests)
         with closing(store), closing(service):
-            async with Jobs(store, service, telemetry, enhancing).running() as jobs:
+            runner = JobRunner(store, service, telemetry, enhancing)
+            async with runner.running():
                 yield State(
                     service=service,
                     telemetry=telemetry,
                     enhancing=enhancing,
-                    jobs=jobs,
+                    jobs=JobQueue(store, runner),
                     access=access,
                     caller="",
                 )

@@ -1,89 +1,91 @@
-"""The jobs' database: SQLite for one service alone, or PostgreSQL for several that share the jobs.
+"""The jobs' database: SQLite for a single service, or PostgreSQL for several that share the jobs.
 
-Both answer two questions besides: may this service begin a job, and is a job that is said to run
-still at work anywhere? A service that dies cannot say so; its lock goes with it all the same.
+Each also keeps claims on jobs: may this service run a job, and does any service still run it? A
+claim is a lock that ends with the process, so that the jobs of a service that dies are found.
 """
 
 import fcntl
 import sqlite3
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TextIO
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.paths import AnyPath
 from superres.errors import BadRequest, StorageError
 
-PATIENCE_S = 1.0
-"""That a locked database is waited for."""
+LOCK_TIMEOUT_S = 1.0
+"""Seconds to wait for a lock of the database."""
 WRITE = {"begin": "IMMEDIATE"}
-"""Options of a transaction that will write: it takes the one lock of all writers as it begins."""
+"""Options of a transaction that writes: it takes the single lock of all writers when it begins."""
 
 
 class Database(Protocol):
-    """Where the jobs' rows are. One that writes at a time, by :data:`WRITE`."""
+    """A database of jobs. One transaction writes at a time, if it has the options :data:`WRITE`."""
 
     engine: Engine
     shared: bool
     """Whether other services work on the same jobs."""
 
-    def hold(self, job_id: UUID) -> bool:
-        """Be the one that is at a job; false if another service is."""
+    def claim(self, job_id: UUID) -> bool:
+        """Claim a job for this service; False if another service has a claim on it."""
 
-    def holds(self, job_id: UUID) -> bool:
-        """Whether this service is at a job, as far as it knows."""
+    def has_claim(self, job_id: UUID) -> bool:
+        """Whether this service has a claim on a job, as far as it knows."""
 
-    def let_go(self, job_id: UUID) -> None:
-        """Be no longer at a job, if this service was."""
+    def release(self, job_id: UUID) -> None:
+        """End this service's claim on a job, if it has one."""
 
     def renew(self) -> None:
-        """See to it that the others know what this service is at."""
+        """Check the connection of the claims; if it was lost, claim the jobs again."""
 
     def is_abandoned(self, session: Session, job_id: UUID) -> bool:
-        """Whether no service is at a job."""
+        """Whether no service has a claim on a job."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all claims and connections."""
 
 
 class Sqlite:
-    """A file in a folder that this process alone works in.
+    """A file in a folder that only this process uses.
 
     Args:
-        folder: there already.
+        folder: an existing folder.
 
     Raises:
-        StorageError: another process has it.
+        StorageError: another process uses it.
     """
 
     shared = False
 
     def __init__(self, folder: Path) -> None:
-        self._lock = _locked(folder)
+        self._lock = _lock_folder(folder)
         self.engine = create_engine(
-            f"sqlite:///{folder / 'jobs.sqlite'}", connect_args={"timeout": PATIENCE_S}
+            f"sqlite:///{folder / 'jobs.sqlite'}", connect_args={"timeout": LOCK_TIMEOUT_S}
         )
         event.listen(self.engine, "connect", self._set_up)
         event.listen(self.engine, "begin", self._begin)
 
-    def hold(self, job_id: UUID) -> bool:
+    def claim(self, job_id: UUID) -> bool:
         return True
 
-    def holds(self, job_id: UUID) -> bool:
+    def has_claim(self, job_id: UUID) -> bool:
         return True
 
-    def let_go(self, job_id: UUID) -> None:
+    def release(self, job_id: UUID) -> None:
         pass
 
     def renew(self) -> None:
         pass
 
     def is_abandoned(self, session: Session, job_id: UUID) -> bool:
-        return True  # asked at the start alone, when this process has begun none
+        return True  # called only at the start, when this process runs no job
 
     def close(self) -> None:
         self.engine.dispose()
@@ -91,38 +93,38 @@ class Sqlite:
 
     @staticmethod
     def _set_up(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # _begin says BEGIN, not the driver
-        connection.execute("PRAGMA journal_mode = WAL")  # who reads waits for nobody who writes
-        connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
+        connection.isolation_level = None  # _begin sends BEGIN, not the driver
+        connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for writers
+        connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power failure
 
     @staticmethod
     def _begin(connection: Connection) -> None:
-        # A transaction that will write takes the lock at once: later, it could only fail.
-        kind = connection.get_execution_options().get("begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {kind}")
+        # A transaction that writes takes the lock now: later, it could only fail.
+        mode = connection.get_execution_options().get("begin", "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {mode}")
 
 
 class Postgres:
-    """PostgreSQL, in which who writes and who is at a job are advisory locks.
+    """PostgreSQL, in which the writer's lock and the claims are advisory locks.
 
-    The server releases a job's lock when the connection of its service is gone, be it that the
-    process died, its machine (after half a minute without an answer), or the network.
+    The server releases a claim when the connection of its service ends: because the process died,
+    or because its machine or the network has not answered for half a minute.
 
     Args:
-        url: SQLAlchemy's. A pooler between must keep sessions apart (PgBouncer: ``session``).
+        url: SQLAlchemy's. A connection pooler must keep sessions apart (PgBouncer: ``session``).
     """
 
     shared = True
 
     WRITERS = int.from_bytes(b"superres", signed=True)
-    """The key of all writers' one lock."""
+    """Key of the single lock of all writers."""
 
     def __init__(self, url: URL) -> None:
-        # Each side finds out in half a minute that the other is gone without a word.
+        # Each side notices within half a minute that the other no longer answers.
         alive = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
-        of_session = {f"tcp_{name}": value for name, value in alive.items()} | {
-            "lock_timeout": f"{PATIENCE_S:g}s",
-            "idle_in_transaction_session_timeout": "10s",  # a service that stands still
+        options = {f"tcp_{name}": value for name, value in alive.items()} | {
+            "lock_timeout": f"{LOCK_TIMEOUT_S:g}s",
+            "idle_in_transaction_session_timeout": "10s",  # a service that hangs
         }
         self.engine = create_engine(
             url,
@@ -130,59 +132,59 @@ class Postgres:
             connect_args={
                 "connect_timeout": 5,
                 "application_name": "superres",
-                "options": " ".join(f"-c {name}={value}" for name, value in of_session.items()),
+                "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
                 "tcp_user_timeout": 30_000,
                 **alive,
             },
         )
         event.listen(self.engine, "begin", self._begin)
-        self._held: set[UUID] = set()
-        self._holder: Connection | None = None
-        """Whose locks say which jobs this service is at."""
-        self._in_use = threading.Lock()
+        self._claimed: set[UUID] = set()
+        self._claims: Connection | None = None
+        """Connection whose session has the locks of this service's claims."""
+        self._claims_lock = threading.Lock()
 
-    def hold(self, job_id: UUID) -> bool:
-        with self._in_use:
-            if job_id in self._held or not _try_lock(self._connected(), job_id):
+    def claim(self, job_id: UUID) -> bool:
+        with self._claims_lock:
+            if job_id in self._claimed or not _try_lock(self._claims_connection(), job_id):
                 return False
-            self._held.add(job_id)
+            self._claimed.add(job_id)
             return True
 
-    def holds(self, job_id: UUID) -> bool:
-        return job_id in self._held
+    def has_claim(self, job_id: UUID) -> bool:
+        return job_id in self._claimed
 
-    def let_go(self, job_id: UUID) -> None:
-        with self._in_use:
-            if job_id in self._held:
-                self._held.remove(job_id)
-                self._connected().scalar(select(func.pg_advisory_unlock(_key(job_id))))
+    def release(self, job_id: UUID) -> None:
+        with self._claims_lock:
+            if job_id in self._claimed:
+                self._claimed.remove(job_id)
+                self._claims_connection().scalar(select(func.pg_advisory_unlock(_key(job_id))))
 
     def renew(self) -> None:
-        with self._in_use:
-            self._connected().scalar(select(1))
+        with self._claims_lock:
+            self._claims_connection().scalar(select(1))
 
     def is_abandoned(self, session: Session, job_id: UUID) -> bool:
-        # Taken for this transaction alone.
-        return job_id not in self._held and bool(
+        # The lock ends with this transaction.
+        return job_id not in self._claimed and bool(
             session.scalar(select(func.pg_try_advisory_xact_lock(_key(job_id))))
         )
 
     def close(self) -> None:
-        if self._holder is not None:
-            with suppress(SQLAlchemyError):  # at once: the server sees the end of it later
-                self._holder.scalar(select(func.pg_advisory_unlock_all()))
-            self._holder.close()
-            self._holder = None
+        if self._claims is not None:
+            with suppress(SQLAlchemyError):  # explicitly: the server notices the end later
+                self._claims.scalar(select(func.pg_advisory_unlock_all()))
+            self._claims.close()
+            self._claims = None
         self.engine.dispose()
 
-    def _connected(self) -> Connection:
-        """The holder; where it was lost, another, that takes what others have not taken since."""
-        if self._holder is None or self._holder.invalidated:
+    def _claims_connection(self) -> Connection:
+        """The connection of the claims; if it was lost, a new one, with the claims still free."""
+        if self._claims is None or self._claims.invalidated:
             options = {"isolation_level": "AUTOCOMMIT"}
-            self._holder = self.engine.connect().execution_options(**options)
-            for job_id in self._held:
-                _try_lock(self._holder, job_id)
-        return self._holder
+            self._claims = self.engine.connect().execution_options(**options)
+            for job_id in self._claimed:
+                _try_lock(self._claims, job_id)
+        return self._claims
 
     @classmethod
     def _begin(cls, connection: Connection) -> None:
@@ -190,11 +192,54 @@ class Postgres:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({cls.WRITERS})")
 
 
+def open_database(folder: AnyPath, url: str) -> Database:
+    """Open the database, once it is certain that the folder can be written.
+
+    Args:
+        folder: of the jobs' files; created if necessary.
+        url: PostgreSQL's; empty for SQLite in the folder.
+
+    Raises:
+        BadRequest: services cannot share this database, or SQLite is to be in a bucket.
+        StorageError: another process uses the folder, or it cannot be written.
+    """
+    postgres = postgres_url(url) if url else None
+    try:
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
+            if postgres is None:
+                return Sqlite(folder)
+        if postgres is None:
+            raise BadRequest(f"for jobs in {folder}, SUPERRES_JOBS_DATABASE must name a database")
+        trial = folder / f"{uuid4()}.partial"
+        trial.write_bytes(b"")
+        trial.unlink()
+        return Postgres(postgres)
+    except (BadRequest, StorageError):
+        raise
+    except Exception as error:  # a bucket's library has its own types of errors
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(
+            f"the jobs' folder {folder} cannot be written: {reason}; SUPERRES_JOBS names it"
+        ) from error
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Raise the errors of the database as :class:`StorageError`."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason = str(cause).strip().partition("\n")[0]  # psycopg's other lines are details
+        raise StorageError(f"the jobs' database: {reason}", retry_after=5) from error
+
+
 def postgres_url(text: str) -> URL:
     """The URL of a database that services can share.
 
     Raises:
-        BadRequest: it is not PostgreSQL's, or what reads one is not installed.
+        BadRequest: it is not PostgreSQL's, or the driver is not installed.
     """
     try:
         url = make_url(text)
@@ -208,7 +253,7 @@ def postgres_url(text: str) -> URL:
         raise BadRequest(
             "SUPERRES_JOBS_DATABASE needs the extra cluster: make install EXTRA=cluster"
         ) from error
-    raise BadRequest(  # without the text, in which there may be a password
+    raise BadRequest(  # without the text, which may have a password
         "SUPERRES_JOBS_DATABASE is postgresql://USER:PASSWORD@HOST/NAME, or empty for SQLite in "
         "the folder of jobs"
     )
@@ -219,12 +264,12 @@ def _try_lock(connection: Connection, job_id: UUID) -> bool:
 
 
 def _key(job_id: UUID) -> int:
-    """Of a job's advisory lock: 64 bits, with a sign."""
+    """Key of a job's advisory lock: 64 bits, signed."""
     return int.from_bytes(job_id.bytes[:8], signed=True)
 
 
-def _locked(folder: Path) -> TextIO:
-    """Hold the folder for as long as the file is open."""
+def _lock_folder(folder: Path) -> TextIO:
+    """Lock the folder for as long as the file is open."""
     lock = (folder / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

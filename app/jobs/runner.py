@@ -1,7 +1,8 @@
-"""Pictures that are enhanced while nobody waits: what is done to the jobs that are stored.
+"""Does the jobs: a few at the same time, the oldest first.
 
-A job goes the way of a request: the same checks, room and turn at the device, and the same
-answer, which is kept. Only that it waits for room where a request is told to come back.
+A job is done as a request is: with the same checks, the same admission and the same queue of the
+device, and with the same result, which is kept. The one difference is that a job waits for
+admission, while a request is refused and told when to try again.
 """
 
 import logging
@@ -10,9 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from typing import BinaryIO
 from uuid import UUID
 
 import anyio
@@ -21,10 +20,9 @@ from anyio import CapacityLimiter
 from structlog.contextvars import bind_contextvars
 
 from app.admission import Reservation
-from app.enhancing import EnhanceQuery, Order, enhance, order
-from app.errors import problem_of
-from app.jobs.repository import ENDED, Job, Progress, Store
-from app.schemas import JobProgress, JobReport
+from app.enhancing import EnhanceQuery, enhance, order
+from app.jobs.rows import Job, Progress
+from app.jobs.store import JobStore
 from app.service import Service
 from app.telemetry import Stages, Telemetry
 from app.worker import Turn
@@ -33,56 +31,63 @@ from superres.errors import (
     Busy,
     CallerGone,
     JobAbandoned,
-    JobMissing,
-    JobUnfinished,
     NotReady,
     StorageError,
     SuperresError,
 )
 
 RETRY_S = 1.0
-"""Seconds until a disk or a database that refused is asked again."""
+"""Seconds until the next try, after an error of the disk or the database."""
 GIVE_UP_S = 600.0
-"""Seconds for which a result that cannot be stored is held in memory."""
-SWEEP_S = 60.0
-"""Seconds between two looks for jobs that are too old."""
-SHARE_S = 1.0
-"""Seconds between two looks at what other services of the same jobs do."""
-WATCH_S = 0.2
-"""Seconds between two looks at a job that is watched."""
+"""Seconds that a result is kept in memory while it cannot be stored."""
+REMOVE_S = 60.0
+"""Seconds between two removals of old jobs."""
+SYNCHRONIZE_S = 1.0
+"""Seconds between two exchanges with other services of the same jobs."""
 
 logger = logging.getLogger("superres")
 
 
 @dataclass(eq=False)
-class _Running:
-    """A job at work."""
+class RunningJob:
+    """A job that this service runs."""
 
     turn: Turn
     stages: Stages
     tiles: int
     tiles_done: int = 0
 
-    def progress(self, done: int, tiles: int) -> None:
-        # Bicubic, where it answers instead, is cut in another way than was foretold.
+    @property
+    def stage(self) -> str:
+        """Name of the stage in progress."""
+        return self.stages.current
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds of each stage that has ended."""
+        return self.stages.seconds
+
+    def report(self, done: int, tiles: int) -> None:
+        """Note how many tiles are done, of how many."""
+        # Scaled to the forecast: if bicubic is used instead, the number of tiles differs.
         self.tiles_done = done * self.tiles // tiles
 
 
-class _Caller:
-    """Stands for a job where a request's :class:`app.transfer.Call` would.
+class _JobContext:
+    """A job in the role of an :class:`app.service.Caller`.
 
     Args:
-        job: with its caller's deadline, if it has one.
-        reservation: the memory that it holds.
-        most: seconds from now that it may take at the most.
+        job: the job, with its caller's deadline if it has one.
+        reservation: its memory.
+        limit_s: most seconds from now.
     """
 
-    route = "/enhance"  # whose pace it goes at
+    route = "/enhance"  # the throughput of a job is that of a request
 
-    def __init__(self, job: Job, reservation: Reservation, most: float) -> None:
+    def __init__(self, job: Job, reservation: Reservation, limit_s: float) -> None:
         self.reservation = reservation
-        self.began, self.seconds = time.monotonic(), most
-        if job.deadline is not None and job.deadline - time.time() < most:
+        self.began, self.seconds = time.monotonic(), limit_s
+        if job.deadline is not None and job.deadline - time.time() < limit_s:
             self.began -= time.time() - job.created
             self.seconds = job.deadline - job.created
 
@@ -91,39 +96,45 @@ class _Caller:
 
     @contextmanager
     def hung_up(self, then: Callable[[], None]) -> Iterator[None]:
-        """Nobody holds a line; :meth:`Jobs.remove` cancels."""
+        """Do nothing: there is no connection. :meth:`JobRunner.stop` cancels a job."""
         yield
 
 
-class Jobs:
-    """Takes jobs in, does them, a few at once and the oldest first, and tells of them.
+class JobRunner:
+    """Does jobs.
 
     Args:
-        store: where they are kept.
-        service: that does the work.
-        telemetry: what is counted.
+        store: keeps the jobs.
+        service: has the models and the device.
+        telemetry: counts the work.
         limiter: of the threads that enhance.
     """
 
     def __init__(
-        self, store: Store, service: Service, telemetry: Telemetry, limiter: CapacityLimiter
+        self, store: JobStore, service: Service, telemetry: Telemetry, limiter: CapacityLimiter
     ) -> None:
         self._store = store
         self._service = service
         self._telemetry = telemetry
         self._limiter = limiter
-        self._running: dict[UUID, _Running] = {}
+        self._running: dict[UUID, RunningJob] = {}
         self._arrived = anyio.Event()
-        self._door = anyio.Lock()
-        """Held by the one that waits for room, so that no later job overtakes it."""
-        self._at_door: dict[UUID, anyio.CancelScope] = {}
+        self._dispatch_lock = anyio.Lock()
+        """Held by the task that waits for admission, so that no later job overtakes its job."""
+        self._dispatching: dict[UUID, anyio.CancelScope] = {}
+        """Jobs that wait for admission."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the service stops: no more jobs are begun."""
+        return self._service.draining
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["Jobs"]:
-        """Take up what an earlier service left, and do jobs until this is left.
+    async def running(self) -> AsyncIterator[None]:
+        """Do jobs inside, first those of earlier services that stopped.
 
-        From when the service drains, none is begun and none is watched. What is being done at
-        the end is done again by the next service.
+        No job is begun while the service drains. Jobs that run at the end are requeued, for the
+        next service.
 
         Raises:
             StorageError: the jobs cannot be read.
@@ -131,179 +142,78 @@ class Jobs:
         await anyio.to_thread.run_sync(self._store.recover)
         async with anyio.create_task_group() as tasks:
             for _ in range(self._service.settings.jobs_at_once):
-                tasks.start_soon(self._do_jobs)
-            tasks.start_soon(self._sweep)
-            if self._store.shared:
-                tasks.start_soon(self._share)
-            yield self
+                tasks.start_soon(self._work)
+            tasks.start_soon(self._remove_old)
+            if self._store.rows.shared:
+                tasks.start_soon(self._synchronize)
+            yield
             unfinished = list(self._running)
             for job in self._running.values():
                 job.turn.cancel()
             tasks.cancel_scope.cancel()
         try:
-            await anyio.to_thread.run_sync(self._store.put_back, *unfinished)
+            await anyio.to_thread.run_sync(self._store.rows.requeue, *unfinished)
         except StorageError as error:  # then this attempt counts
-            logger.warning("jobs were not put back: %s", error)
+            logger.warning("the running jobs were not requeued: %s", error)
 
-    async def accept(
-        self,
-        asked: Order,
-        upload: bytes,
-        *,
-        owner: str | None,
-        request_id: str,
-        deadline_s: float | None,
-    ) -> Job:
-        """Keep a job; when this returns, it is on the disk.
-
-        Args:
-            asked: what to make.
-            upload: the picture's file.
-            owner: who may see it.
-            request_id: of the request that it came with.
-            deadline_s: seconds from now after which it is of no more use, if the caller said so.
-
-        Raises:
-            Busy: too many wait.
-            StorageError: it cannot be stored now.
-        """
-        now = time.time()
-        job = Job(
-            owner=owner,
-            request_id=request_id,
-            query=asked.query.model_dump(),
-            output_format=asked.output_format,
-            tiles=asked.taken.tiles,
-            deadline=None if deadline_s is None else now + deadline_s,
-            upload_bytes=len(upload),
-            created=now,
-        )
-        await anyio.to_thread.run_sync(self._store.add, job, upload)
+    def wake(self) -> None:
+        """Look for a waiting job now."""
         self._arrived.set()
-        return job
 
-    async def find(self, job_id: UUID, owner: str | None) -> Job:
-        """A job, as it is now.
+    def find(self, job_id: UUID) -> RunningJob | None:
+        """The progress of a job, if this service runs it."""
+        return self._running.get(job_id)
 
-        Raises:
-            JobMissing: there is none, or it is somebody else's.
-            StorageError: the jobs cannot be read now.
-        """
-        job = await anyio.to_thread.run_sync(self._store.find, job_id)
-        if job is None or job.owner != owner:
-            raise JobMissing(f"there is no job {job_id}; what has ended is not kept for ever")
-        return job
-
-    def report(self, job: Job) -> JobReport:
-        """What is told of a job."""
-        stage, tiles_done, timings = "waiting", 0, job.timings
-        if job.state in ENDED:
-            stage, tiles_done = "over", job.tiles if job.state == "done" else 0
-        elif job.state == "running" and (running := self._running.get(job.id)):
-            stage, tiles_done = running.stages.current, running.tiles_done
-            timings = running.stages.seconds
-        elif job.state == "running" and self._store.shared:  # by another service
-            stage = "decode"
-            if told := job.progress:
-                stage, tiles_done, timings = told.stage, told.tiles_done, told.timings
-        elif job.state == "running":  # it has ended since it was read
-            stage, tiles_done = "encode", job.tiles
-        if job.started is not None and job.state != "waiting":
-            timings = {"waiting": job.started - job.created} | timings
-        return JobReport(
-            id=job.id,
-            state=job.state,
-            progress=JobProgress(stage=stage, tiles_done=tiles_done, tiles=job.tiles),
-            attempts=job.attempts,
-            created=_moment(job.created),
-            started=_moment(job.started),
-            ended=_moment(job.ended),
-            timings={name: round(seconds, 3) for name, seconds in timings.items()},
-            problem=job.problem,
-            result=f"/jobs/{job.id}/result" if job.state == "done" else None,
-        )
-
-    async def watch(self, job: Job) -> AsyncIterator[JobReport]:
-        """Tell of a job whenever there is something new, until it has ended or is removed."""
-        told = None
-        while not self._service.draining:
-            if (report := self.report(job)) != told:
-                yield report
-            told = report
-            if job.state in ENDED:
-                return
-            await anyio.sleep(WATCH_S)
-            try:
-                job = await self.find(job.id, job.owner)
-            except JobMissing:
-                return
-            except StorageError:  # it may come again, and the watcher need not know
-                continue
-
-    async def open_result(self, job: Job) -> BinaryIO:
-        """The file with the result of a job that is done.
-
-        Raises:
-            JobUnfinished: it is not.
-            JobMissing: it was removed meanwhile.
-        """
-        if job.state != "done":
-            raise JobUnfinished(f"job {job.id} is {job.state}", retry_after=1)
-        return await anyio.to_thread.run_sync(self._store.open_result, job)
-
-    async def remove(self, job: Job) -> None:
-        """Forget a job; if it is being worked on, that stops.
-
-        Raises:
-            StorageError: it cannot be removed now, and nothing is.
-        """
-        await anyio.to_thread.run_sync(self._store.remove, job.id)
-        self._stop(job.id)
-
-    def _stop(self, job_id: UUID) -> None:
+    def stop(self, job_id: UUID) -> None:
+        """Stop a job, if this service runs it or is about to begin it."""
         if running := self._running.get(job_id):
             running.turn.cancel()
-        if waiting := self._at_door.get(job_id):
-            waiting.cancel()
+        if scope := self._dispatching.get(job_id):
+            scope.cancel()
 
-    async def _do_jobs(self) -> None:
-        while not self._service.draining:
+    async def _work(self) -> None:
+        while not self.draining:
             try:
-                async with AsyncExitStack() as door:
-                    await door.enter_async_context(self._door)
+                async with AsyncExitStack() as dispatch:
+                    await dispatch.enter_async_context(self._dispatch_lock)
                     job = await self._oldest()
-                    if not self._service.draining:
-                        await self._do(job, door)
+                    if not self.draining:
+                        await self._do(job, dispatch)
             except StorageError as error:
-                logger.warning("jobs have to wait: %s", error)
+                logger.warning("the jobs wait for their storage: %s", error)
                 await anyio.sleep(RETRY_S)
-            except Exception:  # which must not end the service
-                logger.exception("a job was left where it was")
+            except Exception:  # it must not end the service
+                logger.exception("an unexpected error interrupted a job")
                 await anyio.sleep(RETRY_S)
 
     async def _oldest(self) -> Job:
         while True:
             self._arrived = anyio.Event()
-            if job := await anyio.to_thread.run_sync(self._store.oldest_waiting):
+            if job := await anyio.to_thread.run_sync(self._store.rows.oldest_waiting):
                 return job
             await self._arrived.wait()
 
-    async def _do(self, job: Job, door: AsyncExitStack) -> None:
-        """Do a job; the door is opened to the next one when it is at work."""
-        if job.id in self._running:  # the database was away, and another service took it for dead
+    async def _do(self, job: Job, dispatch: AsyncExitStack) -> None:
+        """Do a job.
+
+        Args:
+            job: the oldest that waits.
+            dispatch: has the dispatch lock; it is closed when the job runs.
+        """
+        if job.id in self._running:  # the database was away, and another service requeued the job
             await anyio.sleep(RETRY_S)
             return
         bind_contextvars(request_id=job.request_id, job=str(job.id))
         stages = Stages(self._telemetry)
         try:
-            await self._enhance(job, stages, door)
+            await self._enhance(job, stages, dispatch)
         except CallerGone:
             logger.info("the job was stopped")
-            await anyio.to_thread.run_sync(self._store.let_go, job.id)
+            await anyio.to_thread.run_sync(self._store.rows.release, job.id)
         except (NotReady, Busy) as error:
-            logger.info("the job was put off: %s", error)
+            logger.info("the job waits again: %s", error)
             await anyio.sleep(RETRY_S)
-            await _insist(partial(self._store.put_back, job.id))
+            await _retry(partial(self._store.rows.requeue, job.id))
         except StorageError:
             raise
         except Exception as error:
@@ -311,100 +221,99 @@ class Jobs:
                 logger.warning("the job failed: %s", error)
             else:
                 logger.exception("the job failed")
-            problem = problem_of(error, job.request_id)
-            await _insist(partial(self._store.fail, job.id, problem, stages.seconds))
+            await _retry(partial(self._store.fail, job.id, error, stages.seconds))
         finally:
-            self._at_door.pop(job.id, None)
+            self._dispatching.pop(job.id, None)
             self._running.pop(job.id, None)
 
-    async def _enhance(self, job: Job, stages: Stages, door: AsyncExitStack) -> None:
+    async def _enhance(self, job: Job, stages: Stages, dispatch: AsyncExitStack) -> None:
         service = self._service
-        upload = await anyio.to_thread.run_sync(self._store.read_upload, job)
+        upload = await anyio.to_thread.run_sync(self._store.files.read_upload, job)
         header = await anyio.to_thread.run_sync(
             lambda: read_header(upload, max_pixels=service.settings.max_input_pixels)
         )
         output_format = next(name for name in OUTPUT_FORMATS if name == job.output_format)
         query = EnhanceQuery.model_validate(job.query)
         asked = order(service, query, header, len(upload), output_format)
+        work = (asked.card, asked.label, header.bits, asked.taken)
         with service.admission.reservation() as reservation:
-            waiting = _Caller(job, reservation, math.inf)
-            with anyio.CancelScope() as self._at_door[job.id]:
-                await service.wait_for_room(
-                    waiting, asked.card, asked.label, header.bits, asked.taken
-                )
-            if self._at_door[job.id].cancelled_caught:
+            with anyio.CancelScope() as self._dispatching[job.id]:
+                await service.wait_for_room(_JobContext(job, reservation, math.inf), *work)
+            if self._dispatching[job.id].cancelled_caught:
                 raise CallerGone("the job was removed or begun by another service")
-            caller = _Caller(job, reservation, service.settings.job_deadline_s)
-            with service.at_work(caller, asked.card, asked.label, header.bits, asked.taken) as turn:
-                running = self._running[job.id] = _Running(turn, stages, job.tiles)
-                if not await anyio.to_thread.run_sync(self._store.start, job.id):
+            context = _JobContext(job, reservation, service.settings.job_deadline_s)
+            with service.at_work(context, *work) as turn:
+                running = self._running[job.id] = RunningJob(turn, stages, job.tiles)
+                if not await anyio.to_thread.run_sync(self._store.rows.start, job.id):
                     raise CallerGone("the job was removed or begun by another service")
-                await door.aclose()
-                made = await enhance(
+                await dispatch.aclose()
+                enhanced = await enhance(
                     asked,
                     upload,
                     turn,
                     stages=stages,
                     telemetry=self._telemetry,
                     limiter=self._limiter,
-                    progress=running.progress,
+                    progress=running.report,
                 )
-            reservation.hold(len(upload) + len(made.body))
+            reservation.hold(len(upload) + len(enhanced.body))
             finish = partial(
                 self._store.finish,
                 job.id,
-                made.body,
-                media_type=made.media_type,
-                headers=made.headers,
+                enhanced.body,
+                media_type=enhanced.media_type,
+                headers=enhanced.headers,
                 timings=stages.seconds,
             )
             try:
-                await _insist(finish, GIVE_UP_S)
+                await _retry(finish, GIVE_UP_S)
             except StorageError as error:
                 raise JobAbandoned(
                     f"its result could not be stored for {GIVE_UP_S:g} s: {error}"
                 ) from error
 
-    async def _share(self) -> None:
+    async def _synchronize(self) -> None:
         while True:
-            await anyio.sleep(SHARE_S)
+            await anyio.sleep(SYNCHRONIZE_S)
             running = {
                 job_id: Progress(
                     job_id=job_id,
-                    stage=job.stages.current,
+                    stage=job.stage,
                     tiles_done=job.tiles_done,
-                    timings=dict(job.stages.seconds),
+                    timings=dict(job.timings),
                 )
                 for job_id, job in self._running.items()
             }
+            dispatching = self._dispatching.keys() - running.keys()
             try:
-                at_door = self._at_door.keys() - running.keys()
-                left = await anyio.to_thread.run_sync(self._store.share, running, at_door)
+                stopped = await anyio.to_thread.run_sync(
+                    self._store.rows.synchronize, running, dispatching
+                )
             except StorageError as error:
-                logger.warning("what other services do with the jobs is not known: %s", error)
+                logger.warning("cannot exchange progress with other services: %s", error)
                 continue
-            except Exception:  # which must not end the service
-                logger.exception("what other services do with the jobs is not known")
+            except Exception:  # it must not end the service
+                logger.exception("cannot exchange progress with other services")
                 continue
-            for job_id in left:
-                self._stop(job_id)
-            self._arrived.set()  # perhaps at another service
+            for job_id in stopped:
+                self.stop(job_id)
+            self.wake()  # another service may have a new job
 
-    async def _sweep(self) -> None:
+    async def _remove_old(self) -> None:
         while True:
             try:
                 before = time.time() - self._service.settings.keep_jobs_s
-                await anyio.to_thread.run_sync(self._store.remove_ended, before)
+                await anyio.to_thread.run_sync(self._store.rows.remove_ended, before)
             except StorageError as error:
-                logger.warning("old jobs are kept for now: %s", error)
-            await anyio.sleep(SWEEP_S)
+                logger.warning("cannot remove old jobs now: %s", error)
+            await anyio.sleep(REMOVE_S)
 
 
-async def _insist(step: Callable[[], None], seconds: float = math.inf) -> None:
-    """Write something down, however often the disk or the database refuses.
+async def _retry(step: Callable[[], None], seconds: float = math.inf) -> None:
+    """Do a step of the store, and do it again after each error of the disk or the database.
 
     Raises:
-        StorageError: still, after so many seconds.
+        StorageError: the step still fails after so many seconds.
     """
     until = time.monotonic() + seconds
     while True:
@@ -413,9 +322,5 @@ async def _insist(step: Callable[[], None], seconds: float = math.inf) -> None:
         except StorageError as error:
             if time.monotonic() > until:
                 raise
-            logger.warning("not written yet: %s", error)
+            logger.warning("cannot store the job now: %s", error)
             await anyio.sleep(RETRY_S)
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.jobs.repository import STATES
+from app.jobs.rows import STATES
 from app.main import create_app
 from app.settings import Settings
 from superres.card import ModelCard
@@ -137,8 +137,8 @@ def small(shared_device: Device, srcnn_card: ModelCard, folder: Path) -> Iterato
     settings = Settings(device="cpu", max_requests=1, max_waiting_jobs=3, jobs=folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.jobs.runner.RETRY_S", 0.05)
-        patch.setattr("app.jobs.runner.WATCH_S", 0.02)
-        patch.setattr("app.jobs.databases.PATIENCE_S", 0.1)
+        patch.setattr("app.jobs.queue.WATCH_S", 0.02)
+        patch.setattr("app.jobs.databases.LOCK_TIMEOUT_S", 0.1)
         with serve_app(settings, {srcnn_card.name: shared_device}) as client:
             wait_until_ready(client)
             yield client
@@ -380,7 +380,7 @@ def test_the_oldest_results_make_room_and_what_never_fits_is_refused(serve, srcn
 def test_a_jobs_time_is_bounded_and_what_has_ended_is_not_kept_for_ever(
     serve, srcnn_card, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("app.jobs.runner.SWEEP_S", 0.1)
+    monkeypatch.setattr("app.jobs.runner.REMOVE_S", 0.1)
     engines = {srcnn_card.name: BlurEngine(srcnn_card.geometry)}
     with serve(engines, jobs=tmp_path, job_deadline_s=0.001, keep_jobs_s=2) as client:
         failed = wait(client, job := order(client, plain()))
