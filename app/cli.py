@@ -281,8 +281,10 @@ def main() -> None:
         if error.title != "Settings":
             raise
         # Without what was set: it may be a secret.
-        told = (f"SUPERRES_{one['loc'][0]}".upper() + f": {one['msg']}" for one in error.errors())
-        _fail("; ".join(told))
+        messages = (
+            f"SUPERRES_{one['loc'][0]}".upper() + f": {one['msg']}" for one in error.errors()
+        )
+        _fail("; ".join(messages))
 
 
 def _fail(reason: str) -> NoReturn:

@@ -20,7 +20,6 @@ import numpy as np
 from app.admission import Admission, Kind, Reservation
 from app.schemas import DryRun
 from app.settings import Settings
-from app.transfer import Call
 from app.worker import Turn, Worker
 from superres.card import ModelCard, check_files
 from superres.codecs import Header, OutputFormat, Picture
@@ -309,7 +308,7 @@ class Service:
                 self._turns.remove(turn)
 
     def report(
-        self, call: Call, card: ModelCard, label: str, header: Header, taken: Forecast
+        self, call: Caller, card: ModelCard, label: str, header: Header, taken: Forecast
     ) -> DryRun:
         """What a request would take, and whether there is room for it now.
 

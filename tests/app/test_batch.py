@@ -1,4 +1,4 @@
-"""Folders of pictures: names, dates, resuming, kills."""
+"""Batches: names, dates, resuming, kills."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What is kept of jobs, and what is found of it after a crash."""
+"""The store of jobs: what it keeps, and what it finds after a crash."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -62,25 +62,25 @@ def only_database() -> Iterator[str]:
 
 @pytest.fixture
 def shared_database(only_database: str) -> str:
-    """Its URL; there is nothing in it."""
+    """The URL of an empty database."""
     empty_database(only_database)
     return only_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> str:
-    """The setting: whatever has the rows, the store is the same."""
+    """The setting: the store behaves the same on both databases."""
     return "" if request.param == "sqlite" else request.getfixturevalue("shared_database")
 
 
 @pytest.fixture
 def reopened(tmp_path: Path, database: str) -> Iterator[Callable[..., JobStore]]:
-    """The store, as a service finds it that is started after a crash."""
+    """The store, as a service finds it when it starts after a crash."""
     stores: list[JobStore] = []
 
     def reopened(max_waiting: int = 9, max_bytes: int = 999) -> JobStore:
         if stores:
-            stores[-1].close()  # what it held, no crash would keep
+            stores[-1].close()  # a crash ends its locks, too
         stores.append(open_store(tmp_path, database, max_waiting=max_waiting, max_bytes=max_bytes))
         stores[-1].recover()
         return stores[-1]
@@ -111,7 +111,7 @@ def test_a_job_that_runs_at_a_crash_is_begun_again_but_not_for_ever(reopened):
     assert store.rows.oldest_waiting() is None
 
 
-def test_a_job_that_is_put_back_has_not_been_tried(reopened):
+def test_a_requeued_job_has_not_been_tried(reopened):
     store = reopened()
     store.add(one := job(), UPLOAD)
     store.add(other := job(2), UPLOAD)
@@ -199,14 +199,14 @@ def test_an_upload_that_is_gone_ends_its_job(reopened, tmp_path):
         store.files.read_upload(one)
 
 
-def test_a_database_that_is_none_is_told(tmp_path):
+def test_a_file_that_is_not_a_database_is_refused(tmp_path):
     (tmp_path / "jobs.sqlite").write_bytes(b"hello, world" * 1000)
     with pytest.raises(StorageError, match="file is not a database"):
         open_store(tmp_path, max_waiting=1, max_bytes=1)
 
 
 def test_uploads_are_on_the_disk_before_their_rows(reopened, monkeypatch):
-    """So that a row never promises what is not there."""
+    """So that no row is without its upload."""
     store = reopened()
     seen: list[int] = []
     monkeypatch.setattr(
@@ -239,7 +239,7 @@ def test_of_two_services_one_begins_a_job(two):
         two[0].finish(first.id, RESULT, media_type="image/png", headers={}, timings={})
 
 
-def test_what_a_service_is_at_is_no_other_services_until_it_stops(two):
+def test_a_running_job_is_left_alone_by_other_services_until_its_own_stops(two):
     here, there = two
     there.add(one := job(), UPLOAD)
     there.rows.start(one.id)
@@ -253,15 +253,15 @@ def test_what_a_service_is_at_is_no_other_services_until_it_stops(two):
     assert here.rows.find(one.id).attempts == 2
 
 
-def test_how_far_a_job_is_can_be_read_at_another_service(two):
+def test_the_progress_of_a_job_can_be_read_at_another_service(two):
     here, there = two
     there.add(one := job(), UPLOAD)
     there.rows.start(one.id)
     assert here.rows.find(one.id).progress is None
     for tiles_done in (1, 3):
         assert there.rows.synchronize(progress(one, tiles_done), ()) == set()
-        told = here.rows.find(one.id).progress
-        assert (told.stage, told.tiles_done, told.timings) == ("infer", tiles_done, {"decode": 0.5})
+        read = here.rows.find(one.id).progress
+        assert (read.stage, read.tiles_done, read.timings) == ("infer", tiles_done, {"decode": 0.5})
     there.rows.requeue(one.id)
     here.rows.start(one.id)
     assert there.rows.find(one.id).progress is None
@@ -270,7 +270,7 @@ def test_how_far_a_job_is_can_be_read_at_another_service(two):
     assert there.rows.find(one.id).progress is None
 
 
-def test_the_service_that_is_at_a_job_hears_that_another_removed_it(two):
+def test_a_service_learns_that_another_removed_its_running_job(two):
     here, there = two
     there.add(one := job(), UPLOAD)
     there.rows.start(one.id)
@@ -279,7 +279,7 @@ def test_the_service_that_is_at_a_job_hears_that_another_removed_it(two):
     assert there.rows.synchronize(progress(one, 2), ()) == {one.id}
 
 
-def test_a_service_that_is_about_to_begin_a_job_hears_that_another_has(two):
+def test_a_service_that_is_about_to_begin_a_job_learns_that_another_has_begun_it(two):
     here, there = two
     for one in (jobs := [job(1), job(2), job(3)]):
         there.add(one, UPLOAD)
@@ -289,7 +289,7 @@ def test_a_service_that_is_about_to_begin_a_job_hears_that_another_has(two):
     assert here.rows.synchronize({}, [one.id for one in jobs]) == {jobs[0].id, jobs[2].id}
 
 
-def test_what_a_service_is_not_at_it_neither_puts_back_nor_fails(two):
+def test_a_service_neither_requeues_nor_fails_a_job_of_another(two):
     here, there = two
     there.add(one := job(), UPLOAD)
     there.rows.start(one.id)
@@ -300,7 +300,7 @@ def test_what_a_service_is_not_at_it_neither_puts_back_nor_fails(two):
 
 
 def test_the_first_service_to_end_a_job_has_done_it(two):
-    """One whose connection was lost goes on with what another has begun meanwhile."""
+    """A service that lost its connection continues a job that another one has begun meanwhile."""
     here, there = two
     there.add(one := job(), UPLOAD)
     there.rows.start(one.id)
@@ -312,7 +312,7 @@ def test_the_first_service_to_end_a_job_has_done_it(two):
         assert file.read() == RESULT
 
 
-def test_a_service_whose_connections_were_lost_is_still_at_its_jobs(two, shared_database):
+def test_a_service_whose_connections_were_lost_keeps_its_jobs(two, shared_database):
     here, there = two
     there.add(one := job(), UPLOAD)
     there.rows.start(one.id)
@@ -321,7 +321,7 @@ def test_a_service_whose_connections_were_lost_is_still_at_its_jobs(two, shared_
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE application_name = 'superres' AND datname = current_database()"
         )
-    for _ in range(2):  # the first finds out
+    for _ in range(2):  # the first try finds that the connection is lost
         with suppress(StorageError):
             there.rows.synchronize({}, ())
     here.rows.synchronize({}, ())
@@ -355,11 +355,11 @@ def test_a_young_file_without_a_row_may_be_another_services(two, tmp_path):
     assert not left.exists()
 
 
-def test_what_jobs_cannot_be_shared_by_is_told(tmp_path):
+def test_a_database_that_services_cannot_share_is_refused(tmp_path):
     for database in ("jobs", "mysql://a:secret@localhost/jobs"):
-        with pytest.raises(BadRequest, match="is postgresql://USER:PASSWORD@HOST/NAME") as told:
+        with pytest.raises(BadRequest, match="is postgresql://USER:PASSWORD@HOST/NAME") as refused:
             open_store(tmp_path, database, max_waiting=1, max_bytes=1)
-        assert "secret" not in str(told.value)
+        assert "secret" not in str(refused.value)
     with pytest.raises(BadRequest, match=r"jobs in memory://jobs.*must name a database"):
         open_store("memory://jobs", max_waiting=1, max_bytes=1)
     with pytest.raises(StorageError, match="the jobs' database: connection"):
