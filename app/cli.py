@@ -14,16 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app.files import AnyPath, to_path, write_whole
-from app.folders import (
-    Batch,
-    Ledger,
-    Outcome,
-    Recipe,
-    Verdict,
-    is_file,
-    plan,
-)
+from app.batch.ledger import Ledger, Options
+from app.batch.plan import is_file, plan
+from app.batch.runner import BatchRunner, Outcome, Status
+from app.paths import AnyPath, to_path, write_whole
 from superres import load_model
 from superres.arrays import to_integer
 from superres.codecs import (
@@ -108,18 +102,18 @@ def enhance_command(
     jobs = plan(sources, target, output_format, recursive=recursive)
     output_size((1, 1), scale)  # a wrong scale is one error, not one a file
     card = choose(read_cards(models), model, scale)
-    recipe = Recipe(f"{card.label(ensemble=ensemble)}@{card.short_hash}", scale, quality)
+    options = Options(f"{card.label(ensemble=ensemble)}@{card.short_hash}", scale, quality)
     load = partial(_load, card.name, scale, models, precision, device, ensemble)
     if cluster:
         if dry_run or to_file:
             raise BadRequest("--cluster is for making pictures, into a folder")
         with _cluster_needed():
-            from app.fleet import Fleet
-        run = Fleet(load, recipe, target, resume=resume, force=force).run
+            from app.cluster.batch import ClusterBatchRunner
+        run = ClusterBatchRunner(load, options, target, resume=resume, force=force).run
     else:
         ledger = None if to_file else Ledger(target)
         enhancer = None if dry_run else load()
-        run = Batch(enhancer, recipe, ledger, resume=resume, force=force).run
+        run = BatchRunner(enhancer, options, ledger, resume=resume, force=force).run
     stderr = Console(stderr=True)
     outcomes = []
     started = time.monotonic()
@@ -129,7 +123,7 @@ def enhance_command(
         for outcome in run(jobs, lambda job, part: progress.advance(task, part * job.pixels)):
             outcomes.append(outcome)
             progress.update(task, description=f"{len(outcomes)} of {len(jobs)}")
-            if outcome.verdict in ("made", "to be made"):
+            if outcome.status in ("made", "to be made"):
                 height, width = outcome.size
                 progress.console.print(
                     f"{outcome.job.source} -> {outcome.job.target} ({width}x{height})",
@@ -139,7 +133,7 @@ def enhance_command(
                 )
     if dry_run or not to_file:
         stderr.print(_summary(outcomes, time.monotonic() - started))
-    failed = [outcome for outcome in outcomes if outcome.verdict == "failed"]
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
         stderr.print(f"{len(failed)} of {len(jobs)} failed:", style="red", highlight=False)
         for outcome in sorted(failed, key=lambda outcome: str(outcome.job.source)):
@@ -244,7 +238,7 @@ def serve_command(
         )
     if cluster:
         with _cluster_needed():
-            from app.cluster import serve_on_cluster
+            from app.cluster.serve import serve_on_cluster
         serve_on_cluster(host, port)
         return
     app = create_app(settings)
@@ -296,8 +290,10 @@ def main() -> None:
         if error.title != "Settings":
             raise
         # Without what was set: it may be a secret.
-        told = (f"SUPERRES_{one['loc'][0]}".upper() + f": {one['msg']}" for one in error.errors())
-        _fail("; ".join(told))
+        messages = (
+            f"SUPERRES_{one['loc'][0]}".upper() + f": {one['msg']}" for one in error.errors()
+        )
+        _fail("; ".join(messages))
 
 
 def _fail(reason: str) -> NoReturn:
@@ -361,11 +357,11 @@ def _summary(outcomes: list[Outcome], seconds: float) -> Table:
     table = Table()
     for column in ("", "pictures", "megapixels"):
         table.add_column(column, justify="right" if column else "left")
-    for verdict in get_args(Verdict):
-        these = [outcome for outcome in outcomes if outcome.verdict == verdict]
+    for status in get_args(Status):
+        these = [outcome for outcome in outcomes if outcome.status == status]
         if these:
             pixels = sum(outcome.size[0] * outcome.size[1] for outcome in these)
-            table.add_row(verdict, str(len(these)), f"{pixels / 1e6:.1f}" if pixels else "")
+            table.add_row(status, str(len(these)), f"{pixels / 1e6:.1f}" if pixels else "")
     table.add_section()
     table.add_row("in all", str(len(outcomes)), f"in {seconds:.1f} s")
     return table

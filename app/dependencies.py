@@ -11,9 +11,9 @@ from fastapi import Header as HttpHeader
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from app.jobs import Jobs
+from app.jobs.queue import JobQueue
+from app.jobs.rows import Job
 from app.service import Service
-from app.store import Job
 from app.telemetry import Stages, Telemetry
 from app.transfer import Call
 from superres import errors
@@ -95,9 +95,9 @@ async def read_upload(service: ServiceDependency, call: CallDependency) -> Uploa
 UploadDependency = Annotated[Upload, Depends(read_upload)]
 
 
-def get_jobs(request: Request) -> Jobs:
+def get_jobs(request: Request) -> JobQueue:
     """The jobs of this app."""
-    jobs: Jobs = request.state.jobs
+    jobs: JobQueue = request.state.jobs
     return jobs
 
 
@@ -106,7 +106,7 @@ def get_caller(request: Request) -> str | None:
     return request.state.caller or None
 
 
-JobsDependency = Annotated[Jobs, Depends(get_jobs)]
+JobsDependency = Annotated[JobQueue, Depends(get_jobs)]
 CallerDependency = Annotated[str | None, Depends(get_caller)]
 
 

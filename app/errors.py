@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.protection import HEADERS
+from app.api.middleware import HEADERS
 from app.schemas import Problem
 from superres import errors
 from superres.errors import SuperresError
@@ -180,11 +180,13 @@ def to_response(request: Request, error: SuperresError) -> JSONResponse:
     return response
 
 
-def problem_of(error: Exception, request_id: str) -> Problem:
-    """What an error is told as, by a job that it ended."""
-    if not isinstance(error, SuperresError):
-        return _told(500, "internal-error", UNFORESEEN, request_id)
-    return _told(*_status_and_slug(error), str(error), request_id)
+def describe_error(error: Exception, request_id: str) -> dict[str, Any]:
+    """The JSON of the problem that an error is, for a job that failed."""
+    if isinstance(error, SuperresError):
+        problem = _told(*_status_and_slug(error), str(error), request_id)
+    else:
+        problem = _told(500, "internal-error", UNFORESEEN, request_id)
+    return problem.model_dump()
 
 
 def answer_with(request: Request, problem: Problem) -> JSONResponse:

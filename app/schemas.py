@@ -1,12 +1,13 @@
 """The shapes of the service's JSON."""
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from app.jobs.status import JobStatus
 from superres.evaluation.proof import Comparison
 from superres.models.card import Geometry, ModelCard, Scores
 
@@ -191,6 +192,28 @@ class JobReport(BaseModel):
     )
     problem: Problem | None = Field(description="Why it failed.")
     result: str | None = Field(description="Where the picture is, once it is done.")
+
+    @classmethod
+    def of(cls, status: JobStatus) -> "JobReport":
+        """The same status, fit for JSON."""
+        return cls(
+            id=status.id,
+            state=status.state,
+            progress=JobProgress(
+                stage=status.stage, tiles_done=status.tiles_done, tiles=status.tiles
+            ),
+            attempts=status.attempts,
+            created=_datetime(status.created),
+            started=_datetime(status.started),
+            ended=_datetime(status.ended),
+            timings=status.timings,
+            problem=status.problem,
+            result=f"/jobs/{status.id}/result" if status.state == "done" else None,
+        )
+
+
+def _datetime(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _number(value: float) -> float | str:

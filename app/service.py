@@ -1,13 +1,14 @@
 """What the routes share: the models, the device's owner, and whether both are ready."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,8 @@ import numpy as np
 
 import superres.engines
 from app.admission import Admission, Kind, Reservation
-from app.heaps import trim_heaps
 from app.schemas import DryRun
 from app.settings import Settings
-from app.transfer import Call
 from app.worker import Turn, Worker
 from superres.codecs import Header, OutputFormat, Picture
 from superres.engines.base import Engine, Precision
@@ -311,7 +310,7 @@ class Service:
                 self._turns.remove(turn)
 
     def report(
-        self, call: Call, card: ModelCard, label: str, header: Header, taken: Forecast
+        self, call: Caller, card: ModelCard, label: str, header: Header, taken: Forecast
     ) -> DryRun:
         """What a request would take, and whether there is room for it now.
 
@@ -406,7 +405,7 @@ class Service:
         # TensorFlow's objects refer to each other, and are too few for the collector to come
         # by itself.
         gc.collect()
-        trim_heaps()
+        _trim_malloc()
 
     def _load_changed(self) -> tuple[tuple[LoadedModel, ...], list[Pace]]:
         """The folder's models, those that are served already as they are; and paces."""
@@ -448,6 +447,12 @@ def _warm_up(engine: Engine, card: ModelCard) -> list[Pace]:
             kind = ("/enhance", card.label(ensemble=ensemble), bits)
             paces.append((kind, pixels, views * seconds))
     return paces
+
+
+def _trim_malloc() -> None:
+    """Return glibc's free memory to the system; with another C library, do nothing."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def _in_a_thread(work: Callable[[], Result]) -> Result:

@@ -1,9 +1,6 @@
-"""Prometheus metrics, request ids, and the middleware that keeps both."""
+"""Prometheus metrics, and the times of a request's stages."""
 
-import logging
-import re
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -12,19 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, get_contextvars
+from structlog.contextvars import get_contextvars
 
 from app.service import Service
-from app.store import Store
-from app.traces import PROBES
-from superres.errors import NotReady, StorageError
+from superres.errors import NotReady
 from superres.models.card import Scores
 
-logger = logging.getLogger("superres")
-
-_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
-_METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _DECIBELS = (-2, -1, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)
 
@@ -32,7 +22,7 @@ _DECIBELS = (-2, -1, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)
 class Telemetry:
     """One registry of metrics an app, so that two apps in a process do not share any."""
 
-    def __init__(self, service: Service, store: Store, traces: TracerProvider) -> None:
+    def __init__(self, service: Service, traces: TracerProvider) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "superres_requests",
@@ -68,7 +58,6 @@ class Telemetry:
             registry=self.registry,
         )
         self.registry.register(_ServiceCollector(service))
-        self.registry.register(_StoreCollector(store))
         ProcessCollector(registry=self.registry)
         self.tracer = traces.get_tracer("superres")
 
@@ -180,81 +169,9 @@ class _ServiceCollector(Collector):
         yield ssim
 
 
-class _StoreCollector(Collector):
-    """What is read off the jobs' database at each scrape."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        jobs = GaugeMetricFamily("superres_jobs", "Jobs that are kept.", labels=["state"])
-        stored = GaugeMetricFamily(
-            "superres_jobs_stored_bytes", "Uploads and results of jobs, on the disk."
-        )
-        try:
-            counts, nbytes = self._store.counts(), self._store.stored_bytes()
-        except StorageError as error:  # the other metrics are wanted all the more
-            logger.warning("no metrics of the jobs: %s", error)
-        else:
-            for state, count in counts.items():
-                jobs.add_metric([state], count)
-            stored.add_metric([], nbytes)
-        yield jobs
-        yield stored
-
-
-class TelemetryMiddleware:
-    """Gives each request an id (the caller's own is kept), times it and counts it."""
-
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
-        self._app = app
-        self._telemetry = telemetry
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = _request_id(scope)
-        scope["request_id"] = request_id
-        # A request has a task of its own, and so have they.
-        bind_contextvars(request_id=request_id, method=scope["method"])
-        started = time.perf_counter()
-        status = 500
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (b"x-request-id", request_id.encode()),
-                ]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_with_id)
-        finally:
-            # Routes are labels, paths are not: callers could make any number of those.
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            seconds = time.perf_counter() - started
-            self._telemetry.requests.labels(method, route, status).inc()
-            self._telemetry.request_seconds.labels(method, route).observe(seconds)
-            about = {"route": route, "status": status, "seconds": round(seconds, 4)}
-            quiet = route in PROBES and status < 400
-            logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra=about)
-
-
 def _is_ready(service: Service) -> bool:
     try:
         service.check_ready()
     except NotReady:
         return False
     return True
-
-
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return bytes(value).decode()
-    return uuid.uuid4().hex

@@ -28,7 +28,7 @@ from ray.serve.config import ProxyLocation
 from rich.console import Console
 from rich.table import Table
 
-from app.cluster import APPLICATION, ENVIRONMENT, Devices, Front
+from app.cluster.serve import APPLICATION, ENVIRONMENT, Devices, Front
 from benchmarks.load import photograph
 from superres.enhancer import COLUMNS, plan
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards

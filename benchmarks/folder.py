@@ -13,7 +13,9 @@ from pathlib import Path
 from rich.console import Console
 from skimage import data
 
-from app.folders import Batch, Recipe, plan
+from app.batch.ledger import Options
+from app.batch.plan import plan
+from app.batch.runner import BatchRunner
 from superres import load_model
 from superres.codecs import Picture, decode, encode
 
@@ -28,7 +30,7 @@ def main() -> None:
     parser.add_argument("--format", choices=("jpeg", "png"), default="jpeg")
     arguments = parser.parse_args()
     enhancer = load_model("srcnn", scale=SCALE)
-    recipe = Recipe("srcnn", SCALE, 92)
+    options = Options("srcnn", SCALE, 92)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "in"
         folder.mkdir()
@@ -38,7 +40,7 @@ def main() -> None:
         jobs = plan([folder], Path(temporary) / "out", arguments.format, recursive=False)
         pictures = [decode(job.source.read_bytes()) for job in jobs]
         megapixels = sum(job.pixels for job in jobs) * SCALE**2 / 1e6
-        batch = Batch(enhancer, recipe, None, resume=False, force=True)
+        batch = BatchRunner(enhancer, options, None, resume=False, force=True)
 
         def alone() -> None:
             for picture in pictures:
@@ -46,7 +48,7 @@ def main() -> None:
 
         def in_folder() -> None:
             outcomes = list(batch.run(jobs, lambda job, part: None))
-            if any(outcome.verdict != "made" for outcome in outcomes):
+            if any(outcome.status != "made" for outcome in outcomes):
                 raise SystemExit(f"failed: {outcomes}")
 
         seconds = []

@@ -9,7 +9,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from app.cluster import Device
+from app.cluster.serve import Device
 from superres.arrays import TileBatch
 from superres.engines.base import PrecisionChoice
 from superres.models.card import ModelCard

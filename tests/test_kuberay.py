@@ -16,7 +16,7 @@ from app.settings import Settings
 from tests.kuberay import SCHEMAS
 from tests.lazy import Lazy
 
-cluster = Lazy("app.cluster")
+cluster = Lazy("app.cluster.serve")
 schema = Lazy("ray.serve.schema")
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "kuberay"
@@ -59,7 +59,7 @@ def test_its_serve_config_is_for_this_app():
     (application,) = config.applications
     assert (application.name, application.import_path) == (
         cluster.APPLICATION,
-        "app.cluster:application",
+        "app.cluster.serve:application",
     )
     assert application.runtime_env["env_vars"] == cluster.ENVIRONMENT
     (devices,) = application.deployments

@@ -24,11 +24,11 @@ from app.dependencies import (
     negotiate,
 )
 from app.errors import declare
-from app.samples import Sample, read_sample
 from app.schemas import ComparisonReport
 from app.service import Service
 from app.transfer import Answer, Call
 from app.web import HEADERS, compare_page, empty_compare_page
+from app.web.samples import Sample, read_sample
 from superres.arrays import RgbU8, to_integer
 from superres.codecs import Header, Picture, decode, encode
 from superres.enhancer import LARGEST_SCALE, Enhancer

@@ -139,7 +139,7 @@ async def enhance(
             deadline_s=call.asked_s,
         )
         return JSONResponse(
-            jobs.report(job).model_dump(mode="json"),
+            JobReport.of(jobs.status(job)).model_dump(mode="json"),
             status_code=202,
             headers={
                 "Location": f"/jobs/{job.id}",

@@ -20,7 +20,7 @@ JOB_ERRORS = (errors.JobMissing, errors.BadRequest, errors.StorageError)
 @router.get("/jobs/{job_id}", responses=declare(*JOB_ERRORS), summary="How far a job is")
 async def read_job(job: JobDependency, jobs: JobsDependency) -> JobReport:
     """Made by `POST /enhance` with `Prefer: respond-async`."""
-    return jobs.report(job)
+    return JobReport.of(jobs.status(job))
 
 
 @router.get(
@@ -31,8 +31,8 @@ async def read_job(job: JobDependency, jobs: JobsDependency) -> JobReport:
 )
 async def job_events(job: JobDependency, jobs: JobsDependency) -> AsyncIterable[JobReport]:
     """What `GET /jobs/{job_id}` answers, whenever it has changed, until the job has ended."""
-    async for report in jobs.watch(job):
-        yield report
+    async for status in jobs.watch(job):
+        yield JobReport.of(status)
 
 
 @router.get(

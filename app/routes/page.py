@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse
 
 from app.errors import declare
-from app.samples import Sample, encode_sample
 from app.web import HEADERS, enhance_page
+from app.web.samples import Sample, encode_sample
 from superres import errors
 
 router = APIRouter()

@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from app.samples import SAMPLES
 from app.schemas import ComparisonReport
+from app.web.samples import SAMPLES
 from superres.arrays import RgbU8
 from superres.codecs import FORMATS, MEDIA_TYPES, OutputFormat, Picture, encode, in_words
 from superres.evaluation.proof import Comparison

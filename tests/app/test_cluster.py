@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import yaml
@@ -48,7 +49,8 @@ main()
 def test_serve_yaml_is_what_ray_serve_takes_and_names_what_there_is():
     from ray.serve.schema import ServeDeploySchema
 
-    from app.cluster import APPLICATION, ENVIRONMENT, Devices, Front
+    from app.cluster.serve import APPLICATION, ENVIRONMENT, Devices, Front
+    from app.cluster.serve import application as served
     from app.settings import Settings
 
     config = ServeDeploySchema.model_validate(
@@ -56,6 +58,9 @@ def test_serve_yaml_is_what_ray_serve_takes_and_names_what_there_is():
     )
     (application,) = config.applications
     assert application.name == APPLICATION
+    # The second is the path in older copies of the file.
+    for path in (application.import_path, "app.cluster:application"):
+        assert resolve_name(path) is served
     assert {one.name for one in application.deployments} <= {Devices.name, Front.name}
     settings = {f"SUPERRES_{name.upper()}" for name in Settings.model_fields}
     variables = application.runtime_env["env_vars"]
@@ -67,7 +72,7 @@ def test_serve_yaml_is_what_ray_serve_takes_and_names_what_there_is():
     ("gpus", "device", "each"), [(2, "auto", 1), (2, "cpu", 0), (0, "auto", 0)]
 )
 def test_a_replica_has_a_gpu_of_its_own_where_there_are_any(gpus: int, device: str, each: int):
-    from app.cluster import device_share
+    from app.cluster.serve import device_share
 
     share = device_share({"CPU": 8.0, "GPU": float(gpus)}, device)
     assert share["num_cpus"] == 1

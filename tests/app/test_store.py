@@ -1,4 +1,4 @@
-"""What is kept of jobs, and what is found of it after a crash."""
+"""The store of jobs: what it keeps, and what it finds after a crash."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,13 +11,14 @@ from uuid import UUID, uuid4
 import anyio
 import psycopg
 import pytest
-from anyio import CapacityLimiter
 from fastapi import Request
 
 from app.dependencies import get_caller
-from app.errors import problem_of
-from app.jobs import Jobs
-from app.store import ATTEMPTS, Job, Progress, Store
+from app.errors import describe_error
+from app.jobs.queue import JobQueue
+from app.jobs.repository import ATTEMPTS
+from app.jobs.rows import Job, Progress
+from app.jobs.store import JobStore
 from superres.errors import BadRequest, Busy, EngineError, JobAbandoned, JobMissing, StorageError
 from tests.storage import empty_database, new_database, postgres
 
@@ -37,7 +38,19 @@ def job(created: float = 1.0, owner: str | None = None) -> Job:
     )
 
 
-def finish(store: Store, one: Job, result: bytes = RESULT) -> None:
+def open_store(
+    folder: Path | str, database: str = "", *, max_waiting: int, max_bytes: int
+) -> JobStore:
+    return JobStore(
+        folder,
+        database,
+        max_waiting=max_waiting,
+        max_bytes=max_bytes,
+        describe_error=describe_error,
+    )
+
+
+def finish(store: JobStore, one: Job, result: bytes = RESULT) -> None:
     store.finish(one.id, result, media_type="image/png", headers={"X": "1"}, timings={"decode": 1})
 
 
@@ -49,26 +62,26 @@ def only_database() -> Iterator[str]:
 
 @pytest.fixture
 def shared_database(only_database: str) -> str:
-    """Its URL; there is nothing in it."""
+    """The URL of an empty database."""
     empty_database(only_database)
     return only_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> str:
-    """The setting: whatever has the rows, the store is the same."""
+    """The setting: the store behaves the same on both databases."""
     return "" if request.param == "sqlite" else request.getfixturevalue("shared_database")
 
 
 @pytest.fixture
-def reopened(tmp_path: Path, database: str) -> Iterator[Callable[..., Store]]:
-    """The store, as a service finds it that is started after a crash."""
-    stores: list[Store] = []
+def reopened(tmp_path: Path, database: str) -> Iterator[Callable[..., JobStore]]:
+    """The store, as a service finds it when it starts after a crash."""
+    stores: list[JobStore] = []
 
-    def reopened(max_waiting: int = 9, max_bytes: int = 999) -> Store:
+    def reopened(max_waiting: int = 9, max_bytes: int = 999) -> JobStore:
         if stores:
-            stores[-1].close()  # what it held, no crash would keep
-        stores.append(Store(tmp_path, database, max_waiting=max_waiting, max_bytes=max_bytes))
+            stores[-1].close()  # a crash ends its locks, too
+        stores.append(open_store(tmp_path, database, max_waiting=max_waiting, max_bytes=max_bytes))
         stores[-1].recover()
         return stores[-1]
 
@@ -84,30 +97,30 @@ def test_a_job_that_runs_at_a_crash_is_begun_again_but_not_for_ever(reopened):
     store = reopened()
     store.add(one := job(), UPLOAD)
     for attempt in range(1, ATTEMPTS + 1):
-        assert store.oldest_waiting().id == one.id
-        assert store.read_upload(one) == UPLOAD
-        assert store.start(one.id)
-        assert store.find(one.id).attempts == attempt
-        assert store.oldest_waiting() is None
+        assert store.rows.oldest_waiting().id == one.id
+        assert store.files.read_upload(one) == UPLOAD
+        assert store.rows.start(one.id)
+        assert store.rows.find(one.id).attempts == attempt
+        assert store.rows.oldest_waiting() is None
         store = reopened()
-    failed = store.find(one.id)
+    failed = store.rows.find(one.id)
     assert failed.state == "failed"
     assert failed.problem["type"].endswith("job-abandoned")
     assert failed.problem["request_id"] == "request-1"
     assert f"the service stopped {ATTEMPTS} times" in failed.problem["detail"]
-    assert store.oldest_waiting() is None
+    assert store.rows.oldest_waiting() is None
 
 
-def test_a_job_that_is_put_back_has_not_been_tried(reopened):
+def test_a_requeued_job_has_not_been_tried(reopened):
     store = reopened()
     store.add(one := job(), UPLOAD)
     store.add(other := job(2), UPLOAD)
-    store.start(other.id)
+    store.rows.start(other.id)
     for _ in range(3):
-        store.start(one.id)
-        store.put_back(one.id)
-    assert (store.find(one.id).state, store.find(one.id).attempts) == ("waiting", 0)
-    assert (store.find(other.id).state, store.find(other.id).attempts) == ("running", 1)
+        store.rows.start(one.id)
+        store.rows.requeue(one.id)
+    assert (store.rows.find(one.id).state, store.rows.find(one.id).attempts) == ("waiting", 0)
+    assert (store.rows.find(other.id).state, store.rows.find(other.id).attempts) == ("running", 1)
 
 
 def test_what_is_done_and_what_waits_is_there_after_a_crash_and_what_nobody_knows_goes(
@@ -116,10 +129,10 @@ def test_what_is_done_and_what_waits_is_there_after_a_crash_and_what_nobody_know
     store = reopened()
     for one in (jobs := [job(3), job(1), job(2)]):
         store.add(one, UPLOAD)
-    store.start(jobs[1].id)
+    store.rows.start(jobs[1].id)
     finish(store, jobs[1])
-    store.start(jobs[2].id)
-    store.fail(jobs[2].id, problem_of(EngineError("why"), "id"), {"decode": 2.0})
+    store.rows.start(jobs[2].id)
+    store.fail(jobs[2].id, EngineError("why"), {"decode": 2.0})
     for orphan in (f"{uuid4()}.upload", f"{uuid4()}.result", f"{jobs[0].id}.upload.partial"):
         (tmp_path / orphan).write_bytes(b"half")
         os.utime(tmp_path / orphan, (0, 0))
@@ -127,14 +140,14 @@ def test_what_is_done_and_what_waits_is_there_after_a_crash_and_what_nobody_know
     store = reopened()
     assert files(tmp_path) == {f"{jobs[0].id}.upload", f"{jobs[1].id}.result"}
     assert (tmp_path / "notes.txt").exists()
-    assert store.oldest_waiting().id == jobs[0].id
-    done = store.find(jobs[1].id)
-    with store.open_result(done) as file:
+    assert store.rows.oldest_waiting().id == jobs[0].id
+    done = store.rows.find(jobs[1].id)
+    with store.files.open_result(done) as file:
         assert file.read() == RESULT
     assert (done.headers, done.media_type, done.timings) == ({"X": "1"}, "image/png", {"decode": 1})
-    assert store.find(jobs[2].id).problem["detail"] == "why"
-    assert store.counts() == {"waiting": 1, "running": 0, "done": 1, "failed": 1}
-    assert store.stored_bytes() == len(UPLOAD) + len(RESULT)
+    assert store.rows.find(jobs[2].id).problem["detail"] == "why"
+    assert store.rows.counts() == {"waiting": 1, "running": 0, "done": 1, "failed": 1}
+    assert store.rows.stored_bytes() == len(UPLOAD) + len(RESULT)
 
 
 def test_jobs_are_taken_in_the_order_in_which_they_came(reopened):
@@ -142,24 +155,24 @@ def test_jobs_are_taken_in_the_order_in_which_they_came(reopened):
     for one in (jobs := [job(3), job(1), job(2)]):
         store.add(one, UPLOAD)
     taken = []
-    while one := store.oldest_waiting():
+    while one := store.rows.oldest_waiting():
         taken.append(one.created)
-        store.start(one.id)
+        store.rows.start(one.id)
     assert taken == sorted(one.created for one in jobs)
 
 
 def test_a_removed_job_leaves_nothing_and_its_late_result_is_not_kept(reopened, tmp_path):
     store = reopened()
     store.add(one := job(), UPLOAD)
-    store.start(one.id)
-    store.remove(one.id)
-    assert not store.start(one.id)
+    store.rows.start(one.id)
+    store.rows.remove(one.id)
+    assert not store.rows.start(one.id)
     finish(store, one)
-    store.fail(one.id, problem_of(EngineError("late"), "id"), {})
-    assert store.find(one.id) is None
+    store.fail(one.id, EngineError("late"), {})
+    assert store.rows.find(one.id) is None
     assert files(tmp_path) == set()
     with pytest.raises(JobMissing, match="no longer there"):
-        store.open_result(one)
+        store.files.open_result(one)
 
 
 def test_what_is_refused_leaves_nothing(reopened, tmp_path):
@@ -167,10 +180,10 @@ def test_what_is_refused_leaves_nothing(reopened, tmp_path):
     store.add(one := job(), UPLOAD)
     with pytest.raises(Busy, match="at most 1 jobs wait; 1 do"):
         store.add(job(), UPLOAD)
-    store.start(one.id)
+    store.rows.start(one.id)
     with pytest.raises(StorageError, match="with this one's 15 there would be 21"):
         finish(store, one, RESULT + b"!")
-    assert store.find(one.id).state == "running"
+    assert store.rows.find(one.id).state == "running"
     assert files(tmp_path) == {f"{one.id}.upload"}
     finish(store, one)
     with pytest.raises(StorageError, match="at most 20 bytes of uploads and results"):
@@ -183,31 +196,31 @@ def test_an_upload_that_is_gone_ends_its_job(reopened, tmp_path):
     store.add(one := job(), UPLOAD)
     (tmp_path / f"{one.id}.upload").unlink()
     with pytest.raises(JobAbandoned, match="its upload is gone"):
-        store.read_upload(one)
+        store.files.read_upload(one)
 
 
-def test_a_database_that_is_none_is_told(tmp_path):
+def test_a_file_that_is_not_a_database_is_refused(tmp_path):
     (tmp_path / "jobs.sqlite").write_bytes(b"hello, world" * 1000)
     with pytest.raises(StorageError, match="file is not a database"):
-        Store(tmp_path, max_waiting=1, max_bytes=1)
+        open_store(tmp_path, max_waiting=1, max_bytes=1)
 
 
 def test_uploads_are_on_the_disk_before_their_rows(reopened, monkeypatch):
-    """So that a row never promises what is not there."""
+    """So that no row is without its upload."""
     store = reopened()
     seen: list[int] = []
     monkeypatch.setattr(
-        "app.store.write_whole", lambda path, data: seen.append(store.counts()["waiting"])
+        "app.jobs.files.write_whole", lambda path, data: seen.append(store.rows.counts()["waiting"])
     )
     store.add(job(), UPLOAD)
     assert seen == [0]
-    assert store.counts()["waiting"] == 1
+    assert store.rows.counts()["waiting"] == 1
 
 
 @pytest.fixture
-def two(tmp_path: Path, shared_database: str) -> Iterator[tuple[Store, Store]]:
+def two(tmp_path: Path, shared_database: str) -> Iterator[tuple[JobStore, JobStore]]:
     """Of two services that share their jobs."""
-    stores = [Store(tmp_path, shared_database, max_waiting=9, max_bytes=999) for _ in range(2)]
+    stores = [open_store(tmp_path, shared_database, max_waiting=9, max_bytes=999) for _ in range(2)]
     yield stores[0], stores[1]
     for store in stores:
         store.close()
@@ -220,114 +233,114 @@ def progress(of: Job, tiles_done: int) -> dict[UUID, Progress]:
 def test_of_two_services_one_begins_a_job(two):
     for store in two:
         store.add(job(), UPLOAD)
-        first, second = (one.oldest_waiting() for one in two)
+        first, second = (one.rows.oldest_waiting() for one in two)
         assert first.id == second.id
-        assert sorted([two[0].start(first.id), two[1].start(second.id)]) == [False, True]
+        assert sorted([two[0].rows.start(first.id), two[1].rows.start(second.id)]) == [False, True]
         two[0].finish(first.id, RESULT, media_type="image/png", headers={}, timings={})
 
 
-def test_what_a_service_is_at_is_no_other_services_until_it_stops(two):
+def test_a_running_job_is_left_alone_by_other_services_until_its_own_stops(two):
     here, there = two
     there.add(one := job(), UPLOAD)
-    there.start(one.id)
-    here.share({}, ())
+    there.rows.start(one.id)
+    here.rows.synchronize({}, ())
     here.recover()
-    assert here.find(one.id).state == "running"
+    assert here.rows.find(one.id).state == "running"
     there.close()  # as the server does for one that died
-    here.share({}, ())
-    assert here.oldest_waiting().id == one.id
-    assert here.start(one.id)
-    assert here.find(one.id).attempts == 2
+    here.rows.synchronize({}, ())
+    assert here.rows.oldest_waiting().id == one.id
+    assert here.rows.start(one.id)
+    assert here.rows.find(one.id).attempts == 2
 
 
-def test_how_far_a_job_is_can_be_read_at_another_service(two):
+def test_the_progress_of_a_job_can_be_read_at_another_service(two):
     here, there = two
     there.add(one := job(), UPLOAD)
-    there.start(one.id)
-    assert here.find(one.id).progress is None
+    there.rows.start(one.id)
+    assert here.rows.find(one.id).progress is None
     for tiles_done in (1, 3):
-        assert there.share(progress(one, tiles_done), ()) == set()
-        told = here.find(one.id).progress
-        assert (told.stage, told.tiles_done, told.timings) == ("infer", tiles_done, {"decode": 0.5})
-    there.put_back(one.id)
-    here.start(one.id)
-    assert there.find(one.id).progress is None
-    here.share(progress(one, 2), ())
+        assert there.rows.synchronize(progress(one, tiles_done), ()) == set()
+        read = here.rows.find(one.id).progress
+        assert (read.stage, read.tiles_done, read.timings) == ("infer", tiles_done, {"decode": 0.5})
+    there.rows.requeue(one.id)
+    here.rows.start(one.id)
+    assert there.rows.find(one.id).progress is None
+    here.rows.synchronize(progress(one, 2), ())
     finish(here, one)
-    assert there.find(one.id).progress is None
+    assert there.rows.find(one.id).progress is None
 
 
-def test_the_service_that_is_at_a_job_hears_that_another_removed_it(two):
+def test_a_service_learns_that_another_removed_its_running_job(two):
     here, there = two
     there.add(one := job(), UPLOAD)
-    there.start(one.id)
-    there.share(progress(one, 1), ())
-    here.remove(one.id)
-    assert there.share(progress(one, 2), ()) == {one.id}
+    there.rows.start(one.id)
+    there.rows.synchronize(progress(one, 1), ())
+    here.rows.remove(one.id)
+    assert there.rows.synchronize(progress(one, 2), ()) == {one.id}
 
 
-def test_a_service_that_is_about_to_begin_a_job_hears_that_another_has(two):
+def test_a_service_that_is_about_to_begin_a_job_learns_that_another_has_begun_it(two):
     here, there = two
     for one in (jobs := [job(1), job(2), job(3)]):
         there.add(one, UPLOAD)
-    there.start(jobs[0].id)
-    here.start(jobs[1].id)
-    there.remove(jobs[2].id)
-    assert here.share({}, [one.id for one in jobs]) == {jobs[0].id, jobs[2].id}
+    there.rows.start(jobs[0].id)
+    here.rows.start(jobs[1].id)
+    there.rows.remove(jobs[2].id)
+    assert here.rows.synchronize({}, [one.id for one in jobs]) == {jobs[0].id, jobs[2].id}
 
 
-def test_what_a_service_is_not_at_it_neither_puts_back_nor_fails(two):
+def test_a_service_neither_requeues_nor_fails_a_job_of_another(two):
     here, there = two
     there.add(one := job(), UPLOAD)
-    there.start(one.id)
-    here.put_back(one.id)
-    here.fail(one.id, problem_of(EngineError("not here"), "id"), {})
-    assert (there.find(one.id).state, there.find(one.id).attempts) == ("running", 1)
-    assert there.read_upload(one) == UPLOAD
+    there.rows.start(one.id)
+    here.rows.requeue(one.id)
+    here.fail(one.id, EngineError("not here"), {})
+    assert (there.rows.find(one.id).state, there.rows.find(one.id).attempts) == ("running", 1)
+    assert there.files.read_upload(one) == UPLOAD
 
 
 def test_the_first_service_to_end_a_job_has_done_it(two):
-    """One whose connection was lost goes on with what another has begun meanwhile."""
+    """A service that lost its connection continues a job that another one has begun meanwhile."""
     here, there = two
     there.add(one := job(), UPLOAD)
-    there.start(one.id)
+    there.rows.start(one.id)
     finish(here, one)
     finish(there, one, b"late")
-    there.fail(one.id, problem_of(EngineError("late"), "id"), {})
-    assert here.find(one.id).state == "done"
-    with here.open_result(one) as file:
+    there.fail(one.id, EngineError("late"), {})
+    assert here.rows.find(one.id).state == "done"
+    with here.files.open_result(one) as file:
         assert file.read() == RESULT
 
 
-def test_a_service_whose_connections_were_lost_is_still_at_its_jobs(two, shared_database):
+def test_a_service_whose_connections_were_lost_keeps_its_jobs(two, shared_database):
     here, there = two
     there.add(one := job(), UPLOAD)
-    there.start(one.id)
+    there.rows.start(one.id)
     with psycopg.connect(shared_database, autocommit=True) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE application_name = 'superres' AND datname = current_database()"
         )
-    for _ in range(2):  # the first finds out
+    for _ in range(2):  # the first try finds that the connection is lost
         with suppress(StorageError):
-            there.share({}, ())
-    here.share({}, ())
-    assert here.find(one.id).state == "running"
+            there.rows.synchronize({}, ())
+    here.rows.synchronize({}, ())
+    assert here.rows.find(one.id).state == "running"
 
 
 def test_no_more_jobs_wait_than_are_allowed_however_many_services_take_them(
     tmp_path, shared_database
 ):
-    stores = [Store(tmp_path, shared_database, max_waiting=5, max_bytes=999) for _ in range(4)]
+    stores = [open_store(tmp_path, shared_database, max_waiting=5, max_bytes=999) for _ in range(4)]
 
-    def add(store: Store) -> None:
+    def add(store: JobStore) -> None:
         for _ in range(4):
             with suppress(Busy):
                 store.add(job(), UPLOAD)
 
     with ThreadPoolExecutor(len(stores)) as pool:
         list(pool.map(add, stores))
-    assert stores[0].counts()["waiting"] == 5
+    assert stores[0].rows.counts()["waiting"] == 5
     for store in stores:
         store.close()
 
@@ -342,15 +355,15 @@ def test_a_young_file_without_a_row_may_be_another_services(two, tmp_path):
     assert not left.exists()
 
 
-def test_what_jobs_cannot_be_shared_by_is_told(tmp_path):
+def test_a_database_that_services_cannot_share_is_refused(tmp_path):
     for database in ("jobs", "mysql://a:secret@localhost/jobs"):
-        with pytest.raises(BadRequest, match="is postgresql://USER:PASSWORD@HOST/NAME") as told:
-            Store(tmp_path, database, max_waiting=1, max_bytes=1)
-        assert "secret" not in str(told.value)
+        with pytest.raises(BadRequest, match="is postgresql://USER:PASSWORD@HOST/NAME") as refused:
+            open_store(tmp_path, database, max_waiting=1, max_bytes=1)
+        assert "secret" not in str(refused.value)
     with pytest.raises(BadRequest, match=r"jobs in memory://jobs.*must name a database"):
-        Store("memory://jobs", max_waiting=1, max_bytes=1)
+        open_store("memory://jobs", max_waiting=1, max_bytes=1)
     with pytest.raises(StorageError, match="the jobs' database: connection"):
-        Store(tmp_path, f"postgresql:///jobs?host={tmp_path}", max_waiting=1, max_bytes=1)
+        open_store(tmp_path, f"postgresql:///jobs?host={tmp_path}", max_waiting=1, max_bytes=1)
 
 
 def test_a_job_is_its_owners_alone(reopened):
@@ -365,7 +378,7 @@ def test_a_job_is_its_owners_alone(reopened):
     assert (hers.owner, nobodys.owner) == ("alice", None)
 
     async def seen_by(who: str | None, one: Job) -> bool:
-        jobs = Jobs(store, SimpleNamespace(), SimpleNamespace(), CapacityLimiter(1))
+        jobs = JobQueue(store, SimpleNamespace())
         try:
             return (await jobs.find(one.id, who)).id == one.id
         except JobMissing:

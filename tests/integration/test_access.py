@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from app.access import make_key, read_keys
+from app.api.middleware import HEADERS
 from app.cli import cli
 from app.client import Client
-from app.protection import HEADERS
 from app.settings import Settings
 from superres import errors
 from superres.errors import BadRequest, EngineError, ModelMissing

@@ -28,7 +28,7 @@ from tests.serving import free_port, serve_process, wait_until_ready
 from tests.soak import slow, soak
 from tests.storage import new_database, postgres
 
-app_cluster = Lazy("app.cluster")
+app_cluster = Lazy("app.cluster.serve")
 clusters = Lazy("tests.clusters")
 load = Lazy("benchmarks.load")
 ray_serve = Lazy("ray.serve")

@@ -17,9 +17,9 @@ import httpx
 import numpy as np
 import pytest
 
+from app.jobs.rows import STATES
 from app.main import create_app
 from app.settings import Settings
-from app.store import STATES
 from superres.codecs import probe
 from superres.errors import StorageError
 from superres.forecast import forecast
@@ -136,9 +136,9 @@ def small(shared_device: Device, srcnn_card: ModelCard, folder: Path) -> Iterato
     """A service where little happens at once and little is waited for."""
     settings = Settings(device="cpu", max_requests=1, max_waiting_jobs=3, jobs=folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.jobs.RETRY_S", 0.05)
-        patch.setattr("app.jobs.WATCH_S", 0.02)
-        patch.setattr("app.databases.PATIENCE_S", 0.1)
+        patch.setattr("app.jobs.runner.RETRY_S", 0.05)
+        patch.setattr("app.jobs.queue.WATCH_S", 0.02)
+        patch.setattr("app.jobs.databases.LOCK_TIMEOUT_S", 0.1)
         with serve_app(settings, {srcnn_card.name: shared_device}) as client:
             wait_until_ready(client)
             yield client
@@ -380,7 +380,7 @@ def test_the_oldest_results_make_room_and_what_never_fits_is_refused(serve, srcn
 def test_a_jobs_time_is_bounded_and_what_has_ended_is_not_kept_for_ever(
     serve, srcnn_card, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("app.jobs.SWEEP_S", 0.1)
+    monkeypatch.setattr("app.jobs.runner.REMOVE_S", 0.1)
     engines = {srcnn_card.name: BlurEngine(srcnn_card.geometry)}
     with serve(engines, jobs=tmp_path, job_deadline_s=0.001, keep_jobs_s=2) as client:
         failed = wait(client, job := order(client, plain()))
@@ -445,7 +445,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(small, device, monkeypatch, fol
     assert wait(small, job)["state"] == "done"
 
     full = {".result"}
-    monkeypatch.setattr("app.jobs.GIVE_UP_S", 0.0)
+    monkeypatch.setattr("app.jobs.runner.GIVE_UP_S", 0.0)
     failed = wait(small, job := order(small, plain()))
     assert failed["problem"]["type"].endswith("job-abandoned")
     assert "could not be stored for 0 s: the disk for jobs is full" in failed["problem"]["detail"]

@@ -75,7 +75,7 @@ def two(
     settings: dict[str, str], srcnn_card: ModelCard, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[httpx.Client, httpx.Client]]:
     """One with that device, and one that is quick."""
-    monkeypatch.setattr("app.jobs.SHARE_S", 0.1)
+    monkeypatch.setattr("app.jobs.runner.SYNCHRONIZE_S", 0.1)
     quick = BlurEngine(srcnn_card.geometry)
     both = Settings(device="cpu", **settings)
     with (
@@ -151,8 +151,8 @@ def test_what_a_service_was_at_when_it_stopped_is_done_by_another(
 def test_a_database_that_goes_and_comes_again_is_told_and_nothing_is_lost(
     server, settings, srcnn_card, monkeypatch
 ):
-    monkeypatch.setattr("app.jobs.SHARE_S", 0.1)
-    monkeypatch.setattr("app.jobs.RETRY_S", 0.1)
+    monkeypatch.setattr("app.jobs.runner.SYNCHRONIZE_S", 0.1)
+    monkeypatch.setattr("app.jobs.runner.RETRY_S", 0.1)
     engines = {srcnn_card.name: BlurEngine(srcnn_card.geometry)}
     with serve_app(Settings(device="cpu", **settings), engines) as client:
         wait_until_ready(client)

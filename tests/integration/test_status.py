@@ -10,7 +10,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.admission import Admission
-from app.samples import SAMPLES, read_sample
+from app.web.samples import SAMPLES, read_sample
 from superres import Enhancer
 from superres.codecs import decode
 from superres.evaluation.proof import compare

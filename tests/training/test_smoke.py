@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from app.samples import SAMPLES, read_sample
 from app.settings import Settings
+from app.web.samples import SAMPLES, read_sample
 from superres.codecs import decode
 from tests.pictures import encoded
 from tests.runs import as_toml, small_config

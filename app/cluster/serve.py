@@ -1,11 +1,10 @@
-"""The service on a Ray cluster: the same app as Ray Serve's ingress, and devices beside it.
+"""The service on a Ray cluster: the same app as Ray Serve's ingress, and devices as a deployment.
 
-A front is the app of :mod:`app.main`, whose engines send their tiles to the replicas of
-:class:`Device`, each with a share of a machine's processors or a GPU of its own. Serve places and
-counts the replicas, replaces what dies, and says which one takes a tile. An answer depends on
-nothing but its tile, so a tile that a lost replica had is sent to another.
-
-This needs the extra ``cluster``.
+A replica of ``Front`` runs the app of :mod:`app.main`. Its engines send their tiles to the replicas
+of :class:`Device`; each of these has a share of a machine's processors, or its own GPU. Ray Serve
+places the replicas, sets their number, replaces those that die, and chooses the replica for each
+tile. The answer to a tile depends only on the tile, so the tiles of a lost replica are sent to
+another one.
 """
 
 import asyncio
@@ -30,10 +29,10 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import Receive, Scope, Send
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from app.cluster.connect import connect
 from app.drain import Drain
 from app.logs import configure
 from app.main import create_app
-from app.nodes import connect
 from app.settings import Settings
 from superres.arrays import TileBatch
 from superres.engines import load_engine
@@ -46,43 +45,44 @@ Result = TypeVar("Result")
 
 APPLICATION = "superres"
 LOST = (RayActorError, NodeDiedError, ObjectLostError)
-"""How a call ends whose replica died, or whose answer went with its machine."""
+"""Errors of a call whose replica or machine is lost."""
 
 
 class Device:
-    """The owner of a GPU, or of as many threads as processors were given to it."""
+    """Runs the models on one GPU, or in as many threads as it has processors."""
 
     def __init__(self) -> None:
         self._settings = Settings()
         resources: dict[str, float] = ray.get_runtime_context().get_assigned_resources()
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, round(resources.get("CPU", 1)))))
         self._thread = ThreadPoolExecutor(1)
-        self._at_work_since: float | None = None
+        self._busy_since: float | None = None
+        """Start of the call in progress, by :func:`time.monotonic`."""
         self._engines: list[LoadedEngine] = []
         for card in read_cards(self._settings.models):
             self._load(card, self._settings.precision)
 
     def check_health(self) -> None:
-        """Serve asks; a replica that raises is replaced.
+        """Return if the device works; Ray Serve replaces a replica that raises.
 
         Raises:
             NotReady: the device hangs.
         """
-        since, bound = self._at_work_since, self._settings.stalled_s
+        since, bound = self._busy_since, self._settings.stalled_s
         if since is not None and time.monotonic() - since > bound:
             raise NotReady(f"the device has stalled: at most {bound:g} s are allowed for a tile")
 
     async def describe(self, label: str) -> tuple[Precision, str]:
-        """Precision and device of a model, loaded if need be.
+        """Precision and device of a model, which is loaded if necessary.
 
         Args:
             label: name and short hash.
 
         Raises:
-            NotReady: the models folder here has no such model.
-            ModelMismatch: it is not what its card says.
+            NotReady: this machine's models folder has no such model.
+            ModelMismatch: the model differs from its card.
         """
-        engine = await self._in_turn(partial(self._engine, label, self._settings.precision))
+        engine = await self._run(partial(self._engine, label, self._settings.precision))
         return engine.precision, engine.device
 
     async def predict(self, label: str, precision: Precision, tiles: TileBatch) -> TileBatch:
@@ -90,22 +90,23 @@ class Device:
 
         Args:
             label: name and short hash.
-            precision: of uint8 tiles: one for all replicas, or a picture's tiles would differ.
+            precision: for uint8 tiles; the same for all replicas, or the tiles of one picture
+                would differ.
             tiles: as for an engine.
 
         Raises:
-            NotReady: the models folder here has no such model.
+            NotReady: this machine's models folder has no such model.
             EngineError: the device failed.
         """
-        return await self._in_turn(lambda: self._engine(label, precision).predict(tiles))
+        return await self._run(lambda: self._engine(label, precision).predict(tiles))
 
-    async def _in_turn(self, work: Callable[[], Result]) -> Result:
+    async def _run(self, work: Callable[[], Result]) -> Result:
         def timed() -> Result:
-            self._at_work_since = time.monotonic()
+            self._busy_since = time.monotonic()
             try:
                 return work()
             finally:
-                self._at_work_since = None
+                self._busy_since = None
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, timed)
 
@@ -113,7 +114,7 @@ class Device:
         for engine in self._engines:
             if _label(engine.card) == label and precision in ("auto", engine.precision):
                 return engine
-        # The models were replaced since this replica began.
+        # The models were replaced after this replica had started.
         for card in read_cards(self._settings.models):
             if _label(card) == label:
                 return self._load(card, precision)
@@ -122,21 +123,22 @@ class Device:
     def _load(self, card: ModelCard, precision: PrecisionChoice) -> LoadedEngine:
         folder, device = self._settings.models / card.name, self._settings.device
         engine = load_engine(folder, card, precision=precision, device=device)
-        # Requests that began with the last one end with it; those before it have ended.
-        for older in [one for one in self._engines if one.card.name == card.name][:-1]:
-            self._engines.remove(older)
+        # Keep the previous engine of this name: requests that began with it end with it. Requests
+        # of earlier engines have ended.
+        for old in [other for other in self._engines if other.card.name == card.name][:-1]:
+            self._engines.remove(old)
         self._engines.append(engine)
         gc.collect()
         return engine
 
 
 class RemoteEngine:
-    """A model on the cluster's devices, in the place of one on this process's own.
+    """The engine of a model that runs on the cluster's devices.
 
     Args:
         devices: the handle of :class:`Device`.
-        stalled_s: seconds after which an answer is given up.
-        card: the model's.
+        stalled_s: seconds to wait for an answer.
+        card: the model's card.
 
     Raises:
         ModelMismatch, NotReady: as :meth:`Device.describe`.
@@ -146,15 +148,15 @@ class RemoteEngine:
         self._devices = devices
         self._stalled_s = stalled_s
         self._label = _label(card)
-        # Machines may have to be started first.
+        # No timeout: the cluster may have to start machines first.
         self.precision, self.device = self._ask("describe", seconds=None)
 
     def predict(self, tiles: TileBatch) -> TileBatch:
-        """Have the tiles answered by a replica; see :meth:`superres.engines.base.Engine.predict`.
+        """Send the tiles to a replica; see :meth:`superres.engines.base.Engine.predict`.
 
         Raises:
             Busy: too many tiles wait for the replicas.
-            NotReady: none of them answers.
+            NotReady: no replica answers.
             EngineError: the device failed.
         """
         answers: TileBatch = self._ask("predict", self.precision, tiles, seconds=self._stalled_s)
@@ -196,11 +198,11 @@ def _label(card: ModelCard) -> str:
 
 
 def _front() -> "_WithState":
-    """The app, whose tiles go to the devices; called in the front's own process."""
+    """The app whose tiles go to the devices; called in the front's process."""
     settings = Settings()
     configure(settings.log_format)
     devices = serve.get_deployment_handle(Devices.name, serve.get_replica_context().app_name)
-    # Straight to the replica: by way of Ray's object stores, tiles came seconds late under load.
+    # Directly to the replica: through Ray's object stores, tiles were seconds late under load.
     devices = devices.options(_by_reference=False)
 
     def load_engine(folder: Path, card: ModelCard) -> RemoteEngine:
@@ -210,7 +212,7 @@ def _front() -> "_WithState":
 
 
 class _WithState:
-    """An app whose requests get the lifespan's state, as from uvicorn, and not from Serve."""
+    """An app whose requests get the lifespan's state: uvicorn gives it, and Ray Serve does not."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -223,32 +225,39 @@ class _WithState:
 
 
 class _Ingress:
-    """What a front's replica can besides HTTP.
+    """Methods of a front's replica, besides HTTP.
 
     Args:
-        devices: which the app finds by name; bound here, they are deployed with it.
+        devices: the handle of :class:`Device`. It is a parameter so that Ray Serve deploys the
+            devices with the front; the app finds them by name.
     """
 
-    app: _WithState  # Serve's wrapper has it
+    app: _WithState  # set by Ray Serve's wrapper
 
     def __init__(self, devices: DeploymentHandle) -> None: ...
 
     async def drain(self) -> None:
-        """Finish what is in flight, and begin nothing: Serve would take the devices away first."""
+        """Finish the requests in flight, and accept no more.
+
+        Without this, Ray Serve would stop the devices first.
+        """
         await self.app.drain.finish()
 
 
 ENVIRONMENT = {"RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 2**20)}
-"""Of every process of the service on the cluster, or Serve carries no tile above 4 MB."""
+"""Environment of every process of the service on the cluster.
+
+Without it, Ray Serve refuses tiles above 4 MB.
+"""
 
 Devices = serve.deployment(
-    logging_config={"enable_access_log": False},  # a line a tile
+    logging_config={"enable_access_log": False},  # it would have a line for each tile
     ray_actor_options={"num_cpus": 1},
     autoscaling_config={"min_replicas": 1, "max_replicas": 8, "target_ongoing_requests": 2},
-    # What a replica cannot begin soon is better kept where the next free one gets it.
+    # A tile that a replica cannot begin soon waits in the router, for the next free replica.
     max_ongoing_requests=4,
     max_queued_requests=64,
-    # That often the router looks for a free one; by itself it would wait for up to 0.5 s.
+    # How often the router looks for a free replica; the default is up to 0.5 s.
     request_router_config={
         "initial_backoff_s": 0.05,
         "backoff_multiplier": 1,
@@ -258,39 +267,39 @@ Devices = serve.deployment(
 
 Front = serve.deployment(
     name="Front",
-    logging_config={"enable_access_log": False},  # the app's own line says more
-    # The jobs' folder is on the head's disk; besides, what runs there is lost only with it.
+    logging_config={"enable_access_log": False},  # the app's own line has more
+    # The jobs' folder is on the head's disk; and a process on the head is lost only with the head.
     ray_actor_options={"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}},
-    # The app itself says who has to wait.
+    # The app itself decides which requests have to wait.
     max_ongoing_requests=1000,
-    graceful_shutdown_timeout_s=40,  # SUPERRES_DRAIN_S, and what the last answers take
+    graceful_shutdown_timeout_s=40,  # SUPERRES_DRAIN_S, and the time to send the last answers
 )(serve.ingress(_front)(_Ingress))
 
 application = Front.bind(Devices.bind())
-"""What serve.yaml runs, which says what a device is."""
+"""The application of serve.yaml, which sets the resources of a device."""
 
 
 def device_share(resources: Mapping[str, float], device: str) -> dict[str, float]:
-    """What Ray keeps for each replica of :class:`Device`.
+    """Resources that Ray reserves for each replica of :class:`Device`.
 
     Args:
-        resources: of the cluster.
-        device: ``SUPERRES_DEVICE``.
+        resources: the cluster's.
+        device: the setting ``SUPERRES_DEVICE``.
     """
     on_gpus = device != "cpu" and resources.get("GPU", 0) >= 1
     return {"num_cpus": 1, "num_gpus": 1} if on_gpus else {"num_cpus": 1}
 
 
 def serve_on_cluster(host: str, port: int) -> None:
-    """Serve from a cluster until SIGTERM or SIGINT, then let what is in flight finish.
+    """Serve from a cluster until SIGTERM or SIGINT, then finish the requests in flight.
 
-    Which cluster that is, :func:`app.nodes.connect` tells.
+    :func:`app.cluster.connect.connect` chooses the cluster.
     """
     os.environ.update(ENVIRONMENT)
     connect(logs=True)
-    # Before anything is served: the service may answer while Serve still starts it.
+    # Before the start: the service may answer, and be stopped, before serve.run returns.
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):  # in the place of Ray's
+    for number in (signal.SIGTERM, signal.SIGINT):  # replaces Ray's handlers
         signal.signal(number, lambda *_: stop.set())
     serve.start(proxy_location=ProxyLocation.HeadOnly, http_options={"host": host, "port": port})
     share = device_share(ray.cluster_resources(), Settings().device)

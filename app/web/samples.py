@@ -1,4 +1,4 @@
-"""The shipped sample pictures: photographs that scikit-image's wheel carries."""
+"""The sample pictures of the page: photographs from the package scikit-image."""
 
 from functools import cache
 from typing import Literal, get_args
@@ -12,13 +12,13 @@ from superres.resample import degrade
 Sample = Literal["coffee", "astronaut", "chelsea", "rocket"]
 SAMPLES: tuple[Sample, ...] = get_args(Sample)
 THUMBNAIL_HEIGHT = 208
-"""px: twice what the page shows, for dense screens."""
+"""Height in px: twice the height on the page, for dense screens."""
 
 
 @cache
 def read_sample(name: Sample) -> RgbU8:
-    """The sample's pixels; about 1 MB each, kept."""
-    # scikit-image takes a while to import, and many services never show a sample.
+    """The sample's pixels, about 1 MB; cached."""
+    # Imported here: scikit-image takes a while, and many services never show a sample.
     from skimage import data
 
     picture = np.asarray(getattr(data, name)())
@@ -28,7 +28,7 @@ def read_sample(name: Sample) -> RgbU8:
 
 @cache
 def encode_sample(name: Sample, thumbnail: bool) -> bytes:
-    """The sample as PNG; as a thumbnail, :data:`THUMBNAIL_HEIGHT` high."""
+    """The sample as PNG; a thumbnail is :data:`THUMBNAIL_HEIGHT` px high."""
     picture = read_sample(name)
     if thumbnail:
         height, width = picture.shape[:2]

@@ -1,4 +1,4 @@
-"""How a process gets to a Ray cluster; needs the extra ``cluster``."""
+"""Connects a process to a Ray cluster."""
 
 import logging
 import os
@@ -7,13 +7,13 @@ import ray
 
 
 def connect(*, logs: bool) -> None:
-    """Connect to the cluster of ``RAY_ADDRESS``, else of this machine, else make it one.
+    """Connect to the cluster of ``RAY_ADDRESS``, or else of this machine, or else start one.
 
-    What is started there gets this process's settings, and Ray Serve's. Nothing is sent to Ray's
-    makers.
+    Processes that are started there get this process's settings, and Ray Serve's. Ray's usage
+    statistics are off.
 
     Args:
-        logs: whether what is logged there is shown here, too.
+        logs: whether this process shows the logs of the cluster's processes.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     prefixes = ("SUPERRES_", "RAY_SERVE_")

@@ -1,4 +1,4 @@
-"""Folders of pictures: names, dates, resuming, kills."""
+"""Batches: names, dates, resuming, kills."""
 
 import os
 import signal
@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 from upath import UPath
 
-from app.files import write_whole
-from app.folders import Batch, Ledger, Outcome, Recipe, SharedLedger, plan
+from app.batch.ledger import Ledger, Options, SharedLedger
+from app.batch.plan import plan
+from app.batch.runner import BatchRunner, Outcome
+from app.paths import write_whole
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
 from superres.codecs import Picture, decode, encode
@@ -24,7 +26,7 @@ from tests.engines import BlurEngine
 from tests.pictures import animated, encoded, plain
 
 GEOMETRY = Geometry(domain="hr", scale=2, halo=3, largest_tile=64)
-RECIPE = Recipe(model="blur@0", scale=2, quality=92)
+OPTIONS = Options(model="blur@0", scale=2, quality=92)
 
 
 class Watched(BlurEngine):
@@ -60,20 +62,20 @@ def photos(tmp_path: Path, chelsea: RgbU8) -> Path:
     return folder
 
 
-def enhance(folder: Path, out: Path, **options) -> list[Outcome]:
+def enhance(folder: Path, out: Path, **flags) -> list[Outcome]:
     """With a blur in the model's place."""
-    recipe = options.pop("recipe", RECIPE)
-    enhancer = Enhancer(options.pop("engine", BlurEngine(GEOMETRY)), GEOMETRY)
-    jobs = plan([folder], out, options.pop("output_format", None), recursive=True)
-    options = {"resume": False, "force": False} | options
-    batch = Batch(
-        None if options.pop("dry_run", False) else enhancer, recipe, Ledger(out), **options
+    options = flags.pop("options", OPTIONS)
+    enhancer = Enhancer(flags.pop("engine", BlurEngine(GEOMETRY)), GEOMETRY)
+    jobs = plan([folder], out, flags.pop("output_format", None), recursive=True)
+    flags = {"resume": False, "force": False} | flags
+    batch = BatchRunner(
+        None if flags.pop("dry_run", False) else enhancer, options, Ledger(out), **flags
     )
     return sorted(batch.run(jobs, lambda job, part: None), key=lambda one: one.job.source)
 
 
-def verdicts(outcomes: list[Outcome]) -> list[str]:
-    return [outcome.verdict for outcome in outcomes]
+def statuses(outcomes: list[Outcome]) -> list[str]:
+    return [outcome.status for outcome in outcomes]
 
 
 def files(folder: Path) -> list[str]:
@@ -82,7 +84,7 @@ def files(folder: Path) -> list[str]:
 
 def test_names_folders_and_dates_are_kept(photos: Path, tmp_path: Path):
     out = tmp_path / "out"
-    assert verdicts(enhance(photos, out)) == ["made"] * 4
+    assert statuses(enhance(photos, out)) == ["made"] * 4
     assert files(out) == [".superres.jsonl", "a.JPG", "b.jpeg", "sub/a.png", "sub/deep/c.png"]
     assert (out / "sub" / "a.png").stat().st_mtime == 1_000_000_002
     with Image.open(out / "a.JPG") as image:
@@ -92,7 +94,7 @@ def test_names_folders_and_dates_are_kept(photos: Path, tmp_path: Path):
 def test_a_changed_format_changes_the_suffix_and_of_twins_the_second_fails(photos, tmp_path):
     Image.open(photos / "b.jpeg").save(photos / "a.png")
     outcomes = enhance(photos, tmp_path / "out", output_format="webp")
-    assert verdicts(outcomes) == ["made", "failed", "made", "made", "made"]
+    assert statuses(outcomes) == ["made", "failed", "made", "made", "made"]
     assert "a.webp is already the result of" in outcomes[1].reason
     assert (tmp_path / "out" / "sub" / "deep" / "c.webp").exists()
 
@@ -121,26 +123,26 @@ def test_pictures_are_decoded_and_encoded_while_the_device_works(
                 assert all(decoded.acquire(timeout=60) for _ in range(2))
             return super().predict(tiles)
 
-    monkeypatch.setattr("app.folders.decode", decode_and_tell)
-    assert verdicts(enhance(photos, tmp_path / "out", engine=Waiting())) == ["made"] * 4
+    monkeypatch.setattr("app.batch.runner.decode", decode_and_tell)
+    assert statuses(enhance(photos, tmp_path / "out", engine=Waiting())) == ["made"] * 4
 
 
 def test_what_is_done_is_left_out_by_content_and_by_settings(photos: Path, tmp_path: Path):
     out = tmp_path / "out"
     enhance(photos, out)
     engine = Watched()
-    assert verdicts(enhance(photos, out, resume=True, engine=engine)) == ["done already"] * 4
+    assert statuses(enhance(photos, out, resume=True, engine=engine)) == ["done already"] * 4
     assert engine.calls == 0
 
     (photos / "b.jpeg").write_bytes((photos / "a.JPG").read_bytes())
     outcomes = enhance(photos, out, resume=True)
-    assert verdicts(outcomes) == ["done already", "failed", "done already", "done already"]
+    assert statuses(outcomes) == ["done already", "failed", "done already", "done already"]
     assert "made otherwise or of something else: use --force" in outcomes[1].reason
-    assert verdicts(enhance(photos, out, resume=True, force=True))[1] == "made"
-    assert verdicts(enhance(photos, out, resume=True)) == ["done already"] * 4
+    assert statuses(enhance(photos, out, resume=True, force=True))[1] == "made"
+    assert statuses(enhance(photos, out, resume=True)) == ["done already"] * 4
 
-    for other in (Recipe("blur@0", 3, 92), Recipe("blur@1", 2, 92), Recipe("blur@0", 2, 50)):
-        assert verdicts(enhance(photos, out, resume=True, recipe=other)) == ["failed"] * 4
+    for other in (Options("blur@0", 3, 92), Options("blur@1", 2, 92), Options("blur@0", 2, 50)):
+        assert statuses(enhance(photos, out, resume=True, options=other)) == ["failed"] * 4
 
 
 def test_a_result_that_is_gone_or_changed_is_not_taken_for_done(photos: Path, tmp_path: Path):
@@ -151,14 +153,14 @@ def test_a_result_that_is_gone_or_changed_is_not_taken_for_done(photos: Path, tm
     with (out / ".superres.jsonl").open("a") as ledger:
         ledger.write('{"target": "sub/a.p')  # cut short by a kill
     outcomes = enhance(photos, out, resume=True, force=True)
-    assert verdicts(outcomes) == ["made", "made", "done already", "done already"]
-    assert verdicts(enhance(photos, out, resume=True)) == ["done already"] * 4
+    assert statuses(outcomes) == ["made", "made", "done already", "done already"]
+    assert statuses(enhance(photos, out, resume=True)) == ["done already"] * 4
 
 
 def test_a_dry_run_names_what_is_broken_and_makes_nothing(photos: Path, tmp_path: Path):
     (photos / "sub" / "broken.png").write_bytes(plain()[:40])
     outcomes = enhance(photos, tmp_path / "out", dry_run=True)
-    assert verdicts(outcomes) == ["to be made"] * 3 + ["failed", "to be made"]
+    assert statuses(outcomes) == ["to be made"] * 3 + ["failed", "to be made"]
     assert outcomes[0].size == (80, 120)
     assert not (tmp_path / "out").exists()
 
@@ -166,7 +168,7 @@ def test_a_dry_run_names_what_is_broken_and_makes_nothing(photos: Path, tmp_path
 def test_results_below_the_input_are_not_taken_for_inputs(photos: Path):
     out = photos / "larger"
     assert len(enhance(photos, out)) == 4
-    assert verdicts(enhance(photos, out, resume=True)) == ["done already"] * 4
+    assert statuses(enhance(photos, out, resume=True)) == ["done already"] * 4
 
 
 def test_a_dry_run_of_the_command_ends_in_a_table(photos: Path, tmp_path: Path):
@@ -256,8 +258,8 @@ def test_a_bucket_is_as_a_folder_is_and_remembers_for_many_machines(chelsea: Rgb
     def enlarge(**options: bool) -> list[str]:
         enhancer = Enhancer(BlurEngine(GEOMETRY), GEOMETRY)
         options = {"resume": False, "force": False} | options
-        batch = Batch(enhancer, RECIPE, SharedLedger(out), **options)
-        return verdicts(list(batch.run(jobs, lambda job, part: None)))
+        batch = BatchRunner(enhancer, OPTIONS, SharedLedger(out), **options)
+        return statuses(list(batch.run(jobs, lambda job, part: None)))
 
     assert enlarge() == ["made", "made"]
     assert decode((out / "sub" / "b.jpg").read_bytes()).size == (80, 120)
@@ -279,20 +281,20 @@ def test_an_error_of_a_buckets_own_kind_fails_its_picture_alone(
             raise NoCredentials("unable to locate credentials")
         write_whole(target, *args, **kwargs)
 
-    monkeypatch.setattr("app.folders.write_whole", refuse)
+    monkeypatch.setattr("app.batch.runner.write_whole", refuse)
     out = UPath(f"memory://{uuid4().hex}")
     enhancer = Enhancer(BlurEngine(GEOMETRY), GEOMETRY)
-    batch = Batch(enhancer, RECIPE, SharedLedger(out), resume=False, force=False)
+    batch = BatchRunner(enhancer, OPTIONS, SharedLedger(out), resume=False, force=False)
     jobs = plan([photos], out, None, recursive=True)
     outcomes = {outcome.job.target.name: outcome for outcome in batch.run(jobs, lambda *_: None)}
     assert outcomes["a.png"].reason == "unable to locate credentials"
-    others = {outcome.verdict for name, outcome in outcomes.items() if name != "a.png"}
+    others = {outcome.status for name, outcome in outcomes.items() if name != "a.png"}
     assert others == {"made"}
 
 
 def test_a_shared_ledger_knows_what_one_machine_made(photos: Path, tmp_path: Path):
     out = tmp_path / "out"
     enhance(photos, out)
-    batch = Batch(None, RECIPE, SharedLedger(out), resume=True, force=False)
+    batch = BatchRunner(None, OPTIONS, SharedLedger(out), resume=True, force=False)
     jobs = plan([photos], out, None, recursive=True)
-    assert set(verdicts(list(batch.run(jobs, lambda job, part: None)))) == {"done already"}
+    assert set(statuses(list(batch.run(jobs, lambda job, part: None)))) == {"done already"}

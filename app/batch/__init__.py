@@ -1,0 +1,1 @@
+"""Folders of pictures enlarged by one model: the plan, the ledger, and the threads that work."""

@@ -1,0 +1,109 @@
+"""The ledger of a batch: which results were made, of which content and with which options."""
+
+import hashlib
+import json
+import threading
+from dataclasses import asdict, dataclass
+
+from app.batch.plan import Job
+from app.paths import AnyPath, path_below, write_whole
+
+LEDGER = ".superres.jsonl"
+ENTRIES = ".superres"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How every picture is enhanced.
+
+    A result depends on these, on the output format and on the picture's content, and on nothing
+    else.
+    """
+
+    model: str
+    """Name and hash of the model."""
+    scale: float
+    quality: int
+
+
+class Ledger:
+    """The results that were made: a file of JSON lines in the output folder.
+
+    A line is written before its result is put in place, with the result's hash. So if the process
+    is killed between the two, there is a line without a result, and never a result without a line.
+    """
+
+    def __init__(self, folder: AnyPath) -> None:
+        self._file = folder / LEDGER
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._lines: dict[str, dict[str, str]] = {}
+        if self._file.exists():
+            for line in self._file.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                    self._lines[entry["target"]] = entry
+                except (ValueError, KeyError):
+                    continue  # the process was killed in the middle of the line
+
+    def has(self, job: Job, content: bytes, options: Options) -> bool:
+        """Whether the job's result is there, whole, and a new run would give the same."""
+        line = self._find(self._key(job))
+        return (
+            line is not None
+            and line["made_of"] == _digest_of_inputs(content, job, options)
+            and job.target.exists()
+            and line["result"] == _digest(job.target.read_bytes())
+        )
+
+    def announce(self, job: Job, content: bytes, options: Options, result: bytes) -> None:
+        """Write down that this result is about to be put in place."""
+        line = {
+            "target": self._key(job),
+            "made_of": _digest_of_inputs(content, job, options),
+            "result": _digest(result),
+        }
+        self._add(line)
+
+    def _find(self, key: str) -> dict[str, str] | None:
+        return self._lines.get(key)
+
+    def _add(self, line: dict[str, str]) -> None:
+        with self._lock:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a", encoding="utf-8") as file:
+                # The last line has no end if the process was killed in the middle of it.
+                file.write(f"\n{json.dumps(line)}\n")
+
+    def _key(self, job: Job) -> str:
+        return path_below(job.target, self._folder).as_posix()
+
+
+class SharedLedger(Ledger):
+    """A ledger for many machines: one file for each entry, since a bucket's files cannot grow.
+
+    The entries of a :class:`Ledger` of the same folder count, too.
+    """
+
+    def _find(self, key: str) -> dict[str, str] | None:
+        try:
+            entry: dict[str, str] = json.loads(self._entry(key).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return super()._find(key)
+        return entry
+
+    def _add(self, line: dict[str, str]) -> None:
+        write_whole(self._entry(line["target"]), json.dumps(line).encode())
+
+    def _entry(self, key: str) -> AnyPath:
+        return self._folder / ENTRIES / f"{key}.json"
+
+
+def _digest_of_inputs(content: bytes, job: Job, options: Options) -> str:
+    """A hash of all that a result depends on."""
+    settings = json.dumps(asdict(options) | {"format": job.output_format}, sort_keys=True)
+    return _digest(settings.encode() + content)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,143 @@
+"""The plan of a batch: which pictures there are, and where each result goes.
+
+Paths are the file system's, or a bucket's by fsspec.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from app.paths import AnyPath, is_inside, path_below
+from superres.codecs import (
+    INPUT_SUFFIXES,
+    OUTPUT_SUFFIXES,
+    SUFFIXES,
+    Header,
+    OutputFormat,
+    default_output_format,
+    probe,
+)
+from superres.errors import BadImage
+
+HEADER_BYTES = 2**18
+"""Bytes of a bucket's picture that are read for its header."""
+READERS = 16
+"""Files that are looked at in parallel: a bucket takes some time for each."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture, and where its result goes."""
+
+    source: AnyPath
+    target: AnyPath
+    output_format: OutputFormat
+    pixels: int
+    """Pixels of the source, by its header; 1 where the header cannot be read."""
+    problem: str | None = None
+    """Reason why the job cannot be done, if it is known beforehand."""
+
+
+def plan(
+    inputs: Sequence[AnyPath],
+    output: AnyPath,
+    output_format: OutputFormat | None,
+    *,
+    recursive: bool,
+) -> list[Job]:
+    """List the pictures, and the path of each result; nothing is decoded.
+
+    A picture keeps its name, and its path below the folder that was given. Its suffix
+    changes where the format does. If two pictures have the same target, the second has a problem.
+
+    Args:
+        inputs: pictures, and folders of pictures.
+        output: a folder; for a single picture, also a file.
+        output_format: of the results; each picture's own unless given.
+        recursive: look into folders in folders. Hidden files are left out, and so is what is below
+            ``output`` where ``output`` is inside an input.
+
+    Raises:
+        FileNotFoundError: a folder without pictures.
+    """
+    to_file = is_file(inputs, output)
+    jobs: list[Job] = []
+    sources: dict[AnyPath, AnyPath] = {}
+    """By target."""
+    pictures = list(_pictures(inputs, output, recursive))
+    with ThreadPoolExecutor(READERS) as readers:
+        headers = list(readers.map(_format_and_pixels, [source for source, _ in pictures]))
+    for (source, place), (own_format, pixels) in zip(pictures, headers, strict=True):
+        chosen = output_format or own_format
+        target = output if to_file else output / place.with_name(_name(place, chosen))
+        problem = None
+        if target in sources:
+            problem = f"{target} is already the result of {sources[target]}"
+        sources.setdefault(target, source)
+        jobs.append(Job(source, target, chosen, pixels, problem))
+    return jobs
+
+
+def is_file(inputs: Sequence[AnyPath], output: AnyPath) -> bool:
+    """Whether ``output`` names the result itself, and not a folder for it."""
+    return (
+        len(inputs) == 1
+        and not inputs[0].is_dir()
+        and not output.is_dir()
+        and output.suffix.lower() in INPUT_SUFFIXES
+    )
+
+
+def _pictures(
+    inputs: Sequence[AnyPath], output: AnyPath, recursive: bool
+) -> Iterator[tuple[AnyPath, PurePosixPath]]:
+    """Each picture, and its path below the folder that was given."""
+    for given in inputs:
+        if not given.is_dir():
+            yield given, PurePosixPath(given.name)
+            continue
+        in_place = is_inside(output, given) and is_inside(given, output)
+        found = sorted(
+            file
+            for file in (given.rglob("*") if recursive else given.iterdir())
+            if file.suffix.lower() in INPUT_SUFFIXES
+            and not any(part.startswith(".") for part in path_below(file, given).parts)
+            and (in_place or not is_inside(file, output))
+            and file.is_file()
+        )
+        if not found:
+            raise FileNotFoundError(f"no pictures in {given}")
+        for file in found:
+            yield file, path_below(file, given)
+
+
+def _format_and_pixels(source: AnyPath) -> tuple[OutputFormat, int]:
+    """The format of a picture's result, and its pixels; a picture that cannot be read fails later.
+
+    Of such a picture, any format and 1 pixel.
+    """
+    try:
+        header = _read_header(source)
+    except (BadImage, OSError):
+        return "png", 1
+    return default_output_format(header), header.size[0] * header.size[1]
+
+
+def _read_header(source: AnyPath) -> Header:
+    if isinstance(source, Path):
+        return probe(source, max_pixels=sys.maxsize)
+    with source.open("rb") as file:
+        head = file.read(HEADER_BYTES)
+        try:
+            return probe(head, max_pixels=sys.maxsize)
+        except BadImage:  # a TIFF's header may be at the end
+            return probe(head + file.read(), max_pixels=sys.maxsize)
+
+
+def _name(place: PurePosixPath, output_format: OutputFormat) -> str:
+    """The picture's name, with a suffix of the format: its own suffix, if it is one."""
+    if OUTPUT_SUFFIXES.get(place.suffix.lower()) == output_format:
+        return place.name
+    return f"{place.stem}{SUFFIXES[output_format]}"

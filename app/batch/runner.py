@@ -1,0 +1,170 @@
+"""Runs a batch: many pictures through one model, as ``superres enhance`` does.
+
+Each picture is one job. One thread does all of it, from the file's bytes to the result's file.
+Several threads work in parallel, so that pictures are decoded and encoded while the device works
+on another one. :mod:`app.cluster.batch` does the same jobs on a cluster.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from app.batch.ledger import Ledger, Options
+from app.batch.plan import Job
+from app.paths import is_same, write_whole
+from superres.arrays import Size, TileBatch
+from superres.codecs import MAX_OUTPUT_PIXELS, decode, encode
+from superres.engines.base import Engine
+from superres.enhancer import Enhancer, output_size
+from superres.errors import BadRequest, SuperresError
+
+THREADS = 3
+"""One for the device, one for what comes before it, one for what comes after."""
+
+Status = Literal["made", "to be made", "done already", "failed"]
+Progress = Callable[[Job, float], None]
+"""Called with a job and the fraction of it, 0 to 1, that has been done since the last call."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a job."""
+
+    job: Job
+    status: Status
+    size: Size = (0, 0)
+    """Size of the result, if one is made."""
+    reason: str = ""
+    """Reason of a failure."""
+
+
+class BatchRunner:
+    """Does jobs, several in parallel.
+
+    Args:
+        enhancer: the model; None for a dry run, which decodes and checks but makes nothing.
+        options: how every picture is enhanced.
+        ledger: the results of earlier runs; None where the output is not a folder.
+        resume: leave out the jobs that the ledger has.
+        force: overwrite files that exist, but never an input.
+    """
+
+    def __init__(
+        self,
+        enhancer: Enhancer | None,
+        options: Options,
+        ledger: Ledger | None,
+        *,
+        resume: bool,
+        force: bool,
+    ) -> None:
+        self._enhancer = enhancer and replace(enhancer, engine=_SerialEngine(enhancer.engine))
+        self._options = options
+        self._ledger = ledger
+        self._resume = resume
+        self._force = force
+        self._budget = _PixelBudget(MAX_OUTPUT_PIXELS)
+
+    def run(self, jobs: list[Job], progress: Progress) -> Iterator[Outcome]:
+        """Do the jobs, and yield the outcome of each as soon as it is known.
+
+        A job that fails does not stop the others. If the caller stops the iteration, the jobs that
+        run are finished, and the others are not begun.
+        """
+        executor = ThreadPoolExecutor(THREADS)
+        try:
+            for done in as_completed([executor.submit(self.do, job, progress) for job in jobs]):
+                yield done.result()
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def do(self, job: Job, progress: Progress) -> Outcome:
+        """Do one job; an error is in the outcome."""
+        reported = 0.0
+
+        def report(tiles: int, of: int) -> None:
+            nonlocal reported
+            progress(job, tiles / of - reported)
+            reported = tiles / of
+
+        try:
+            with self._budget.reserve(round(job.pixels * self._options.scale**2)):
+                return self._enhance(job, report)
+        except (SuperresError, OSError) as error:
+            return Outcome(job, "failed", reason=str(error))
+        except Exception as error:
+            if isinstance(job.source, Path) and isinstance(job.target, Path):
+                raise
+            # A bucket's library has its own types of errors.
+            return Outcome(job, "failed", reason=str(error) or type(error).__name__)
+        finally:
+            report(1, 1)
+
+    def _enhance(self, job: Job, report: Callable[[int, int], None]) -> Outcome:
+        if job.problem is not None:
+            raise BadRequest(job.problem)
+        content = job.source.read_bytes()
+        if self._resume and self._ledger and self._ledger.has(job, content, self._options):
+            return Outcome(job, "done already")
+        self._check_target(job)
+        picture = decode(content)
+        size = output_size(picture.size, self._options.scale)
+        if self._enhancer is None:
+            return Outcome(job, "to be made", size)
+        enhanced = self._enhancer.enhance(picture, self._options.scale, progress=report)
+        result = encode(enhanced, job.output_format, self._options.quality)
+        if self._ledger:
+            self._ledger.announce(job, content, self._options, result)
+        write_whole(job.target, result, dated_as=job.source)
+        return Outcome(job, "made", size)
+
+    def _check_target(self, job: Job) -> None:
+        if not job.target.exists():
+            return
+        if is_same(job.target, job.source):
+            raise BadRequest(f"{job.target} is there already: an input is never overwritten")
+        if not self._force:
+            other = ", made otherwise or of something else" if self._resume else ""
+            raise BadRequest(f"{job.target} is there already{other}: use --force")
+
+
+class _SerialEngine:
+    """An engine that threads share: it does one call at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+
+    def predict(self, tiles: TileBatch) -> TileBatch:
+        with self._lock:
+            return self._engine.predict(tiles)
+
+
+class _PixelBudget:
+    """Output pixels that may be in memory at the same time.
+
+    A picture that is larger than the budget waits until it is the only one.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = pixels
+        self._reserved = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, pixels: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._reserved == 0 or self._reserved + pixels <= self._pixels
+            )
+            self._reserved += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reserved -= pixels
+                self._changed.notify_all()

@@ -1,0 +1,1 @@
+"""Pictures that are enhanced while no caller waits: rows, files, and the tasks that do the work."""

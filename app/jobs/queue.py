@@ -1,0 +1,158 @@
+"""The queue of jobs, as callers see it."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+from uuid import UUID
+
+import anyio
+import anyio.to_thread
+
+from app.enhancing import Order
+from app.jobs.rows import ENDED, Job
+from app.jobs.runner import JobRunner, RunningJob
+from app.jobs.status import JobStatus
+from app.jobs.store import JobStore
+from superres.errors import JobMissing, JobUnfinished, StorageError
+
+WATCH_S = 0.2
+"""Seconds between two reads of a job that is watched."""
+
+
+class JobQueue:
+    """Accepts jobs, reports on them, and removes them.
+
+    Args:
+        store: keeps the jobs.
+        runner: does them.
+    """
+
+    def __init__(self, store: JobStore, runner: JobRunner) -> None:
+        self._store = store
+        self._runner = runner
+
+    async def accept(
+        self,
+        order: Order,
+        upload: bytes,
+        *,
+        owner: str | None,
+        request_id: str,
+        deadline_s: float | None,
+    ) -> Job:
+        """Keep a job; when this returns, it is on the disk.
+
+        Args:
+            order: what to make.
+            upload: the picture's file.
+            owner: the caller, who alone may see the job.
+            request_id: of the request that submits it.
+            deadline_s: seconds from now until the caller's deadline, if there is one.
+
+        Raises:
+            Busy: too many jobs wait.
+            StorageError: it cannot be stored now.
+        """
+        now = time.time()
+        job = Job(
+            owner=owner,
+            request_id=request_id,
+            query=order.query.model_dump(),
+            output_format=order.output_format,
+            tiles=order.taken.tiles,
+            deadline=None if deadline_s is None else now + deadline_s,
+            upload_bytes=len(upload),
+            created=now,
+        )
+        await anyio.to_thread.run_sync(self._store.add, job, upload)
+        self._runner.wake()
+        return job
+
+    async def find(self, job_id: UUID, owner: str | None) -> Job:
+        """A job, as it is now.
+
+        Raises:
+            JobMissing: it does not exist, or has another owner.
+            StorageError: the jobs cannot be read now.
+        """
+        job = await anyio.to_thread.run_sync(self._store.rows.find, job_id)
+        if job is None or job.owner != owner:
+            raise JobMissing(f"there is no job {job_id}; what has ended is not kept for ever")
+        return job
+
+    def status(self, job: Job) -> JobStatus:
+        """The status of a job."""
+        return _status(job, self._runner.find(job.id), shared=self._store.rows.shared)
+
+    async def watch(self, job: Job) -> AsyncIterator[JobStatus]:
+        """Yield the status of a job whenever it changes, until it has ended or is removed."""
+        last = None
+        while not self._runner.draining:
+            if (status := self.status(job)) != last:
+                yield status
+            last = status
+            if job.state in ENDED:
+                return
+            await anyio.sleep(WATCH_S)
+            try:
+                job = await self.find(job.id, job.owner)
+            except JobMissing:
+                return
+            except StorageError:  # perhaps for a moment only
+                continue
+
+    async def open_result(self, job: Job) -> BinaryIO:
+        """The file with the result of a job that is done.
+
+        Raises:
+            JobUnfinished: it is not.
+            JobMissing: it was removed meanwhile.
+        """
+        if job.state != "done":
+            raise JobUnfinished(f"job {job.id} is {job.state}", retry_after=1)
+        return await anyio.to_thread.run_sync(self._store.files.open_result, job)
+
+    async def remove(self, job: Job) -> None:
+        """Remove a job; if this service runs it, it stops.
+
+        Raises:
+            StorageError: it cannot be removed now, and goes on.
+        """
+        await anyio.to_thread.run_sync(self._store.rows.remove, job.id)
+        self._runner.stop(job.id)
+
+
+def _status(job: Job, running: RunningJob | None, *, shared: bool) -> JobStatus:
+    """The status of a job.
+
+    Args:
+        job: as it was read.
+        running: its progress, if this service runs it now.
+        shared: whether other services work on the same jobs.
+    """
+    stage, tiles_done, timings = "waiting", 0, job.timings
+    if job.state in ENDED:
+        stage, tiles_done = "over", job.tiles if job.state == "done" else 0
+    elif job.state == "running" and running is not None:
+        stage, tiles_done, timings = running.stage, running.tiles_done, running.timings
+    elif job.state == "running" and shared:  # another service runs it
+        stage = "decode"
+        if progress := job.progress:
+            stage, tiles_done, timings = progress.stage, progress.tiles_done, progress.timings
+    elif job.state == "running":  # it has ended since it was read
+        stage, tiles_done = "encode", job.tiles
+    if job.started is not None and job.state != "waiting":
+        timings = {"waiting": job.started - job.created} | timings
+    return JobStatus(
+        id=job.id,
+        state=job.state,
+        stage=stage,
+        tiles_done=tiles_done,
+        tiles=job.tiles,
+        attempts=job.attempts,
+        created=job.created,
+        started=job.started,
+        ended=job.ended,
+        timings={name: round(seconds, 3) for name, seconds in timings.items()},
+        problem=job.problem,
+    )

@@ -1,0 +1,87 @@
+"""Paths of the file system, or of a bucket by fsspec, with the same functions for both."""
+
+import errno
+import os
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import uuid4
+
+from superres.errors import BadRequest
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+AnyPath: TypeAlias = "Path | UPath"
+
+NO_FSYNC = (errno.EINVAL, errno.ENOTSUP)
+"""Errors of fsync of a folder on file systems that do not have it, such as some networks'."""
+
+
+def to_path(text: str) -> AnyPath:
+    """A path, or a bucket's by its URL, as ``s3://bucket/folder``.
+
+    Raises:
+        BadRequest: the packages that read buckets are not installed.
+    """
+    if "://" not in text:
+        return Path(text)
+    try:
+        from upath import UPath
+
+        return UPath(text, use_listings_cache=False)  # other processes write
+    except ImportError as error:  # of upath, or of the package for this kind of bucket
+        raise BadRequest(f"{text} needs the extra cluster: make install EXTRA=cluster") from error
+
+
+def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = None) -> None:
+    """Write a file whole or not at all, also if the power fails.
+
+    Args:
+        target: the file; its folder is created if necessary.
+        data: the content.
+        dated_as: a file whose date the target gets, unless one of the two is in a bucket.
+    """
+    if not isinstance(target, Path):  # a bucket stores a file whole or not at all
+        target.write_bytes(data)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A short name: file systems allow 255 bytes.
+    partial = target.with_name(f".{uuid4().hex}{target.suffix}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if isinstance(dated_as, Path):
+            stat = dated_as.stat()
+            os.utime(partial, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in NO_FSYNC:
+            raise
+    finally:
+        os.close(folder)
+
+
+def path_below(file: AnyPath, folder: AnyPath) -> PurePosixPath:
+    """The path of a file relative to a folder that contains it."""
+    return PurePosixPath(*file.parts[len(folder.parts) :])
+
+
+def is_inside(path: AnyPath, folder: AnyPath) -> bool:
+    """Whether a path is the folder itself, or inside it."""
+    if isinstance(path, Path) and isinstance(folder, Path):
+        return path.resolve().is_relative_to(folder.resolve())
+    return f"{path}/".startswith(f"{folder}/")
+
+
+def is_same(one: AnyPath, other: AnyPath) -> bool:
+    """Whether two paths name the same file; both exist."""
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.samefile(other)
+    return str(one) == str(other)
