@@ -8,8 +8,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.protection import HEADERS
-from app.schemas import Problem
+from app.api.middleware import HEADERS
+from app.api.schemas import Problem
 from superres import errors
 from superres.errors import SuperresError
 

@@ -20,14 +20,14 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from structlog.contextvars import bind_contextvars
 
-from app.admission import Reservation
-from app.enhancing import EnhanceQuery, Order, enhance, order
+from app.api.schemas import JobProgress, JobReport
 from app.errors import problem_of
-from app.schemas import JobProgress, JobReport
-from app.service import Service
+from app.inference.admission import Reservation
+from app.inference.enhance import EnhanceQuery, Order, enhance, order
+from app.inference.models import Service
+from app.inference.scheduler import Turn
 from app.store import ENDED, Job, Progress, Store
 from app.telemetry import Stages, Telemetry
-from app.worker import Turn
 from superres.codecs import OUTPUT_FORMATS, read_header
 from superres.errors import (
     Busy,
@@ -69,7 +69,7 @@ class _Running:
 
 
 class _Caller:
-    """Stands for a job where a request's :class:`app.transfer.Call` would.
+    """Stands for a job where a request's :class:`app.api.body.Call` would.
 
     Args:
         job: with its caller's deadline, if it has one.

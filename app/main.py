@@ -22,13 +22,13 @@ from fastapi_offline import FastAPIOffline
 
 from app import errors
 from app.access import Access, admit, admit_admin, read_keys
+from app.api.middleware import ProtectionMiddleware
+from app.api.routes import admin, compare, enhance, jobs, models, page, status
 from app.drain import Drain, DrainMiddleware
 from app.errors import declare
 from app.heaps import share_heaps
+from app.inference.models import LoadEngine, Service
 from app.jobs import Jobs
-from app.protection import ProtectionMiddleware
-from app.routes import admin, compare, enhance, jobs, models, page, status
-from app.service import LoadEngine, Service
 from app.settings import Settings
 from app.store import Store
 from app.telemetry import Telemetry, TelemetryMiddleware
@@ -60,7 +60,7 @@ def create_app(
     Args:
         settings: read from the environment unless given.
         engines: engines by model name, in place of the SavedModels: for tests.
-        load_engine: see :class:`app.service.Service`.
+        load_engine: see :class:`app.inference.models.Service`.
 
     Raises:
         BadRequest: the setting of the keys, or of a limit, is not one; or traces are asked for,

@@ -28,10 +28,10 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 
+from app.api.schemas import Problem
 from app.databases import WRITE, Database, Postgres, Sqlite, postgres_url
 from app.errors import problem_of
 from app.files import AnyPath, to_path, write_whole
-from app.schemas import Problem
 from superres.errors import BadRequest, Busy, JobAbandoned, JobMissing, StorageError
 
 State = Literal["waiting", "running", "done", "failed"]

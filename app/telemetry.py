@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, get_contextvars
 
-from app.service import Service
+from app.inference.models import Service
 from app.store import Store
 from app.traces import PROBES
 from superres.errors import NotReady, StorageError

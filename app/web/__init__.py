@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from app.api.schemas import ComparisonReport
 from app.samples import SAMPLES
-from app.schemas import ComparisonReport
 from superres.arrays import RgbU8
 from superres.codecs import OutputFormat, Picture, encode
 from superres.proof import Comparison

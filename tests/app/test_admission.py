@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.admission import FIXED_PIXELS, LONGEST_RETRY, Admission
+from app.inference.admission import FIXED_PIXELS, LONGEST_RETRY, Admission
 from superres.errors import Busy, EngineError, ImageTooLarge
 
 KIND = ("/enhance", "srcnn-x3", 8)

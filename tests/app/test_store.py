@@ -14,7 +14,7 @@ import pytest
 from anyio import CapacityLimiter
 from fastapi import Request
 
-from app.dependencies import get_caller
+from app.api.dependencies import get_caller
 from app.errors import problem_of
 from app.jobs import Jobs
 from app.store import ATTEMPTS, Job, Progress, Store

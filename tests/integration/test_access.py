@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from app.access import make_key, read_keys
+from app.api.middleware import HEADERS
 from app.cli import cli
 from app.client import Client
-from app.protection import HEADERS
 from app.settings import Settings
 from superres import errors
 from superres.card import ModelCard
@@ -214,7 +214,7 @@ def test_no_key_is_ever_in_a_log_an_answer_or_a_metric(
         ask("POST", "/enhance", content=plain())
         engine.failure = RuntimeError("broken")
         ask("POST", "/enhance", content=plain())
-        monkeypatch.setattr("app.enhancing.decode", None)
+        monkeypatch.setattr("app.inference.enhance.decode", None)
         ask("POST", "/enhance", content=plain())
         said += client.get("/metrics").text
     said += caplog.text + str(caplog.records)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.admission import Admission
+from app.inference.admission import Admission
 from app.samples import SAMPLES, read_sample
 from superres import Enhancer
 from superres.card import ModelCard

@@ -11,11 +11,11 @@ from fastapi import Header as HttpHeader
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from app.api.body import Call
+from app.inference.models import Service
 from app.jobs import Jobs
-from app.service import Service
 from app.store import Job
 from app.telemetry import Stages, Telemetry
-from app.transfer import Call
 from superres import errors
 from superres.codecs import Header, read_header
 from superres.errors import NotAcceptable
@@ -82,7 +82,7 @@ async def read_upload(service: ServiceDependency, call: CallDependency) -> Uploa
     """Read the body, never more of it than allowed, and the picture's header.
 
     Raises:
-        SuperresError: as :meth:`app.transfer.Call.read_body` and
+        SuperresError: as :meth:`app.api.body.Call.read_body` and
             :func:`superres.codecs.read_header`.
     """
     data = await call.read_body()

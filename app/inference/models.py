@@ -16,12 +16,12 @@ from typing import Protocol, TypeVar
 import anyio
 import numpy as np
 
-from app.admission import Admission, Kind, Reservation
+from app.api.body import Call
+from app.api.schemas import DryRun
 from app.heaps import trim_heaps
-from app.schemas import DryRun
+from app.inference.admission import Admission, Kind, Reservation
+from app.inference.scheduler import Turn, Worker
 from app.settings import Settings
-from app.transfer import Call
-from app.worker import Turn, Worker
 from superres.card import ModelCard, check_files
 from superres.codecs import Header, OutputFormat, Picture
 from superres.engine import VIEWS, Engine, Precision, SavedModelEngine
@@ -289,7 +289,7 @@ class Service:
 
         Raises:
             NotReady: the model is not loaded, or was replaced since the card was chosen.
-            Busy, ImageTooLarge: as :meth:`app.admission.Admission.work`.
+            Busy, ImageTooLarge: as :meth:`app.inference.admission.Admission.work`.
             DeadlineExceeded: the request's time is up already.
         """
         self._check_loaded()

@@ -7,8 +7,8 @@ from fastapi import Header as HttpHeader
 from fastapi.responses import JSONResponse
 from werkzeug.http import parse_set_header
 
-from app import enhancing
-from app.dependencies import (
+from app.api.body import Answer
+from app.api.dependencies import (
     ENHANCING_ERRORS,
     UPLOAD,
     UPLOAD_ERRORS,
@@ -21,10 +21,10 @@ from app.dependencies import (
     UploadDependency,
     negotiate,
 )
-from app.enhancing import EnhanceQuery
+from app.api.schemas import DryRun, JobReport
 from app.errors import declare
-from app.schemas import DryRun, JobReport
-from app.transfer import Answer
+from app.inference import enhance as enhancing
+from app.inference.enhance import EnhanceQuery
 from superres import errors
 from superres.codecs import (
     MEDIA_TYPES,

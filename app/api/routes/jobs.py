@@ -5,11 +5,11 @@ from collections.abc import AsyncIterable
 from fastapi import APIRouter, Request, Response
 from fastapi.sse import EventSourceResponse
 
-from app.dependencies import JobDependency, JobsDependency, ServiceDependency
+from app.api.body import FileAnswer
+from app.api.dependencies import JobDependency, JobsDependency, ServiceDependency
+from app.api.routes.enhance import ENHANCED
+from app.api.schemas import JobReport, Problem
 from app.errors import answer_with, declare
-from app.routes.enhance import ENHANCED
-from app.schemas import JobReport, Problem
-from app.transfer import FileAnswer
 from superres import errors
 
 router = APIRouter()

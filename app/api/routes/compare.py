@@ -14,7 +14,8 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.access import Credentials, admit
-from app.dependencies import (
+from app.api.body import Answer, Call
+from app.api.dependencies import (
     ENHANCING_ERRORS,
     UPLOAD,
     UPLOAD_ERRORS,
@@ -23,11 +24,10 @@ from app.dependencies import (
     UploadDependency,
     negotiate,
 )
+from app.api.schemas import ComparisonReport
 from app.errors import declare
+from app.inference.models import Service
 from app.samples import Sample, read_sample
-from app.schemas import ComparisonReport
-from app.service import Service
-from app.transfer import Answer, Call
 from app.web import HEADERS, compare_page, empty_compare_page
 from superres.arrays import RgbU8, to_integer
 from superres.card import ModelCard

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from app.worker import Turn, Worker
+from app.inference.scheduler import Turn, Worker
 from superres.engine import BATCH, Engine
 from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady
 

@@ -5,8 +5,8 @@ from importlib.metadata import version
 
 from fastapi import APIRouter
 
-from app.dependencies import ServiceDependency
-from app.schemas import ModelList, ModelReport, Version
+from app.api.dependencies import ServiceDependency
+from app.api.schemas import ModelList, ModelReport, Version
 
 router = APIRouter()
 

@@ -13,9 +13,9 @@ import numpy as np
 from anyio import CapacityLimiter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.service import Service
+from app.inference.models import Service
+from app.inference.scheduler import Turn
 from app.telemetry import Stages, Telemetry
-from app.worker import Turn
 from superres.arrays import Size, to_integer
 from superres.card import ModelCard
 from superres.codecs import (
@@ -159,7 +159,7 @@ async def enhance(
     Args:
         asked: what to make.
         upload: the picture's file.
-        turn: at the device; see :meth:`app.service.Service.at_work`.
+        turn: at the device; see :meth:`app.inference.models.Service.at_work`.
         stages: the stopwatch.
         telemetry: what is counted.
         limiter: of the threads that enhance.
@@ -167,7 +167,8 @@ async def enhance(
 
     Raises:
         BadImage: it cannot be decoded.
-        CallerGone, DeadlineExceeded, EngineError, NotReady: as :meth:`app.worker.Turn.predict`.
+        CallerGone, DeadlineExceeded, EngineError, NotReady: as
+            :meth:`app.inference.scheduler.Turn.predict`.
     """
     query, card = asked.query, asked.card
     notes: list[str] = []

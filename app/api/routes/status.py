@@ -4,10 +4,10 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from app.dependencies import ServiceDependency, TelemetryDependency, negotiate
+from app.api.dependencies import ServiceDependency, TelemetryDependency, negotiate
+from app.api.schemas import Health, ModelQuality, QualityReport, Readiness, ReadyModel
 from app.errors import declare
-from app.schemas import Health, ModelQuality, QualityReport, Readiness, ReadyModel
-from app.service import Service
+from app.inference.models import Service
 from superres import errors
 
 router = APIRouter()

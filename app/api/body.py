@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from app.admission import Reservation
+from app.inference.admission import Reservation
 from app.settings import Settings
 from superres.errors import (
     BodyTooLarge,
