@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import BinaryIO
@@ -20,15 +20,21 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from structlog.contextvars import bind_contextvars
 
+from app.api.responses import enhanced_headers
 from app.api.schemas import JobProgress, JobReport
 from app.errors import problem_of
 from app.inference.admission import Reservation
-from app.inference.enhance import EnhanceQuery, Order, enhance, order
-from app.inference.models import Service
-from app.inference.scheduler import Turn
+from app.inference.enhance import (
+    EnhanceOptions,
+    EnhanceRequest,
+    enhance_picture,
+    prepare_request,
+)
+from app.inference.scheduler import ScheduledEngine
+from app.inference.service import Service
 from app.store import ENDED, Job, Progress, Store
 from app.telemetry import Stages, Telemetry
-from superres.codecs import OUTPUT_FORMATS, read_header
+from superres.codecs import MEDIA_TYPES, OUTPUT_FORMATS, read_header
 from superres.errors import (
     Busy,
     CallerGone,
@@ -58,7 +64,7 @@ logger = logging.getLogger("superres")
 class _Running:
     """A job at work."""
 
-    turn: Turn
+    engine: ScheduledEngine
     stages: Stages
     tiles: int
     tiles_done: int = 0
@@ -68,30 +74,28 @@ class _Running:
         self.tiles_done = done * self.tiles // tiles
 
 
-class _Caller:
-    """Stands for a job where a request's :class:`app.api.body.Call` would.
+class _JobContext:
+    """Time limit and memory of a job: a :class:`app.inference.service.WorkContext`.
 
     Args:
-        job: with its caller's deadline, if it has one.
-        reservation: the memory that it holds.
-        most: seconds from now that it may take at the most.
+        job: the job, with its caller's deadline, if it has one.
+        reservation: memory of the job.
+        max_seconds: largest time limit, from now.
     """
 
-    route = "/enhance"  # whose pace it goes at
-
-    def __init__(self, job: Job, reservation: Reservation, most: float) -> None:
+    def __init__(self, job: Job, reservation: Reservation, max_seconds: float) -> None:
         self.reservation = reservation
-        self.began, self.seconds = time.monotonic(), most
-        if job.deadline is not None and job.deadline - time.time() < most:
-            self.began -= time.time() - job.created
+        self.started, self.seconds = time.monotonic(), max_seconds
+        if job.deadline is not None and job.deadline - time.time() < max_seconds:
+            self.started -= time.time() - job.created
             self.seconds = job.deadline - job.created
 
     def seconds_left(self) -> float:
-        return self.began + self.seconds - time.monotonic()
+        return self.started + self.seconds - time.monotonic()
 
     @contextmanager
-    def hung_up(self, then: Callable[[], None]) -> Iterator[None]:
-        """Nobody holds a line; :meth:`Jobs.remove` cancels."""
+    def on_disconnect(self, callback: Callable[[], None]) -> Iterator[None]:
+        """A job has no connection; :meth:`Jobs.remove` cancels it."""
         yield
 
 
@@ -138,7 +142,7 @@ class Jobs:
             yield self
             unfinished = list(self._running)
             for job in self._running.values():
-                job.turn.cancel()
+                job.engine.cancel()
             tasks.cancel_scope.cancel()
         try:
             await anyio.to_thread.run_sync(self._store.put_back, *unfinished)
@@ -147,7 +151,7 @@ class Jobs:
 
     async def accept(
         self,
-        asked: Order,
+        request: EnhanceRequest,
         upload: bytes,
         *,
         owner: str | None,
@@ -157,7 +161,7 @@ class Jobs:
         """Keep a job; when this returns, it is on the disk.
 
         Args:
-            asked: what to make.
+            request: what to make.
             upload: the picture's file.
             owner: who may see it.
             request_id: of the request that it came with.
@@ -171,9 +175,9 @@ class Jobs:
         job = Job(
             owner=owner,
             request_id=request_id,
-            query=asked.query.model_dump(),
-            output_format=asked.output_format,
-            tiles=asked.taken.tiles,
+            query=asdict(request.options),
+            output_format=request.output_format,
+            tiles=request.cost.tiles,
             deadline=None if deadline_s is None else now + deadline_s,
             upload_bytes=len(upload),
             created=now,
@@ -262,7 +266,7 @@ class Jobs:
 
     def _stop(self, job_id: UUID) -> None:
         if running := self._running.get(job_id):
-            running.turn.cancel()
+            running.engine.cancel()
         if waiting := self._at_door.get(job_id):
             waiting.cancel()
 
@@ -324,38 +328,36 @@ class Jobs:
             lambda: read_header(upload, max_pixels=service.settings.max_input_pixels)
         )
         output_format = next(name for name in OUTPUT_FORMATS if name == job.output_format)
-        query = EnhanceQuery.model_validate(job.query)
-        asked = order(service, query, header, len(upload), output_format)
+        options = EnhanceOptions.from_mapping(job.query)
+        request = prepare_request(service, options, header, len(upload), output_format)
         with service.admission.reservation() as reservation:
-            waiting = _Caller(job, reservation, math.inf)
+            waiting = _JobContext(job, reservation, math.inf)
             with anyio.CancelScope() as self._at_door[job.id]:
-                await service.wait_for_room(
-                    waiting, asked.card, asked.label, header.bits, asked.taken
-                )
+                await service.wait_for_admission(request, waiting)
             if self._at_door[job.id].cancelled_caught:
                 raise CallerGone("the job was removed or begun by another service")
-            caller = _Caller(job, reservation, service.settings.job_deadline_s)
-            with service.at_work(caller, asked.card, asked.label, header.bits, asked.taken) as turn:
-                running = self._running[job.id] = _Running(turn, stages, job.tiles)
+            context = _JobContext(job, reservation, service.settings.job_deadline_s)
+            with service.admit(request, context) as engine:
+                running = self._running[job.id] = _Running(engine, stages, job.tiles)
                 if not await anyio.to_thread.run_sync(self._store.start, job.id):
                     raise CallerGone("the job was removed or begun by another service")
                 await door.aclose()
-                made = await enhance(
-                    asked,
+                enhanced = await enhance_picture(
+                    request,
                     upload,
-                    turn,
+                    engine,
                     stages=stages,
                     telemetry=self._telemetry,
                     limiter=self._limiter,
                     progress=running.progress,
                 )
-            reservation.hold(len(upload) + len(made.body))
+            reservation.resize(len(upload) + len(enhanced.body))
             finish = partial(
                 self._store.finish,
                 job.id,
-                made.body,
-                media_type=made.media_type,
-                headers=made.headers,
+                enhanced.body,
+                media_type=MEDIA_TYPES[enhanced.output_format],
+                headers=enhanced_headers(enhanced),
                 timings=stages.seconds,
             )
             try:

@@ -22,16 +22,18 @@ from fastapi_offline import FastAPIOffline
 
 from app import errors
 from app.access import Access, admit, admit_admin, read_keys
-from app.api.middleware import ProtectionMiddleware
+from app.api.middleware import ProtectionMiddleware, TelemetryMiddleware
 from app.api.routes import admin, compare, enhance, jobs, models, page, status
+from app.collectors import ServiceCollector, StoreCollector
 from app.drain import Drain, DrainMiddleware
 from app.errors import declare
 from app.heaps import share_heaps
-from app.inference.models import LoadEngine, Service
+from app.inference.models import LoadEngine
+from app.inference.service import Service
 from app.jobs import Jobs
 from app.settings import Settings
 from app.store import Store
-from app.telemetry import Telemetry, TelemetryMiddleware
+from app.telemetry import Telemetry
 from app.traces import make_provider, of_requests
 from app.web import STATIC
 from superres.engine import Engine
@@ -60,7 +62,7 @@ def create_app(
     Args:
         settings: read from the environment unless given.
         engines: engines by model name, in place of the SavedModels: for tests.
-        load_engine: see :class:`app.inference.models.Service`.
+        load_engine: see :class:`app.inference.models.Models`.
 
     Raises:
         BadRequest: the setting of the keys, or of a limit, is not one; or traces are asked for,
@@ -81,7 +83,9 @@ def create_app(
         max_bytes=settings.max_jobs_bytes,
     )
     traces = make_provider(settings.traces)
-    telemetry = Telemetry(service, store, traces)
+    telemetry = Telemetry(traces)
+    telemetry.registry.register(ServiceCollector(service))
+    telemetry.registry.register(StoreCollector(store))
     drain = Drain(service)
 
     @asynccontextmanager

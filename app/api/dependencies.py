@@ -1,6 +1,13 @@
-"""What the routes ask for: the service, the uploaded picture, the wanted media type."""
+"""What the routes ask for: the service, the uploaded picture, the wanted media type.
 
-from collections.abc import AsyncIterator
+Dependencies are ``async def``, even those that only read ``request.state``: FastAPI runs the
+others in the thread pool.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,8 +18,9 @@ from fastapi import Header as HttpHeader
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from app.api.body import Call
-from app.inference.models import Service
+from app.api.body import read_body
+from app.inference.admission import Reservation
+from app.inference.service import Service
 from app.jobs import Jobs
 from app.store import Job
 from app.telemetry import Stages, Telemetry
@@ -21,20 +29,20 @@ from superres.codecs import Header, read_header
 from superres.errors import NotAcceptable
 
 
-def get_service(request: Request) -> Service:
+async def get_service(request: Request) -> Service:
     """The service of this app."""
     service: Service = request.state.service
     return service
 
 
-def get_telemetry(request: Request) -> Telemetry:
+async def get_telemetry(request: Request) -> Telemetry:
     """The metrics of this app."""
     telemetry: Telemetry = request.state.telemetry
     return telemetry
 
 
-def get_stages(telemetry: Annotated[Telemetry, Depends(get_telemetry)]) -> Stages:
-    """A stopwatch for this request."""
+async def get_stages(telemetry: Annotated[Telemetry, Depends(get_telemetry)]) -> Stages:
+    """The times of the stages of this request."""
     return Stages(telemetry)
 
 
@@ -43,7 +51,54 @@ TelemetryDependency = Annotated[Telemetry, Depends(get_telemetry)]
 StagesDependency = Annotated[Stages, Depends(get_stages)]
 
 
-async def get_call(
+class RequestContext:
+    """Time limit, memory and connection of a request that works on a picture.
+
+    Args:
+        request: the request.
+        reservation: memory of the request.
+        max_seconds: largest time limit.
+        deadline_s: time limit that the caller asks for, in seconds, if any.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        reservation: Reservation,
+        *,
+        max_seconds: float,
+        deadline_s: float | None,
+    ) -> None:
+        self.reservation = reservation
+        self.requested_deadline_s = deadline_s
+        self.started = time.monotonic()
+        self.seconds = max_seconds if deadline_s is None else min(deadline_s, max_seconds)
+        self._request = request
+
+    def seconds_left(self) -> float:
+        """Seconds until the deadline; negative after it."""
+        return self.started + self.seconds - time.monotonic()
+
+    @contextmanager
+    def on_disconnect(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Within the block, call ``callback`` if the caller closes the connection.
+
+        The body has to be read before.
+        """
+
+        async def watch() -> None:
+            while (await self._request.receive())["type"] != "http.disconnect":
+                pass
+            callback()
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+
+
+async def get_context(
     request: Request,
     service: ServiceDependency,
     deadline_ms: Annotated[
@@ -55,37 +110,48 @@ async def get_call(
             "the caller; the server has a maximum of its own.",
         ),
     ] = None,
-) -> AsyncIterator[Call]:
-    """This request's time and memory, held until its answer is sent.
+) -> AsyncIterator[RequestContext]:
+    """The time limit and the memory of this request, until its answer is sent.
 
     Raises:
-        NotReady: before the body is read, if the answer could not be made anyway.
+        NotReady: before the body is read, if no answer is possible anyway.
     """
     service.check_open()
     with service.admission.reservation() as reservation:
-        seconds = None if deadline_ms is None else deadline_ms / 1000
-        yield Call(request, service.settings, reservation, seconds)
+        yield RequestContext(
+            request,
+            reservation,
+            max_seconds=service.settings.deadline_s,
+            deadline_s=None if deadline_ms is None else deadline_ms / 1000,
+        )
 
 
-CallDependency = Annotated[Call, Depends(get_call)]
+ContextDependency = Annotated[RequestContext, Depends(get_context)]
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An encoded picture, and what its first bytes tell."""
+    """An encoded picture and its header."""
 
     data: bytes
     header: Header
 
 
-async def read_upload(service: ServiceDependency, call: CallDependency) -> Upload:
-    """Read the body, never more of it than allowed, and the picture's header.
+async def read_upload(
+    request: Request, service: ServiceDependency, context: ContextDependency
+) -> Upload:
+    """Read the body and the picture's header.
 
     Raises:
-        SuperresError: as :meth:`app.api.body.Call.read_body` and
+        SuperresError: as :func:`app.api.body.read_body` and
             :func:`superres.codecs.read_header`.
     """
-    data = await call.read_body()
+    data = await read_body(
+        request,
+        context.reservation,
+        max_bytes=service.settings.max_body_bytes,
+        timeout_s=service.settings.transfer_timeout_s,
+    )
     header = await anyio.to_thread.run_sync(
         lambda: read_header(data, max_pixels=service.settings.max_input_pixels)
     )
@@ -95,14 +161,14 @@ async def read_upload(service: ServiceDependency, call: CallDependency) -> Uploa
 UploadDependency = Annotated[Upload, Depends(read_upload)]
 
 
-def get_jobs(request: Request) -> Jobs:
+async def get_jobs(request: Request) -> Jobs:
     """The jobs of this app."""
     jobs: Jobs = request.state.jobs
     return jobs
 
 
-def get_caller(request: Request) -> str | None:
-    """Who calls: the name of the key, where there are keys."""
+async def get_caller(request: Request) -> str | None:
+    """The name of the caller's key; None if the service has no keys."""
     return request.state.caller or None
 
 
@@ -111,10 +177,10 @@ CallerDependency = Annotated[str | None, Depends(get_caller)]
 
 
 async def find_job(job_id: UUID, jobs: JobsDependency, caller: CallerDependency) -> Job:
-    """The caller's job of this id.
+    """The caller's job with this id.
 
     Raises:
-        JobMissing: there is none, or it is somebody else's.
+        JobMissing: there is none, or it belongs to another caller.
     """
     return await jobs.find(job_id, caller)
 
@@ -137,7 +203,7 @@ UPLOAD: dict[str, Any] = {
         },
     }
 }
-"""The OpenAPI of a body that :func:`read_upload` reads."""
+"""OpenAPI of the body that :func:`read_upload` reads."""
 
 UPLOAD_ERRORS = (
     errors.MalformedRequest,
@@ -148,7 +214,7 @@ UPLOAD_ERRORS = (
     errors.AnimatedImage,
     errors.ImageTooLarge,
 )
-"""What :func:`read_upload` raises."""
+"""Errors that :func:`read_upload` raises."""
 
 ENHANCING_ERRORS = (
     errors.NotAcceptable,
@@ -160,14 +226,14 @@ ENHANCING_ERRORS = (
     errors.DeadlineExceeded,
     errors.CallerGone,
 )
-"""What choosing a model and a form of answer, and the work itself, raise."""
+"""Errors of choosing a model and a media type, and of the work itself."""
 
 
 def negotiate(request: Request, offered: list[str]) -> str:
-    """The media type that the caller's Accept likes best; of equals, the first offered.
+    """The offered media type that ``Accept`` prefers; among equals, the first.
 
     Raises:
-        NotAcceptable: none of those offered.
+        NotAcceptable: ``Accept`` allows none of them.
     """
     accept = ", ".join(request.headers.getlist("accept")) or "*/*"
     best = parse_accept_header(accept, MIMEAccept).best_match(offered)

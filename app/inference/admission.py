@@ -1,9 +1,9 @@
 """Decides what runs at once, before it runs: by memory, by count and by time.
 
-A request reserves the bytes of its body as they arrive, then, once its header is known, the
-memory that its work will peak at, until its answer is sent. The requests at work share the
-machine about equally, and how long one would have taken alone is measured on each: from that
-follow the time that the next one will take, and when a refused one should come back.
+A request reserves the bytes of its body as they arrive. Once its header is known, it reserves the
+peak memory of its work, until its answer is sent. The active requests share the machine about
+equally, and each one measures how long it would have taken alone. From these measurements follow
+the time that the next request will take, and when a refused request should come back.
 
 Once the service is ready, everything here is called on the event loop, and nothing waits.
 """
@@ -14,55 +14,69 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from superres.errors import Busy, ImageTooLarge
 
 FIXED_PIXELS = 100_000
-"""What any request costs, in pixels: a thumbnail is not made in no time."""
-FIRST_GUESS = 0.2e-6
-"""Seconds a pixel, before any has been timed."""
-MEMORY_OF_PACE = 20e6
-"""Pixels after which an earlier measurement counts a third."""
+"""Fixed cost of any request, in pixels: a thumbnail takes time, too."""
+INITIAL_SECONDS_PER_PIXEL = 0.2e-6
+"""Throughput that is assumed before any request has been timed."""
+THROUGHPUT_WINDOW = 20e6
+"""Pixels after which the weight of an earlier measurement has fallen to 1/e."""
 LONGEST_RETRY = 60
-"""Seconds; what was promised to callers who never came back should not grow for ever."""
-
-Kind = tuple[str, str, int]
-"""Route, model (or its ensemble) and bits a sample: what goes at one pace."""
+"""Largest ``Retry-After``, in seconds. Promises to callers who never come back must not add up
+for ever."""
 
 
-class _Pace:
-    """Seconds a pixel, alone on the machine: of late, the larger pictures counting more."""
+class WorkloadKey(NamedTuple):
+    """Work that runs at one throughput."""
+
+    operation: str
+    """``enhance`` or ``compare``."""
+    model: str
+    """Name of the model, or of its ensemble."""
+    bits: int
+    """Bits of a sample: 8 or 16."""
+
+
+class _Throughput:
+    """Seconds per pixel of a request that runs alone: a decaying mean, weighted by pixels."""
 
     def __init__(self) -> None:
-        self._seconds, self._pixels = FIRST_GUESS, 1.0
+        self._seconds, self._pixels = INITIAL_SECONDS_PER_PIXEL, 1.0
 
     def seconds(self, pixels: int) -> float:
         return (pixels + FIXED_PIXELS) * self._seconds / self._pixels
 
-    def measured(self, pixels: int, seconds: float) -> None:
-        kept = math.exp(-(pixels + FIXED_PIXELS) / MEMORY_OF_PACE)
+    def record(self, pixels: int, seconds: float) -> None:
+        kept = math.exp(-(pixels + FIXED_PIXELS) / THROUGHPUT_WINDOW)
         self._seconds = kept * self._seconds + seconds
         self._pixels = kept * self._pixels + pixels + FIXED_PIXELS
 
 
 @dataclass(eq=False)
-class _Job:
-    """A request at work."""
+class _ActiveRequest:
+    """A request that is being worked on."""
 
-    seconds: float
-    """That it should take, alone."""
-    began: float
-    """On the clock that shows each job's share of the machine."""
+    seconds_alone: float
+    """Seconds that the request is expected to take on an idle machine."""
+    started: float
+    """Virtual time at which the work began."""
     reservation: "Reservation"
 
 
 class Admission:
-    """The ledger of one process.
+    """The ledger of memory and work of one process.
+
+    Work is timed on a virtual clock, as in fair queueing: it advances by 1/n seconds in a second
+    while n requests are active. The virtual time between the start and the end of a request is
+    the time that the request would have taken on an idle machine.
 
     Args:
-        max_requests: requests at work at once.
-        max_bytes: memory that all requests may hold together.
-        clock: seconds; for tests.
+        max_requests: largest number of active requests.
+        max_bytes: memory that all requests may reserve together.
+        clock: returns seconds; replaced in tests.
     """
 
     def __init__(
@@ -76,101 +90,110 @@ class Admission:
         self.max_bytes = max_bytes
         self.reserved_bytes = 0
         self._clock = clock
-        self._jobs: list[_Job] = []
-        self._paces: dict[Kind, _Pace] = defaultdict(_Pace)
-        self._share = 0.0
-        self._share_at = clock()
+        self._active: list[_ActiveRequest] = []
+        self._throughputs: dict[WorkloadKey, _Throughput] = defaultdict(_Throughput)
+        self._virtual_time = 0.0
+        self._updated_at = clock()
         self._promised_until = 0.0
 
     @property
-    def at_work(self) -> int:
-        """Requests at work."""
-        return len(self._jobs)
+    def active_requests(self) -> int:
+        """Number of requests that are being worked on."""
+        return len(self._active)
 
     @contextmanager
     def reservation(self) -> Iterator["Reservation"]:
-        """What a request holds from its first byte to the last of its answer."""
+        """The memory of one request, from the first byte of its body to the last of its answer."""
         reservation = Reservation(self)
         try:
             yield reservation
         finally:
-            reservation.hold(0)
+            reservation.resize(0)
 
-    def seconds_alone(self, kind: Kind, pixels: int) -> float:
-        """How long a request takes with the machine to itself."""
-        return self._paces[kind].seconds(pixels)
+    def seconds_alone(self, workload: WorkloadKey, pixels: int) -> float:
+        """Seconds that a request takes on an idle machine."""
+        return self._throughputs[workload].seconds(pixels)
 
-    def measured(self, kind: Kind, pixels: int, seconds: float) -> None:
-        """Learn how long a request took, or would have taken, alone."""
-        self._paces[kind].measured(pixels, seconds)
+    def record(self, workload: WorkloadKey, pixels: int, seconds: float) -> None:
+        """Record the seconds that a request took, or would have taken, on an idle machine."""
+        self._throughputs[workload].record(pixels, seconds)
 
-    def expected_seconds(self, kind: Kind, pixels: int) -> float:
-        """How long a request takes beside those at work now.
+    def expected_seconds(self, workload: WorkloadKey, pixels: int) -> float:
+        """Seconds that a request takes beside the active requests.
 
-        Each of them takes as much of the machine's time as it needs itself, but no more than
-        the request does: they take turns.
+        The requests take turns. So each active request uses as much of the machine's time as it
+        needs itself, but no more than the new request does.
         """
-        alone = self.seconds_alone(kind, pixels)
+        alone = self.seconds_alone(workload, pixels)
         return alone + sum(min(left, alone) for left in self._seconds_left())
 
     def retry_after(self, nbytes: int, seconds: float, deadline: float) -> int:
-        """Whole seconds after which such a request should be accepted; 0 if it is now.
+        """Whole seconds after which a request should be accepted; 0 if it is accepted now.
 
         Args:
-            nbytes: that it will hold, beyond what it does.
-            seconds: that it takes alone.
+            nbytes: bytes that it will reserve, beyond those that it has reserved.
+            seconds: seconds that it takes on an idle machine.
             deadline: seconds that it may take.
         """
-        jobs = sorted(zip(self._seconds_left(), self._jobs, strict=True), key=lambda one: one[0])
+        active = sorted(
+            zip(self._seconds_left(), self._active, strict=True), key=lambda pair: pair[0]
+        )
         wait = done = 0.0
         free = self.max_bytes - self.reserved_bytes
-        for i in range(len(jobs) + 1):
-            others = [left - done for left, _ in jobs[i:]]
-            # Alone it is always let in: an estimate that is wrong has to be found out.
+        for i in range(len(active) + 1):
+            others = [left - done for left, _ in active[i:]]
+            # A request that would run alone is always accepted, since only then can an estimate
+            # that is wrong be corrected.
             late = others and seconds + sum(min(left, seconds) for left in others) > deadline
             if len(others) < self.max_requests and nbytes <= free and not late:
                 return math.ceil(wait)
             if others:
                 wait += others[0] * len(others)
-                done = jobs[i][0]
-                free += jobs[i][1].reservation.bytes
-        return max(1, math.ceil(wait))  # bodies and answers are in the way, not work
+                done = active[i][0]
+                free += active[i][1].reservation.bytes
+        return max(1, math.ceil(wait))  # bodies and answers fill the memory, not work
 
     @contextmanager
-    def work(
-        self, reservation: "Reservation", kind: Kind, pixels: int, nbytes: int, deadline: float
+    def admit(
+        self,
+        reservation: "Reservation",
+        workload: WorkloadKey,
+        pixels: int,
+        nbytes: int,
+        deadline: float,
     ) -> Iterator[None]:
-        """Let a request work, and time it.
+        """Admit a request, and time its work.
 
         Args:
-            reservation: the request's; it will hold ``nbytes``.
-            kind: of the work.
-            pixels: of input and output.
-            nbytes: its peak.
-            deadline: seconds in which it has to be done.
+            reservation: memory of the request; it becomes ``nbytes``.
+            workload: what it is timed as.
+            pixels: pixels of input and output.
+            nbytes: peak memory of the work.
+            deadline: seconds that the work may take.
 
         Raises:
-            Busy: too many are at work, or they hold too much memory, or it would be late.
-            ImageTooLarge: it would never fit.
+            Busy: too many requests are active, or they have reserved too much memory, or this
+                request would end too late.
+            ImageTooLarge: the request would never fit.
         """
         self.check_fits(nbytes)
-        seconds = self.seconds_alone(kind, pixels)
+        seconds = self.seconds_alone(workload, pixels)
         if wait := self.retry_after(nbytes - reservation.bytes, seconds, deadline):
             raise self._busy(nbytes, wait, seconds)
-        reservation.hold(nbytes)
+        reservation.resize(nbytes)
         self._advance()
-        job = _Job(seconds, self._share, reservation)
-        self._jobs.append(job)
+        request = _ActiveRequest(seconds, self._virtual_time, reservation)
+        self._active.append(request)
         try:
             yield
             self._advance()
-            self.measured(kind, pixels, self._share - job.began)
+            self.record(workload, pixels, self._virtual_time - request.started)
         finally:
             self._advance()
-            self._jobs.remove(job)
+            self._active.remove(request)
 
     def check_fits(self, nbytes: int) -> None:
-        """Return if so much memory can ever be held.
+        """Return if so much memory can ever be reserved.
 
         Raises:
             ImageTooLarge: it cannot.
@@ -182,51 +205,57 @@ class Admission:
             )
 
     def _busy(self, nbytes: int, wait: int, seconds: float) -> Busy:
-        # One refused after another is told to come after it, not with it; and since they come
-        # at whole seconds, no more are told the same one than can be let in at once.
+        # Each refused request is sent to a time after that of the one refused before it. Since
+        # callers come back at whole seconds, no more of them share one second than can be
+        # admitted at once.
         now = self._clock()
         start = max(now + wait, self._promised_until)
-        taken = max(seconds, 1 / self.max_requests)
-        self._promised_until = min(start + taken, now + LONGEST_RETRY)
+        duration = max(seconds, 1 / self.max_requests)
+        self._promised_until = min(start + duration, now + LONGEST_RETRY)
         return Busy(
             f"at most {self.max_requests} pictures and {self.max_bytes:,} bytes of memory are "
-            f"worked on at once; {self.at_work} pictures are, {self.reserved_bytes:,} bytes are "
-            f"taken, and this one needs {nbytes:,}",
+            f"worked on at once; {self.active_requests} pictures are, {self.reserved_bytes:,} "
+            f"bytes are taken, and this one needs {nbytes:,}",
             retry_after=min(math.ceil(start - now), LONGEST_RETRY),
         )
 
     def _seconds_left(self) -> list[float]:
         self._advance()
-        # One that takes longer than it should is not done for that.
+        # A request that takes longer than expected has not ended yet: a tenth is assumed to be
+        # left.
         return [
-            max(job.seconds - (self._share - job.began), job.seconds / 10) for job in self._jobs
+            max(
+                request.seconds_alone - (self._virtual_time - request.started),
+                request.seconds_alone / 10,
+            )
+            for request in self._active
         ]
 
     def _advance(self) -> None:
-        """Move the clock that shows each job's share of the machine up to now."""
+        """Advance the virtual clock to the present."""
         now = self._clock()
-        if self._jobs:
-            self._share += (now - self._share_at) / len(self._jobs)
-        self._share_at = now
+        if self._active:
+            self._virtual_time += (now - self._updated_at) / len(self._active)
+        self._updated_at = now
 
 
 class Reservation:
-    """The memory that one request holds."""
+    """The memory that one request has reserved."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self.bytes = 0
 
-    def hold(self, nbytes: int) -> None:
-        """Hold so much from now on."""
+    def resize(self, nbytes: int) -> None:
+        """Reserve this many bytes in all, without a check."""
         self._admission.reserved_bytes += nbytes - self.bytes
         self.bytes = nbytes
 
     def grow(self, nbytes: int) -> None:
-        """Hold so much more.
+        """Reserve this many more bytes.
 
         Raises:
-            Busy: there is not so much left.
+            Busy: less memory is free.
         """
         admission = self._admission
         if admission.reserved_bytes + nbytes > admission.max_bytes:
@@ -235,4 +264,4 @@ class Reservation:
                 f"{admission.reserved_bytes:,} are taken",
                 retry_after=max(1, admission.retry_after(nbytes, 0.0, math.inf)),
             )
-        self.hold(self.bytes + nbytes)
+        self.resize(self.bytes + nbytes)

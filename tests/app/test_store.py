@@ -357,7 +357,7 @@ def test_a_job_is_its_owners_alone(reopened):
     """The owner is the name of the key, which whoever checks keys leaves in the request's state."""
 
     def caller(**state: str) -> str | None:
-        return get_caller(Request({"type": "http", "state": state}))
+        return anyio.run(get_caller, Request({"type": "http", "state": state}))
 
     store = reopened()
     store.add(hers := job(owner=caller(caller="alice")), UPLOAD)

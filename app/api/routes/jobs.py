@@ -5,8 +5,8 @@ from collections.abc import AsyncIterable
 from fastapi import APIRouter, Request, Response
 from fastapi.sse import EventSourceResponse
 
-from app.api.body import FileAnswer
 from app.api.dependencies import JobDependency, JobsDependency, ServiceDependency
+from app.api.responses import TimedFileResponse
 from app.api.routes.enhance import ENHANCED
 from app.api.schemas import JobReport, Problem
 from app.errors import answer_with, declare
@@ -62,7 +62,7 @@ async def job_result(
     """The very answer that the request would have had; of a job that failed, its problem."""
     if job.problem is not None:
         return answer_with(request, Problem.model_validate(job.problem))
-    return FileAnswer(
+    return TimedFileResponse(
         await jobs.open_result(job),
         service.settings.transfer_timeout_s,
         media_type=job.media_type or "",

@@ -18,11 +18,11 @@ async def get_version(service: ServiceDependency) -> Version:
         version=version("superres"),
         commit=service.settings.commit,
         python=platform.python_version(),
-        models={card.name: card.short_hash for card in service.cards},
+        models={card.name: card.short_hash for card in service.models.cards},
     )
 
 
 @router.get("/models", summary="The models' cards")
 async def models(service: ServiceDependency) -> ModelList:
     """What each model is, how it was trained and what it scored."""
-    return ModelList(models=[ModelReport.of(card) for card in service.cards])
+    return ModelList(models=[ModelReport.of(card) for card in service.models.cards])

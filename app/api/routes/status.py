@@ -7,7 +7,7 @@ from prometheus_client.exposition import choose_encoder
 from app.api.dependencies import ServiceDependency, TelemetryDependency, negotiate
 from app.api.schemas import Health, ModelQuality, QualityReport, Readiness, ReadyModel
 from app.errors import declare
-from app.inference.models import Service
+from app.inference.service import Service
 from superres import errors
 
 router = APIRouter()
@@ -42,7 +42,7 @@ def ready_models(service: Service) -> list[ReadyModel]:
             precision=one.precision,
             device=one.device,
         )
-        for one in service.loaded
+        for one in service.models.loaded
     ]
 
 
@@ -67,7 +67,7 @@ async def metrics(
     """With `Accept: application/json`, the quality of each model on each set."""
     text = ["text/plain", "application/openmetrics-text"]
     if negotiate(request, [*text, "application/json"]) == "application/json":
-        report = QualityReport(models=[ModelQuality.of(card) for card in service.cards])
+        report = QualityReport(models=[ModelQuality.of(card) for card in service.models.cards])
         return Response(report.model_dump_json(), media_type="application/json")
     generate, content_type = choose_encoder(request.headers.get("accept", ""))
     # In a thread: the counts of jobs come from a database.
