@@ -20,11 +20,11 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from structlog.contextvars import bind_contextvars
 
-from app.api.responses import enhanced_headers
 from app.api.schemas import JobProgress, JobReport
 from app.errors import problem_of
 from app.inference.admission import Reservation
 from app.inference.enhance import (
+    Enhanced,
     EnhanceOptions,
     EnhanceRequest,
     enhance_picture,
@@ -107,15 +107,23 @@ class Jobs:
         service: that does the work.
         telemetry: what is counted.
         limiter: of the threads that enhance.
+        make_headers: makes the headers that are kept with a result.
     """
 
     def __init__(
-        self, store: Store, service: Service, telemetry: Telemetry, limiter: CapacityLimiter
+        self,
+        store: Store,
+        service: Service,
+        telemetry: Telemetry,
+        limiter: CapacityLimiter,
+        *,
+        make_headers: Callable[[Enhanced], dict[str, str]],
     ) -> None:
         self._store = store
         self._service = service
         self._telemetry = telemetry
         self._limiter = limiter
+        self._make_headers = make_headers
         self._running: dict[UUID, _Running] = {}
         self._arrived = anyio.Event()
         self._door = anyio.Lock()
@@ -357,7 +365,7 @@ class Jobs:
                 job.id,
                 enhanced.body,
                 media_type=MEDIA_TYPES[enhanced.output_format],
-                headers=enhanced_headers(enhanced),
+                headers=self._make_headers(enhanced),
                 timings=stages.seconds,
             )
             try:

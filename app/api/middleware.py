@@ -1,4 +1,4 @@
-"""What is done around every request: its id, its metrics, and headers for browsers."""
+"""ASGI middleware around every request."""
 
 import logging
 import re
@@ -14,6 +14,9 @@ from app.traces import PROBES
 
 logger = logging.getLogger("superres")
 
+_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+_METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
+
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -21,20 +24,17 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Headers of every answer that has none of its own: it is for pages of this site alone."""
+"""Headers by which browsers keep an answer to this site; an answer may set its own."""
 
 DOCS_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Policy of /docs, a page that is not ours and has its script inline."""
-
-_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
-_METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
+"""Policy of /docs: FastAPI makes the page, and its script is inline."""
 
 
 class ProtectionMiddleware:
-    """Adds :data:`HEADERS`, and the headers of the caller's rate limit."""
+    """Adds :data:`HEADERS`, and the rest of the caller's rate limit."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,7 +59,7 @@ class ProtectionMiddleware:
 
 
 class TelemetryMiddleware:
-    """Gives each request an id, unless the caller sent one; times it, counts it and logs it."""
+    """Gives each request an id, unless the caller has set one; times it and counts it."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self._app = app
@@ -71,7 +71,7 @@ class TelemetryMiddleware:
             return
         request_id = _request_id(scope)
         scope["request_id"] = request_id
-        # Each request runs in a task of its own, and so do these variables.
+        # Each request has its own task, and so its own variables.
         bind_contextvars(request_id=request_id, method=scope["method"])
         started = time.perf_counter()
         status = 500
@@ -89,7 +89,7 @@ class TelemetryMiddleware:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            # The label is the route, not the path: callers can make up any number of paths.
+            # Routes are labels, and paths are not: callers can send any number of paths.
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             seconds = time.perf_counter() - started

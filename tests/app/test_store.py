@@ -365,7 +365,9 @@ def test_a_job_is_its_owners_alone(reopened):
     assert (hers.owner, nobodys.owner) == ("alice", None)
 
     async def seen_by(who: str | None, one: Job) -> bool:
-        jobs = Jobs(store, SimpleNamespace(), SimpleNamespace(), CapacityLimiter(1))
+        jobs = Jobs(
+            store, SimpleNamespace(), SimpleNamespace(), CapacityLimiter(1), make_headers=dict
+        )
         try:
             return (await jobs.find(one.id, who)).id == one.id
         except JobMissing:

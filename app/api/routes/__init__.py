@@ -1,1 +1,1 @@
-"""HTTP, one file per resource."""
+"""The routes: one module for each resource."""

@@ -1,4 +1,4 @@
-"""What only the operator does."""
+"""/admin: reloads the models, for the operator alone."""
 
 from fastapi import APIRouter
 

@@ -1,4 +1,4 @@
-"""/compare: bicubic against a model, on a shipped sample or on the caller's own picture."""
+"""/compare: bicubic against a model, on a sample or on the caller's own picture."""
 
 import hashlib
 import sys
@@ -171,7 +171,7 @@ async def _compare(
             return Response(status_code=304, headers=headers)
     with service.admit(compare_request, context) as engine:
         comparison = await compare_picture(
-            compare_request, read, engine, limiter=request.state.enhancing
+            compare_request, read, engine, limiter=request.state.enhance_limiter
         )
         body = await anyio.to_thread.run_sync(
             _render, comparison, compare_request.label, query, media_type

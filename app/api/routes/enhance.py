@@ -207,7 +207,7 @@ async def enhance(
             engine,
             stages=stages,
             telemetry=telemetry,
-            limiter=request.state.enhancing,
+            limiter=request.state.enhance_limiter,
         )
     context.reservation.resize(len(upload.data) + len(enhanced.body))
     return TimedResponse(

@@ -1,4 +1,4 @@
-"""/jobs: pictures that are enhanced while the caller does something else."""
+"""/jobs: pictures that are enhanced in the background."""
 
 from collections.abc import AsyncIterable
 

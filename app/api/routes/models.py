@@ -1,4 +1,4 @@
-"""What is being served."""
+"""/version and /models: the versions and the models of the service."""
 
 import platform
 from importlib.metadata import version
