@@ -18,7 +18,7 @@ import httpx
 from httpx_retries import Retry, RetryTransport
 from pydantic import ValidationError
 
-from app.schemas import ComparisonReport, JobReport, Problem, QualityReport
+from app.api.schemas import ComparisonReport, JobReport, Problem, QualityReport
 from superres.arrays import Size
 from superres.codecs import OutputFormat, probe
 from superres.errors import BadImage, ModelError, SuperresError, Unavailable

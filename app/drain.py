@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import to_response
-from app.service import Service
+from app.inference.service import Service
 from superres.errors import NotReady
 
 LAST_ANSWERS_S = 5

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app.api.middleware import HEADERS
-from app.schemas import Problem
+from app.api.schemas import Problem
 from superres import errors
 from superres.errors import SuperresError
 

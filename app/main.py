@@ -1,7 +1,7 @@
 """The app, as ``superres serve`` serves it.
 
-``uvicorn --factory app.main:create_app`` does too, but cuts off what SIGTERM finds in flight, and
-listens wherever it is told to, with keys or without.
+``uvicorn --factory app.main:create_app`` serves it, too, but on SIGTERM it cuts off the requests in
+flight, and it listens on any address, with keys or without.
 """
 
 import asyncio
@@ -24,14 +24,17 @@ from fastapi_offline import FastAPIOffline
 from app import errors
 from app.access import Access, admit, admit_admin, read_keys
 from app.api.middleware import ProtectionMiddleware, TelemetryMiddleware
+from app.api.responses import enhanced_headers
+from app.api.routes import admin, compare, enhance, jobs, models, page, status
 from app.drain import Drain, DrainMiddleware
 from app.errors import declare, describe_error
+from app.inference.metrics import ServiceCollector
+from app.inference.models import LoadEngine
+from app.inference.service import Service
 from app.jobs.metrics import JobCollector
 from app.jobs.queue import JobQueue
 from app.jobs.runner import JobRunner
 from app.jobs.store import JobStore
-from app.routes import admin, compare, enhance, jobs, models, page, status
-from app.service import LoadEngine, Service
 from app.settings import Settings
 from app.telemetry import Telemetry
 from app.traces import make_provider, of_requests
@@ -41,15 +44,16 @@ from superres.errors import Forbidden, SuperresError, TooManyRequests, Unauthori
 
 
 class State(TypedDict):
-    """What requests find in ``request.state``."""
+    """Contents of ``request.state``."""
 
     service: Service
     telemetry: Telemetry
-    enhancing: CapacityLimiter
+    enhance_limiter: CapacityLimiter
+    """Limits the threads that enhance."""
     jobs: JobQueue
     access: Access
     caller: str
-    """The name of the caller's key; empty without one."""
+    """Name of the caller's key; empty without one."""
 
 
 def create_app(
@@ -61,17 +65,17 @@ def create_app(
 
     Args:
         settings: read from the environment unless given.
-        engines: engines by model name, in place of those of the models folder: for tests.
-        load_engine: see :class:`app.service.Service`.
+        engines: engines by model name, instead of those of the models folder; for tests.
+        load_engine: see :class:`app.inference.models.Models`.
 
     Raises:
-        BadRequest: the setting of the keys, or of a limit, is not one; or traces are asked for,
-            and what makes them is not installed; or jobs are to be shared by what is not
+        BadRequest: the setting of the keys or of a limit is invalid; or traces are on, and the
+            packages that they need are not installed; or the database of the jobs is not
             PostgreSQL.
-        ModelMissing: no models in the models folder.
-        ModelMismatch: a card or a file there is not what it says.
-        StorageError: the jobs' folder is another service's, or cannot be written, or their
-            database does not answer.
+        ModelMissing: there are no models in the models folder.
+        ModelMismatch: a card or a file there does not match.
+        StorageError: another service uses the folder of the jobs, or it cannot be written, or
+            the database of the jobs does not answer.
     """
     settings = settings or Settings()
     access = Access(read_keys(settings.api_keys.get_secret_value(), settings.rate_limit))
@@ -84,7 +88,8 @@ def create_app(
         describe_error=describe_error,
     )
     traces = make_provider(settings.traces)
-    telemetry = Telemetry(service, traces)
+    telemetry = Telemetry(traces)
+    telemetry.registry.register(ServiceCollector(service))
     telemetry.registry.register(JobCollector(store.rows))
     drain = Drain(service)
 
@@ -93,15 +98,17 @@ def create_app(
         _limit_malloc_arenas()
         loading = asyncio.create_task(service.start())
         _reload_on_hangup(service)
-        # Decoding and encoding have the default threads: enhancing must not take them all.
-        enhancing = CapacityLimiter(settings.max_requests)
+        # Decoding and encoding run in the default threads, which enhancing must not use up.
+        enhance_limiter = CapacityLimiter(settings.max_requests)
         with closing(store), closing(service):
-            runner = JobRunner(store, service, telemetry, enhancing)
+            runner = JobRunner(
+                store, service, telemetry, enhance_limiter, make_headers=enhanced_headers
+            )
             async with runner.running():
                 yield State(
                     service=service,
                     telemetry=telemetry,
-                    enhancing=enhancing,
+                    enhance_limiter=enhance_limiter,
                     jobs=JobQueue(store, runner),
                     access=access,
                     caller="",
@@ -118,7 +125,7 @@ def create_app(
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     app.state.drain = drain
-    # The last is the outermost.
+    # The middleware that is added last is the outermost.
     app.add_middleware(DrainMiddleware, drain=drain)
     if settings.cors_origins:
         app.add_middleware(
@@ -132,7 +139,7 @@ def create_app(
     app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
     errors.install(app)
     keyed = declare(Unauthorized, TooManyRequests)
-    for routes in (page, compare, status):  # compare has a page, and asks for the key itself
+    for routes in (page, compare, status):  # compare has a page, and checks the key itself
         app.include_router(routes.router)
     for routes in (enhance, jobs, models):
         app.include_router(routes.router, dependencies=[Depends(admit)], responses=keyed)
@@ -158,7 +165,7 @@ def _limit_malloc_arenas() -> None:
 
 
 def _reload_on_hangup(service: Service) -> None:
-    """Let SIGHUP reload the models; but from a terminal it says that the terminal is gone."""
+    """Reload the models on SIGHUP, unless it would mean that the terminal was closed."""
     if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
         return
     if os.isatty(0):
@@ -166,7 +173,7 @@ def _reload_on_hangup(service: Service) -> None:
     tasks: set[asyncio.Task[None]] = set()
 
     async def reload() -> None:
-        with suppress(SuperresError):  # it is in the log
+        with suppress(SuperresError):  # it has been logged
             await service.reload()
 
     def begin() -> None:

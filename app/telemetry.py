@@ -1,28 +1,21 @@
-"""Prometheus metrics, and the times of a request's stages."""
+"""Prometheus metrics that are counted, and the times of the stages of a request."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from opentelemetry.trace import TracerProvider
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 from structlog.contextvars import get_contextvars
-
-from app.service import Service
-from superres.errors import NotReady
-from superres.models.card import Scores
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _DECIBELS = (-2, -1, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)
 
 
 class Telemetry:
-    """One registry of metrics an app, so that two apps in a process do not share any."""
+    """The metrics of one app, in a registry of its own: two apps in a process share none."""
 
-    def __init__(self, service: Service, traces: TracerProvider) -> None:
+    def __init__(self, traces: TracerProvider) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "superres_requests",
@@ -57,7 +50,6 @@ class Telemetry:
             buckets=_DECIBELS,
             registry=self.registry,
         )
-        self.registry.register(_ServiceCollector(service))
         ProcessCollector(registry=self.registry)
         self.tracer = traces.get_tracer("superres")
 
@@ -68,110 +60,23 @@ class Stages:
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self.current = ""
-        """What is being done."""
+        """Name of the present stage."""
         self.seconds: dict[str, float] = {}
-        """Of each stage that is over."""
+        """Seconds of each stage that has ended."""
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
-        """Time what is done inside."""
+        """Time the block as a stage."""
         self.current = stage
         started = time.perf_counter()
         yield
         self.add(stage, time.perf_counter() - started)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Add a stage that was timed elsewhere, up to now."""
+        """Add a stage that was timed elsewhere and ends now."""
         ended = time.time_ns()
         span = self._telemetry.tracer.start_span(stage, start_time=ended - round(seconds * 1e9))
         span.set_attribute("request_id", get_contextvars().get("request_id", ""))
         span.end(ended)
         self.seconds[stage] = seconds
         self._telemetry.stage_seconds.labels(stage).observe(seconds)
-
-    def header(self) -> str:
-        """The value of Server-Timing, in milliseconds."""
-        return ", ".join(f"{stage};dur={1000 * s:.1f}" for stage, s in self.seconds.items())
-
-
-class _ServiceCollector(Collector):
-    """What is read off the service at each scrape."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def collect(self) -> Iterable[Metric]:
-        service = self._service
-        yield GaugeMetricFamily(
-            "superres_ready",
-            "1 if pictures can be enhanced now, by every model.",
-            value=_is_ready(service),
-        )
-        yield CounterMetricFamily(
-            "superres_tiles", "Tiles that the device has done.", value=service.done_tiles
-        )
-        yield GaugeMetricFamily(
-            "superres_queue_tiles", "Tiles that wait for the device.", value=service.queued_tiles
-        )
-        yield GaugeMetricFamily(
-            "superres_stalled_seconds",
-            "How long the oldest tile has not moved.",
-            value=service.stalled_seconds,
-        )
-        yield GaugeMetricFamily(
-            "superres_pictures_in_progress", "Pictures being worked on.", value=service.requests
-        )
-        yield GaugeMetricFamily(
-            "superres_reserved_bytes",
-            "Memory that requests hold, by what they may peak at.",
-            value=service.admission.reserved_bytes,
-        )
-        yield GaugeMetricFamily(
-            "superres_max_memory_bytes",
-            "Memory that requests may hold together.",
-            value=service.admission.max_bytes,
-        )
-        engines = GaugeMetricFamily(
-            "superres_engine_info",
-            "1 for each model that is served: its hash, precision and device.",
-            labels=["model", "hash", "precision", "device"],
-        )
-        for loaded in service.loaded:
-            labels = [loaded.card.name, loaded.card.short_hash, loaded.precision, loaded.device]
-            engines.add_metric(labels, 1)
-        yield engines
-        yield from self._quality()
-
-    def _quality(self) -> Iterable[GaugeMetricFamily]:
-        psnr = GaugeMetricFamily(
-            "superres_model_psnr_db",
-            "Mean PSNR on a published set, from the model's card; bicubic's beside it.",
-            labels=["model", "method", "dataset", "channel"],
-        )
-        ssim = GaugeMetricFamily(
-            "superres_model_ssim",
-            "Mean SSIM on a published set, from the model's card; bicubic's beside it.",
-            labels=["model", "method", "dataset", "channel"],
-        )
-        for card in self._service.cards:
-            for one in card.scores:
-                methods: list[tuple[str, Scores]] = [
-                    (card.family, one.model),
-                    ("bicubic", one.bicubic),
-                ]
-                for method, scores in methods:
-                    dataset = f"{one.dataset}-x{one.scale:g}"
-                    for channel in ("y", "rgb"):
-                        labels = [card.name, method, dataset, channel]
-                        psnr.add_metric(labels, getattr(scores, f"psnr_{channel}"))
-                        ssim.add_metric(labels, getattr(scores, f"ssim_{channel}"))
-        yield psnr
-        yield ssim
-
-
-def _is_ready(service: Service) -> bool:
-    try:
-        service.check_ready()
-    except NotReady:
-        return False
-    return True

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import BinaryIO
 from uuid import UUID
 
 import anyio
 import anyio.to_thread
 
-from app.enhancing import Order
+from app.inference.enhance import EnhanceRequest
 from app.jobs.rows import ENDED, Job
 from app.jobs.runner import JobRunner, RunningJob
 from app.jobs.status import JobStatus
@@ -33,7 +34,7 @@ class JobQueue:
 
     async def accept(
         self,
-        order: Order,
+        request: EnhanceRequest,
         upload: bytes,
         *,
         owner: str | None,
@@ -43,7 +44,7 @@ class JobQueue:
         """Keep a job; when this returns, it is on the disk.
 
         Args:
-            order: what to make.
+            request: what to make.
             upload: the picture's file.
             owner: the caller, who alone may see the job.
             request_id: of the request that submits it.
@@ -57,9 +58,9 @@ class JobQueue:
         job = Job(
             owner=owner,
             request_id=request_id,
-            query=order.query.model_dump(),
-            output_format=order.output_format,
-            tiles=order.taken.tiles,
+            query=asdict(request.options),
+            output_format=request.output_format,
+            tiles=request.cost.tiles,
             deadline=None if deadline_s is None else now + deadline_s,
             upload_bytes=len(upload),
             created=now,

@@ -19,14 +19,19 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from structlog.contextvars import bind_contextvars
 
-from app.admission import Reservation
-from app.enhancing import EnhanceQuery, enhance, order
+from app.inference.admission import Reservation
+from app.inference.enhance import (
+    Enhanced,
+    EnhanceOptions,
+    enhance_picture,
+    prepare_request,
+)
+from app.inference.scheduler import ScheduledEngine
+from app.inference.service import Service
 from app.jobs.rows import Job, Progress
 from app.jobs.store import JobStore
-from app.service import Service
 from app.telemetry import Stages, Telemetry
-from app.worker import Turn
-from superres.codecs import OUTPUT_FORMATS, probe
+from superres.codecs import MEDIA_TYPES, OUTPUT_FORMATS, probe
 from superres.errors import (
     Busy,
     CallerGone,
@@ -52,7 +57,7 @@ logger = logging.getLogger("superres")
 class RunningJob:
     """A job that this service runs."""
 
-    turn: Turn
+    engine: ScheduledEngine
     stages: Stages
     tiles: int
     tiles_done: int = 0
@@ -74,7 +79,7 @@ class RunningJob:
 
 
 class _JobContext:
-    """A job in the role of an :class:`app.service.Caller`.
+    """Time limit and memory of a job: a :class:`app.inference.service.WorkContext`.
 
     Args:
         job: the job, with its caller's deadline if it has one.
@@ -82,20 +87,18 @@ class _JobContext:
         limit_s: most seconds from now.
     """
 
-    route = "/enhance"  # the throughput of a job is that of a request
-
     def __init__(self, job: Job, reservation: Reservation, limit_s: float) -> None:
         self.reservation = reservation
-        self.began, self.seconds = time.monotonic(), limit_s
+        self.started, self.seconds = time.monotonic(), limit_s
         if job.deadline is not None and job.deadline - time.time() < limit_s:
-            self.began -= time.time() - job.created
+            self.started -= time.time() - job.created
             self.seconds = job.deadline - job.created
 
     def seconds_left(self) -> float:
-        return self.began + self.seconds - time.monotonic()
+        return self.started + self.seconds - time.monotonic()
 
     @contextmanager
-    def hung_up(self, then: Callable[[], None]) -> Iterator[None]:
+    def on_disconnect(self, callback: Callable[[], None]) -> Iterator[None]:
         """Do nothing: there is no connection. :meth:`JobRunner.stop` cancels a job."""
         yield
 
@@ -108,15 +111,23 @@ class JobRunner:
         service: has the models and the device.
         telemetry: counts the work.
         limiter: of the threads that enhance.
+        make_headers: makes the headers that are kept with a result.
     """
 
     def __init__(
-        self, store: JobStore, service: Service, telemetry: Telemetry, limiter: CapacityLimiter
+        self,
+        store: JobStore,
+        service: Service,
+        telemetry: Telemetry,
+        limiter: CapacityLimiter,
+        *,
+        make_headers: Callable[[Enhanced], dict[str, str]],
     ) -> None:
         self._store = store
         self._service = service
         self._telemetry = telemetry
         self._limiter = limiter
+        self._make_headers = make_headers
         self._running: dict[UUID, RunningJob] = {}
         self._arrived = anyio.Event()
         self._dispatch_lock = anyio.Lock()
@@ -149,7 +160,7 @@ class JobRunner:
             yield
             unfinished = list(self._running)
             for job in self._running.values():
-                job.turn.cancel()
+                job.engine.cancel()
             tasks.cancel_scope.cancel()
         try:
             await anyio.to_thread.run_sync(self._store.rows.requeue, *unfinished)
@@ -167,7 +178,7 @@ class JobRunner:
     def stop(self, job_id: UUID) -> None:
         """Stop a job, if this service runs it or is about to begin it."""
         if running := self._running.get(job_id):
-            running.turn.cancel()
+            running.engine.cancel()
         if scope := self._dispatching.get(job_id):
             scope.cancel()
 
@@ -233,36 +244,35 @@ class JobRunner:
             lambda: probe(upload, max_pixels=service.settings.max_input_pixels)
         )
         output_format = next(name for name in OUTPUT_FORMATS if name == job.output_format)
-        query = EnhanceQuery.model_validate(job.query)
-        asked = order(service, query, header, len(upload), output_format)
-        work = (asked.card, asked.label, header.bits, asked.taken)
+        options = EnhanceOptions.from_mapping(job.query)
+        request = prepare_request(service, options, header, len(upload), output_format)
         with service.admission.reservation() as reservation:
             with anyio.CancelScope() as self._dispatching[job.id]:
-                await service.wait_for_room(_JobContext(job, reservation, math.inf), *work)
+                await service.wait_for_admission(request, _JobContext(job, reservation, math.inf))
             if self._dispatching[job.id].cancelled_caught:
                 raise CallerGone("the job was removed or begun by another service")
             context = _JobContext(job, reservation, service.settings.job_deadline_s)
-            with service.at_work(context, *work) as turn:
-                running = self._running[job.id] = RunningJob(turn, stages, job.tiles)
+            with service.admit(request, context) as engine:
+                running = self._running[job.id] = RunningJob(engine, stages, job.tiles)
                 if not await anyio.to_thread.run_sync(self._store.rows.start, job.id):
                     raise CallerGone("the job was removed or begun by another service")
                 await dispatch.aclose()
-                enhanced = await enhance(
-                    asked,
+                enhanced = await enhance_picture(
+                    request,
                     upload,
-                    turn,
+                    engine,
                     stages=stages,
                     telemetry=self._telemetry,
                     limiter=self._limiter,
                     progress=running.report,
                 )
-            reservation.hold(len(upload) + len(enhanced.body))
+            reservation.resize(len(upload) + len(enhanced.body))
             finish = partial(
                 self._store.finish,
                 job.id,
                 enhanced.body,
-                media_type=enhanced.media_type,
-                headers=enhanced.headers,
+                media_type=MEDIA_TYPES[enhanced.output_format],
+                headers=self._make_headers(enhanced),
                 timings=stages.seconds,
             )
             try:

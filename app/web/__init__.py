@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from app.schemas import ComparisonReport
+from app.api.schemas import ComparisonReport
 from app.web.samples import SAMPLES
 from superres.arrays import RgbU8
 from superres.codecs import FORMATS, MEDIA_TYPES, OutputFormat, Picture, encode, in_words

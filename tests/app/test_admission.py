@@ -5,10 +5,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.admission import FIXED_PIXELS, LONGEST_RETRY, Admission
+from app.inference.admission import FIXED_PIXELS, LONGEST_RETRY, Admission, WorkloadKey
 from superres.errors import Busy, EngineError, ImageTooLarge
 
-KIND = ("/enhance", "srcnn-x3", 8)
+WORKLOAD = WorkloadKey("enhance", "srcnn-x3", 8)
 PIXELS = 1_000_000 - FIXED_PIXELS
 
 
@@ -28,13 +28,13 @@ def clock() -> Clock:
 def admission(clock) -> Admission:
     """It has seen that a megapixel takes a second."""
     admission = Admission(max_requests=3, max_bytes=1000, clock=clock)
-    admission.measured(KIND, 100_000_000, 100.1)
+    admission.record(WORKLOAD, 100_000_000, 100.1)
     return admission
 
 
 def work(admission, stack: ExitStack, *, nbytes=100, pixels=PIXELS, deadline=math.inf):
     reservation = stack.enter_context(admission.reservation())
-    stack.enter_context(admission.work(reservation, KIND, pixels, nbytes, deadline))
+    stack.enter_context(admission.admit(reservation, WORKLOAD, pixels, nbytes, deadline))
     return reservation
 
 
@@ -44,7 +44,7 @@ def test_as_many_as_allowed_and_then_no_more(admission):
             work(admission, stack)
         with pytest.raises(Busy, match=r"at most 3 pictures .* 3 pictures are, 300 bytes"):
             work(admission, stack)
-    assert (admission.at_work, admission.reserved_bytes) == (0, 0)
+    assert (admission.active_requests, admission.reserved_bytes) == (0, 0)
 
 
 def test_memory_is_a_limit_of_its_own(admission):
@@ -72,12 +72,12 @@ def test_bodies_count_as_they_arrive(admission):
 
 
 def test_the_time_that_is_expected_grows_by_those_beside(admission):
-    assert admission.expected_seconds(KIND, PIXELS) == pytest.approx(1)
+    assert admission.expected_seconds(WORKLOAD, PIXELS) == pytest.approx(1)
     with ExitStack() as stack:
         work(admission, stack, pixels=50_000_000)
         # It takes turns with the large one, and does not wait for it.
-        assert admission.expected_seconds(KIND, PIXELS) == pytest.approx(2)
-        assert admission.expected_seconds(KIND, 60_000_000) > 100
+        assert admission.expected_seconds(WORKLOAD, PIXELS) == pytest.approx(2)
+        assert admission.expected_seconds(WORKLOAD, 60_000_000) > 100
 
 
 def test_the_pace_is_measured_as_a_share_of_the_machine(admission, clock):
@@ -87,7 +87,7 @@ def test_the_pace_is_measured_as_a_share_of_the_machine(admission, clock):
             work(admission, stack)
             work(admission, stack)
             clock.now += 6
-    assert admission.seconds_alone(KIND, PIXELS) == pytest.approx(3, rel=0.05)
+    assert admission.seconds_alone(WORKLOAD, PIXELS) == pytest.approx(3, rel=0.05)
 
 
 def test_retry_after_is_when_there_is_room(admission, clock):
@@ -136,14 +136,14 @@ def test_one_that_would_be_late_beside_the_others_is_refused_but_never_alone(adm
 
 
 def test_work_that_fails_teaches_nothing(admission, clock):
-    before = admission.seconds_alone(KIND, PIXELS)
+    before = admission.seconds_alone(WORKLOAD, PIXELS)
     stack = ExitStack()
     work(admission, stack)
     clock.now += 1000
     error = EngineError("no memory")
     stack.__exit__(EngineError, error, None)
-    assert admission.seconds_alone(KIND, PIXELS) == before
-    assert admission.at_work == 0
+    assert admission.seconds_alone(WORKLOAD, PIXELS) == before
+    assert admission.active_requests == 0
 
 
 def test_thumbnails_do_not_make_large_pictures_look_slow(admission, clock):
@@ -152,4 +152,4 @@ def test_thumbnails_do_not_make_large_pictures_look_slow(admission, clock):
         with ExitStack() as stack:
             work(admission, stack, pixels=2000)
             clock.now += 0.1
-    assert admission.seconds_alone(KIND, 50_000_000) < 60
+    assert admission.seconds_alone(WORKLOAD, 50_000_000) < 60

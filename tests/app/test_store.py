@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from fastapi import Request
 
-from app.dependencies import get_caller
+from app.api.dependencies import get_caller
 from app.errors import describe_error
 from app.jobs.queue import JobQueue
 from app.jobs.repository import ATTEMPTS
@@ -370,7 +370,7 @@ def test_a_job_is_its_owners_alone(reopened):
     """The owner is the name of the key, which whoever checks keys leaves in the request's state."""
 
     def caller(**state: str) -> str | None:
-        return get_caller(Request({"type": "http", "state": state}))
+        return anyio.run(get_caller, Request({"type": "http", "state": state}))
 
     store = reopened()
     store.add(hers := job(owner=caller(caller="alice")), UPLOAD)

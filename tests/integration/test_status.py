@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.admission import Admission
+from app.inference.admission import Admission
 from app.web.samples import SAMPLES, read_sample
 from superres import Enhancer
 from superres.codecs import decode
@@ -65,15 +65,15 @@ def test_an_unchanged_comparison_is_not_sent_again(fake_service):
 
 
 def test_an_unchanged_comparison_tells_nothing_of_the_pace(serve, srcnn_card, monkeypatch):
-    paces: list[str] = []
+    recorded: list[str] = []
     monkeypatch.setattr(
-        Admission, "measured", lambda self, kind, pixels, seconds: paces.append(kind[0])
+        Admission, "record", lambda self, workload, *_: recorded.append(workload.operation)
     )
     with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as service:
         tag = {"If-None-Match": service.get("/compare").headers["etag"]}
-        assert paces == ["/compare"]
+        assert recorded == ["compare"]
         assert service.get("/compare", headers=tag).status_code == 304
-        assert paces == ["/compare"]
+        assert recorded == ["compare"]
 
 
 def test_an_upload_is_compared_as_the_truth(fake_service, coffee):

@@ -1,4 +1,4 @@
-"""The page at /, and the shipped sample pictures that it offers."""
+"""The page at /, and its sample pictures."""
 
 from typing import Annotated
 

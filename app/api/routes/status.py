@@ -1,13 +1,13 @@
-"""Whether the service works, and how good it is: open to all."""
+"""Health, readiness, metrics and quality of the service; no key is needed."""
 
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from app.dependencies import ServiceDependency, TelemetryDependency, negotiate
+from app.api.dependencies import ServiceDependency, TelemetryDependency, negotiate
+from app.api.schemas import Health, ModelQuality, QualityReport, Readiness, ReadyModel
 from app.errors import declare
-from app.schemas import Health, ModelQuality, QualityReport, Readiness, ReadyModel
-from app.service import Service
+from app.inference.service import Service
 from superres import errors
 
 router = APIRouter()
@@ -34,7 +34,7 @@ async def readyz(service: ServiceDependency) -> Readiness:
 
 
 def ready_models(service: Service) -> list[ReadyModel]:
-    """What is served now."""
+    """The models that are served now."""
     return [
         ReadyModel(
             name=one.card.name,
@@ -42,7 +42,7 @@ def ready_models(service: Service) -> list[ReadyModel]:
             precision=one.precision,
             device=one.device,
         )
-        for one in service.loaded
+        for one in service.models.loaded
     ]
 
 
@@ -65,11 +65,11 @@ async def metrics(
     request: Request, service: ServiceDependency, telemetry: TelemetryDependency
 ) -> Response:
     """With `Accept: application/json`, the quality of each model on each set."""
-    text = ["text/plain", "application/openmetrics-text"]
-    if negotiate(request, [*text, "application/json"]) == "application/json":
-        report = QualityReport(models=[ModelQuality.of(card) for card in service.cards])
+    text_types = ["text/plain", "application/openmetrics-text"]
+    if negotiate(request, [*text_types, "application/json"]) == "application/json":
+        report = QualityReport(models=[ModelQuality.of(card) for card in service.models.cards])
         return Response(report.model_dump_json(), media_type="application/json")
     generate, content_type = choose_encoder(request.headers.get("accept", ""))
-    # In a thread: the counts of jobs come from a database.
-    told = await anyio.to_thread.run_sync(generate, telemetry.registry)
-    return Response(told, headers={"Content-Type": content_type})
+    # In a thread: the counts of the jobs come from a database.
+    text = await anyio.to_thread.run_sync(generate, telemetry.registry)
+    return Response(text, headers={"Content-Type": content_type})

@@ -1,4 +1,4 @@
-"""The device's owner: turns, batches, and what happens when things go wrong."""
+"""The scheduler of the device: fairness, batches, and what happens when things go wrong."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from app.worker import Turn, Worker
+from app.inference.scheduler import BatchScheduler, ScheduledEngine
 from superres.engines.base import BATCH, Engine
 from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady
 
@@ -40,11 +40,11 @@ def engine() -> Recorder:
 
 
 @pytest.fixture
-def worker(engine):
-    worker = Worker()
-    yield worker
+def scheduler(engine):
+    scheduler = BatchScheduler()
+    yield scheduler
     engine.go.set()
-    worker.close()
+    scheduler.close()
 
 
 def tiles(*values: int, side: int = 32) -> np.ndarray:
@@ -58,8 +58,10 @@ def wait_for(condition) -> None:
         time.sleep(0.005)
 
 
-def predict(worker: Worker, engine: Engine, batch: np.ndarray, seconds: float = PATIENCE_S):
-    return Turn(worker, engine, seconds).predict(batch)
+def predict(
+    scheduler: BatchScheduler, engine: Engine, batch: np.ndarray, seconds: float = PATIENCE_S
+):
+    return ScheduledEngine(scheduler, engine, seconds).predict(batch)
 
 
 class Twin:
@@ -69,21 +71,21 @@ class Twin:
         self.predict = engine.predict
 
 
-def test_answers_come_back_in_order(worker, engine):
+def test_answers_come_back_in_order(scheduler, engine):
     engine.go.set()
-    assert np.array_equal(predict(worker, engine, tiles(*range(11))), tiles(*range(1, 12)))
+    assert np.array_equal(predict(scheduler, engine, tiles(*range(11))), tiles(*range(1, 12)))
     assert max(len(batch) for batch in engine.batches) == BATCH
 
 
-def test_requests_take_turns_and_share_batches(worker, engine):
+def test_requests_take_turns_and_share_batches(scheduler, engine):
     """A thumbnail that comes after a panorama is in the next batch but one."""
     with ThreadPoolExecutor(3) as callers:
-        first = callers.submit(predict, worker, engine, tiles(1))  # holds the device
+        first = callers.submit(predict, scheduler, engine, tiles(1))  # holds the device
         wait_for(lambda: engine.calls == 1)
-        panorama = callers.submit(predict, worker, engine, tiles(*range(10, 22)))
-        wait_for(lambda: worker.queued_tiles == 12)
-        thumbnail = callers.submit(predict, worker, engine, tiles(99))
-        wait_for(lambda: worker.queued_tiles == 13)
+        panorama = callers.submit(predict, scheduler, engine, tiles(*range(10, 22)))
+        wait_for(lambda: scheduler.queued_tiles == 12)
+        thumbnail = callers.submit(predict, scheduler, engine, tiles(99))
+        wait_for(lambda: scheduler.queued_tiles == 13)
         engine.go.set()
         assert np.array_equal(first.result(), tiles(2))
         assert np.array_equal(thumbnail.result(), tiles(100))
@@ -95,62 +97,62 @@ def test_requests_take_turns_and_share_batches(worker, engine):
     ("model", "other"),
     [(None, tiles(2, side=64)), (None, tiles(2) / np.float32(1)), (Twin, tiles(2))],
 )
-def test_tiles_of_another_shape_type_or_model_run_apart(worker, engine, model, other):
+def test_tiles_of_another_shape_type_or_model_run_apart(scheduler, engine, model, other):
     with ThreadPoolExecutor(3) as callers:
-        callers.submit(predict, worker, engine, tiles(0))
+        callers.submit(predict, scheduler, engine, tiles(0))
         wait_for(lambda: engine.calls == 1)
-        one = callers.submit(predict, worker, engine, tiles(1))
-        wait_for(lambda: worker.queued_tiles == 1)
-        two = callers.submit(predict, worker, model(engine) if model else engine, other)
-        wait_for(lambda: worker.queued_tiles == 2)
+        one = callers.submit(predict, scheduler, engine, tiles(1))
+        wait_for(lambda: scheduler.queued_tiles == 1)
+        two = callers.submit(predict, scheduler, model(engine) if model else engine, other)
+        wait_for(lambda: scheduler.queued_tiles == 2)
         engine.go.set()
         assert one.result()[0, 0, 0, 0] == 2
         assert two.result()[0, 0, 0, 0] == 3
     assert engine.batches == [[0], [1], [2]]
 
 
-def test_a_failed_batch_fails_its_requests_and_no_other(worker, engine):
+def test_a_failed_batch_fails_its_requests_and_no_other(scheduler, engine):
     engine.go.set()
     engine.failure = EngineError("no memory")
     with pytest.raises(EngineError, match="no memory"):
-        predict(worker, engine, tiles(*range(9)))
-    assert worker.queued_tiles == 0
-    assert predict(worker, engine, tiles(5))[0, 0, 0, 0] == 6
+        predict(scheduler, engine, tiles(*range(9)))
+    assert scheduler.queued_tiles == 0
+    assert predict(scheduler, engine, tiles(5))[0, 0, 0, 0] == 6
 
 
-def test_past_the_deadline_the_rest_of_the_tiles_is_not_computed(worker, engine):
+def test_past_the_deadline_the_rest_of_the_tiles_is_not_computed(scheduler, engine):
     with pytest.raises(DeadlineExceeded, match=r"had 0\.5 s;"):
-        predict(worker, engine, tiles(*range(9)), seconds=0.5)
-    assert worker.queued_tiles == 0
+        predict(scheduler, engine, tiles(*range(9)), seconds=0.5)
+    assert scheduler.queued_tiles == 0
     engine.go.set()
-    assert predict(worker, engine, tiles(50))[0, 0, 0, 0] == 51
+    assert predict(scheduler, engine, tiles(50))[0, 0, 0, 0] == 51
     # None at all, where the device's thread did not run in that half second.
     assert engine.batches in ([[0, 1, 2, 3], [50]], [[50]])
 
 
-def test_a_caller_who_hangs_up_takes_the_rest_of_the_tiles_along(worker, engine):
-    turn = Turn(worker, engine, PATIENCE_S)
+def test_a_caller_who_hangs_up_takes_the_rest_of_the_tiles_along(scheduler, engine):
+    scheduled = ScheduledEngine(scheduler, engine, PATIENCE_S)
     with ThreadPoolExecutor(1) as callers:
-        gone = callers.submit(turn.predict, tiles(*range(9)))
+        gone = callers.submit(scheduled.predict, tiles(*range(9)))
         wait_for(lambda: engine.calls == 1)
-        turn.cancel()
+        scheduled.cancel()
         with pytest.raises(CallerGone, match="hung up"):
             gone.result(PATIENCE_S)
         assert not engine.batches  # the device is still at its first tiles
     with pytest.raises(CallerGone):
-        turn.predict(tiles(1))
+        scheduled.predict(tiles(1))
     engine.go.set()
-    assert predict(worker, engine, tiles(50))[0, 0, 0, 0] == 51
+    assert predict(scheduler, engine, tiles(50))[0, 0, 0, 0] == 51
     assert engine.batches == [[0, 1, 2, 3], [50]]
 
 
-def test_closing_tells_those_who_wait(worker, engine):
+def test_closing_tells_those_who_wait(scheduler, engine):
     with ThreadPoolExecutor(2) as callers:
-        held = callers.submit(predict, worker, engine, tiles(1))
+        held = callers.submit(predict, scheduler, engine, tiles(1))
         wait_for(lambda: engine.calls == 1)
-        waiting = callers.submit(predict, worker, engine, tiles(2))
-        wait_for(lambda: worker.queued_tiles == 1)
-        closer = threading.Thread(target=worker.close)
+        waiting = callers.submit(predict, scheduler, engine, tiles(2))
+        wait_for(lambda: scheduler.queued_tiles == 1)
+        closer = threading.Thread(target=scheduler.close)
         closer.start()
         with pytest.raises(NotReady, match="stopping"):
             waiting.result()
@@ -158,29 +160,29 @@ def test_closing_tells_those_who_wait(worker, engine):
         assert held.result()[0, 0, 0, 0] == 2
         closer.join()
     with pytest.raises(NotReady, match="stopping"):
-        predict(worker, engine, tiles(3))
+        predict(scheduler, engine, tiles(3))
 
 
-def test_a_device_that_hangs_is_told_by_its_oldest_tile_and_does_not_keep_the_worker(
-    worker, engine
+def test_a_device_that_hangs_is_told_by_its_oldest_tile_and_does_not_keep_the_scheduler(
+    scheduler, engine
 ):
-    assert worker.stalled_seconds == 0
+    assert scheduler.stalled_seconds == 0
     with ThreadPoolExecutor(1) as callers:
-        held = callers.submit(predict, worker, engine, tiles(1))
+        held = callers.submit(predict, scheduler, engine, tiles(1))
         wait_for(lambda: engine.calls == 1)
-        wait_for(lambda: worker.stalled_seconds > 0.1)
-        worker.close(0.1)
+        wait_for(lambda: scheduler.stalled_seconds > 0.1)
+        scheduler.close(0.1)
         assert not engine.batches  # the device still hangs
         engine.go.set()
         held.result()
-    wait_for(lambda: worker.stalled_seconds == 0)
+    wait_for(lambda: scheduler.stalled_seconds == 0)
 
 
 class Devices:
     """Three, each with a tile of its own before any answers; then the last answers first."""
 
     def __init__(self) -> None:
-        self.at_work = self.most = 0
+        self.running = self.most = 0
         self._together = threading.Barrier(3)
         self._answered = [threading.Event() for _ in range(6)]
         self._lock = threading.Lock()
@@ -188,13 +190,13 @@ class Devices:
     def predict(self, tiles):
         (number,) = tiles[:, 0, 0, 0]  # one tile a call
         with self._lock:
-            self.at_work += 1
-            self.most = max(self.most, self.at_work)
+            self.running += 1
+            self.most = max(self.most, self.running)
         self._together.wait(PATIENCE_S)
         if number % 3 < 2:
             assert self._answered[number + 1].wait(PATIENCE_S)
         with self._lock:
-            self.at_work -= 1
+            self.running -= 1
         self._answered[number].set()
         return tiles + np.uint8(1)
 
@@ -209,11 +211,11 @@ class Failing:
 
 
 def test_where_there_are_several_devices_a_pictures_tiles_are_with_them_at_once():
-    devices, worker = Devices(), Worker(tiles_in_flight=3)
-    assert np.array_equal(predict(worker, devices, tiles(*range(6))), tiles(*range(1, 7)))
-    assert (devices.most, worker.done_tiles) == (3, 6)
-    wait_for(lambda: worker.stalled_seconds == 0)
+    devices, scheduler = Devices(), BatchScheduler(tiles_in_flight=3)
+    assert np.array_equal(predict(scheduler, devices, tiles(*range(6))), tiles(*range(1, 7)))
+    assert (devices.most, scheduler.done_tiles) == (3, 6)
+    wait_for(lambda: scheduler.stalled_seconds == 0)
     with pytest.raises(EngineError, match="lost"):
-        predict(worker, Failing(), tiles(0, 5, 1, 2))
-    assert worker.queued_tiles == 0
-    worker.close()
+        predict(scheduler, Failing(), tiles(0, 5, 1, 2))
+    assert scheduler.queued_tiles == 0
+    scheduler.close()

@@ -5,15 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Header as HttpHeader
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.http import parse_set_header
 
-from app import enhancing
-from app.dependencies import (
+from app.api.dependencies import (
     ENHANCING_ERRORS,
     UPLOAD,
     UPLOAD_ERRORS,
-    CallDependency,
     CallerDependency,
+    ContextDependency,
     JobsDependency,
     ServiceDependency,
     StagesDependency,
@@ -21,12 +21,22 @@ from app.dependencies import (
     UploadDependency,
     negotiate,
 )
-from app.enhancing import EnhanceQuery
+from app.api.responses import TimedResponse, enhanced_headers
+from app.api.schemas import DryRun, JobReport
 from app.errors import declare
-from app.schemas import DryRun, JobReport
-from app.transfer import Answer
+from app.inference.enhance import (
+    EnhanceOptions,
+    EnhanceRequest,
+    Fallback,
+    Icc,
+    Metadata,
+    enhance_picture,
+    prepare_request,
+)
+from app.inference.service import AdmissionForecast
 from superres import errors
 from superres.codecs import (
+    DEFAULT_QUALITY,
     MEDIA_TYPES,
     OUTPUT_FORMATS,
     Header,
@@ -34,8 +44,55 @@ from superres.codecs import (
     default_output_format,
     in_words,
 )
+from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE
+from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
 
 router = APIRouter()
+
+
+class EnhanceQuery(BaseModel):
+    """The parameters of POST /enhance."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scale: float = Field(
+        DEFAULT_SCALE,
+        ge=SMALLEST_SCALE,
+        le=LARGEST_SCALE,
+        description="Output side over input side.",
+    )
+    model: str = Field(DEFAULT_MODEL, description="A family (`srcnn`) or a name (`srcnn-x3`).")
+    format: OutputFormat | None = Field(
+        None,
+        description="Default: what `Accept` asks for, else the upload's own format, else png.",
+    )
+    quality: int = Field(
+        DEFAULT_QUALITY, ge=1, le=100, description=f"For {in_words('and', lossy=True)}."
+    )
+    icc: Icc = Field(
+        "keep", description="The colour profile goes along, or the colours become sRGB's."
+    )
+    metadata: Metadata = Field(
+        "keep", description="EXIF and XMP; orientation is applied and DPI kept either way."
+    )
+    ensemble: bool = Field(
+        False,
+        description="Average the model's answers to eight views of the picture, turned and "
+        "mirrored: slightly better, in eight times the time.",
+    )
+    dry_run: bool = Field(
+        False, description="Only compute what it would take, and say whether there is room now."
+    )
+    proof: bool = Field(
+        False,
+        description="Estimate the gain on this picture: it is shrunk by `scale` (1.5 and above), "
+        "brought back by bicubic and by the model, and both are scored against it.",
+    )
+    fallback: Fallback = Field(
+        "none",
+        description="`auto`: with a proof, and bicubic's answer where it favours bicubic. "
+        "`always`: bicubic's answer, to look at beside.",
+    )
 
 
 def _header(description: str) -> dict[str, object]:
@@ -107,7 +164,7 @@ ACCEPTED = {
 async def enhance(
     request: Request,
     query: Annotated[EnhanceQuery, Query()],
-    call: CallDependency,
+    context: ContextDependency,
     upload: UploadDependency,
     service: ServiceDependency,
     telemetry: TelemetryDependency,
@@ -126,17 +183,18 @@ async def enhance(
     """Answer with the enlarged picture, a job or a dry run."""
     header = upload.header
     output_format = query.format or _accepted_format(request, header)
-    asked = enhancing.order(service, query, header, len(upload.data), output_format)
+    options = EnhanceOptions.from_mapping(query.model_dump())
+    enhance_request = prepare_request(service, options, header, len(upload.data), output_format)
     if query.dry_run:
-        report = service.report(call, asked.card, asked.label, header, asked.taken)
+        report = _dry_run(enhance_request, service.forecast_admission(enhance_request, context))
         return Response(report.model_dump_json(), media_type="application/json")
     if "respond-async" in parse_set_header(", ".join(prefer or [])):
         job = await jobs.accept(
-            asked,
+            enhance_request,
             upload.data,
             owner=caller,
             request_id=request.scope["request_id"],
-            deadline_s=call.asked_s,
+            deadline_s=context.requested_deadline_s,
         )
         return JSONResponse(
             JobReport.of(jobs.status(job)).model_dump(mode="json"),
@@ -146,21 +204,40 @@ async def enhance(
                 "Preference-Applied": "respond-async",
             },
         )
-    with service.at_work(call, asked.card, asked.label, header.bits, asked.taken) as turn:
-        made = await enhancing.enhance(
-            asked,
+    with service.admit(enhance_request, context) as engine:
+        enhanced = await enhance_picture(
+            enhance_request,
             upload.data,
-            turn,
+            engine,
             stages=stages,
             telemetry=telemetry,
-            limiter=request.state.enhancing,
+            limiter=request.state.enhance_limiter,
         )
-    call.reservation.hold(len(upload.data) + len(made.body))
-    return Answer(
-        made.body,
+    context.reservation.resize(len(upload.data) + len(enhanced.body))
+    return TimedResponse(
+        enhanced.body,
         service.settings.transfer_timeout_s,
-        media_type=made.media_type,
-        headers=made.headers,
+        media_type=MEDIA_TYPES[enhanced.output_format],
+        headers=enhanced_headers(enhanced),
+    )
+
+
+def _dry_run(request: EnhanceRequest, forecast: AdmissionForecast) -> DryRun:
+    header, cost = request.header, request.cost
+    return DryRun(
+        model=request.label,
+        source_format=header.source_format,
+        bits=header.bits,
+        input_width=header.size[1],
+        input_height=header.size[0],
+        output_width=cost.output_size[1],
+        output_height=cost.output_size[0],
+        tiles=cost.tiles,
+        peak_bytes=cost.peak_bytes,
+        seconds_alone=round(forecast.seconds_alone, 3),
+        seconds_expected=round(forecast.seconds_expected, 3),
+        accepted=forecast.retry_after == 0,
+        retry_after=forecast.retry_after,
     )
 
 

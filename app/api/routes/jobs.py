@@ -1,15 +1,15 @@
-"""/jobs: pictures that are enhanced while the caller does something else."""
+"""/jobs: pictures that are enhanced in the background."""
 
 from collections.abc import AsyncIterable
 
 from fastapi import APIRouter, Request, Response
 from fastapi.sse import EventSourceResponse
 
-from app.dependencies import JobDependency, JobsDependency, ServiceDependency
+from app.api.dependencies import JobDependency, JobsDependency, ServiceDependency
+from app.api.responses import TimedFileResponse
+from app.api.routes.enhance import ENHANCED
+from app.api.schemas import JobReport, Problem
 from app.errors import answer_with, declare
-from app.routes.enhance import ENHANCED
-from app.schemas import JobReport, Problem
-from app.transfer import FileAnswer
 from superres import errors
 
 router = APIRouter()
@@ -62,7 +62,7 @@ async def job_result(
     """The very answer that the request would have had; of a job that failed, its problem."""
     if job.problem is not None:
         return answer_with(request, Problem.model_validate(job.problem))
-    return FileAnswer(
+    return TimedFileResponse(
         await jobs.open_result(job),
         service.settings.transfer_timeout_s,
         media_type=job.media_type or "",

@@ -1,4 +1,4 @@
-"""The shapes of the service's JSON."""
+"""The JSON of the service, as pydantic models. Their docstrings are part of the OpenAPI."""
 
 import math
 from datetime import UTC, datetime

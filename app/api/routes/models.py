@@ -1,12 +1,12 @@
-"""What is being served."""
+"""/version and /models: the versions and the models of the service."""
 
 import platform
 from importlib.metadata import version
 
 from fastapi import APIRouter
 
-from app.dependencies import ServiceDependency
-from app.schemas import ModelList, ModelReport, Version
+from app.api.dependencies import ServiceDependency
+from app.api.schemas import ModelList, ModelReport, Version
 
 router = APIRouter()
 
@@ -18,11 +18,11 @@ async def get_version(service: ServiceDependency) -> Version:
         version=version("superres"),
         commit=service.settings.commit,
         python=platform.python_version(),
-        models={card.name: card.short_hash for card in service.cards},
+        models={card.name: card.short_hash for card in service.models.cards},
     )
 
 
 @router.get("/models", summary="The models' cards")
 async def models(service: ServiceDependency) -> ModelList:
     """What each model is, how it was trained and what it scored."""
-    return ModelList(models=[ModelReport.of(card) for card in service.cards])
+    return ModelList(models=[ModelReport.of(card) for card in service.models.cards])

@@ -1,9 +1,8 @@
-"""/compare: bicubic against a model, on a shipped sample or on the caller's own picture."""
+"""/compare: bicubic against a model, on a sample or on the caller's own picture."""
 
 import hashlib
 import sys
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -14,28 +13,29 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.access import Credentials, admit
-from app.dependencies import (
+from app.api.dependencies import (
     ENHANCING_ERRORS,
     UPLOAD,
     UPLOAD_ERRORS,
-    CallDependency,
+    ContextDependency,
+    RequestContext,
     ServiceDependency,
     UploadDependency,
     negotiate,
 )
+from app.api.responses import TimedResponse
+from app.api.schemas import ComparisonReport
 from app.errors import declare
-from app.schemas import ComparisonReport
-from app.service import Service
-from app.transfer import Answer, Call
+from app.inference.compare import compare_picture, prepare_comparison
+from app.inference.service import Service
 from app.web import HEADERS, compare_page, empty_compare_page
 from app.web.samples import Sample, read_sample
 from superres.arrays import RgbU8, to_integer
 from superres.codecs import Header, Picture, decode, encode
-from superres.enhancer import LARGEST_SCALE, Enhancer
+from superres.enhancer import LARGEST_SCALE
 from superres.errors import TooManyRequests, Unauthorized
-from superres.evaluation.proof import Comparison, compare
+from superres.evaluation.proof import Comparison
 from superres.evaluation.strip import draw_strip
-from superres.forecast import forecast_comparison
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
 
@@ -80,7 +80,7 @@ class SampleQuery(CompareQuery):
 
 
 async def admit_or_ask(request: Request, credentials: Credentials) -> bool:
-    """Let the caller in; one who has no key, and asks for the page, gets one that asks for it."""
+    """Whether the caller is admitted; without a key, a browser gets a page that asks for one."""
     wants_page = negotiate(request, OFFERED) == "text/html"
     if request.state.access.keys and credentials is None and wants_page:
         return False
@@ -102,7 +102,7 @@ async def compare_sample(
     request: Request,
     admitted: Annotated[bool, Depends(admit_or_ask)],
     query: Annotated[SampleQuery, Query()],
-    call: CallDependency,
+    context: ContextDependency,
     service: ServiceDependency,
 ) -> Response:
     """The sample is the truth: it is shrunk, and both methods bring it back."""
@@ -113,7 +113,7 @@ async def compare_sample(
         return HTMLResponse(page, headers=HEADERS | {"Vary": "Accept, Authorization"})
     truth = read_sample(query.sample)
     header = Header("png", (truth.shape[0], truth.shape[1]), 8)
-    return await _compare(request, service, call, header, lambda: truth, query)
+    return await _compare(request, service, context, header, lambda: truth, query)
 
 
 @router.post(
@@ -130,7 +130,7 @@ async def compare_sample(
 async def compare_upload(
     request: Request,
     query: Annotated[CompareQuery, Query()],
-    call: CallDependency,
+    context: ContextDependency,
     upload: UploadDependency,
     service: ServiceDependency,
 ) -> Response:
@@ -139,47 +139,49 @@ async def compare_upload(
     def truth() -> RgbU8:
         return to_integer(decode(upload.data, max_pixels=sys.maxsize).rgb, np.uint8)
 
-    return await _compare(request, service, call, upload.header, truth, query)
+    return await _compare(request, service, context, upload.header, truth, query)
 
 
 async def _compare(
     request: Request,
     service: Service,
-    call: Call,
+    context: RequestContext,
     header: Header,
     read: Callable[[], RgbU8],
     query: CompareQuery,
 ) -> Response:
-    card = service.choose(query.model, query.scale)
-    media_type = negotiate(request, OFFERED)
-    taken = forecast_comparison(
-        header, call.reservation.bytes, card.geometry, ensemble=query.ensemble
+    compare_request = prepare_comparison(
+        service,
+        header,
+        context.reservation.bytes,
+        model=query.model,
+        scale=query.scale,
+        ensemble=query.ensemble,
     )
+    media_type = negotiate(request, OFFERED)
     headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
     if media_type == "text/html":
         headers |= HEADERS
     if request.method == "GET":
-        headers["ETag"] = await anyio.to_thread.run_sync(_etag, read(), query, card, media_type)
-        # Before work begins, whose pace it would not tell.
+        headers["ETag"] = await anyio.to_thread.run_sync(
+            _etag, read(), query, compare_request.card, media_type
+        )
+        # This comes before the work, so that its time is not recorded as that of a comparison.
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-    label = card.label(ensemble=query.ensemble)
-    with service.at_work(call, card, label, header.bits, taken) as turn:
-        truth = await anyio.to_thread.run_sync(read)
-        enhancer = Enhancer(turn, card.geometry)
-        if query.ensemble:
-            enhancer = enhancer.ensembled()
-        comparison = await anyio.to_thread.run_sync(
-            partial(compare, enhancer, truth, query.scale),
-            limiter=request.state.enhancing,
+    with service.admit(compare_request, context) as engine:
+        comparison = await compare_picture(
+            compare_request, read, engine, limiter=request.state.enhance_limiter
         )
-        turn.check()
-        body = await anyio.to_thread.run_sync(_render, comparison, card, query, media_type)
-    return Answer(body, service.settings.transfer_timeout_s, media_type=media_type, headers=headers)
+        body = await anyio.to_thread.run_sync(
+            _render, comparison, compare_request.label, query, media_type
+        )
+    return TimedResponse(
+        body, service.settings.transfer_timeout_s, media_type=media_type, headers=headers
+    )
 
 
-def _render(comparison: Comparison, card: ModelCard, query: CompareQuery, media_type: str) -> bytes:
-    label = card.label(ensemble=query.ensemble)
+def _render(comparison: Comparison, label: str, query: CompareQuery, media_type: str) -> bytes:
     report = ComparisonReport.of(comparison, label)
     if media_type == "image/png":
         return encode(Picture(draw_strip(comparison, label)), "png")

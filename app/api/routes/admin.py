@@ -1,11 +1,11 @@
-"""What only the operator does."""
+"""/admin: reloads the models, for the operator alone."""
 
 from fastapi import APIRouter
 
-from app.dependencies import ServiceDependency
+from app.api.dependencies import ServiceDependency
+from app.api.routes.status import ready_models
+from app.api.schemas import Reloaded
 from app.errors import declare
-from app.routes.status import ready_models
-from app.schemas import Reloaded
 from superres import errors
 
 router = APIRouter()

@@ -1,0 +1,1 @@
+"""The models at work: loading, scheduling, admission and enhancing. No HTTP."""

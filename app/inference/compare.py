@@ -1,0 +1,91 @@
+"""Compares bicubic and a model on a picture that is taken as the truth."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+
+from app.inference.admission import WorkloadKey
+from app.inference.scheduler import ScheduledEngine
+from app.inference.service import Service
+from superres.arrays import RgbU8
+from superres.codecs import Header
+from superres.enhancer import Enhancer
+from superres.evaluation.proof import Comparison, compare
+from superres.forecast import Forecast, forecast_comparison
+from superres.models.card import ModelCard
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """A picture to compare bicubic and a model on."""
+
+    header: Header
+    card: ModelCard
+    scale: float
+    ensemble: bool
+    cost: Forecast
+
+    @property
+    def label(self) -> str:
+        """Name of the model, or of its ensemble."""
+        return self.card.label(ensemble=self.ensemble)
+
+    @property
+    def workload(self) -> WorkloadKey:
+        """Key by which the work is timed."""
+        return WorkloadKey("compare", self.label, self.header.bits)
+
+
+def prepare_comparison(
+    service: Service, header: Header, nbytes: int, *, model: str, scale: float, ensemble: bool
+) -> CompareRequest:
+    """Choose the model and forecast the cost.
+
+    Args:
+        service: has the models.
+        header: header of the picture.
+        nbytes: length of its file.
+        model: family or name.
+        scale: scale by which the picture is shrunk.
+        ensemble: whether the model answers eight views of each tile.
+
+    Raises:
+        ModelMissing: there is no such model.
+    """
+    card = service.choose(model, scale)
+    cost = forecast_comparison(header, nbytes, card.geometry, ensemble=ensemble)
+    return CompareRequest(header, card, scale, ensemble, cost)
+
+
+async def compare_picture(
+    request: CompareRequest,
+    read: Callable[[], RgbU8],
+    engine: ScheduledEngine,
+    *,
+    limiter: CapacityLimiter,
+) -> Comparison:
+    """Shrink a picture, bring it back by both methods, and score them.
+
+    Args:
+        request: what to compare.
+        read: returns the pixels of the picture; called in a thread.
+        engine: engine that was admitted for the request.
+        limiter: limits the threads that enhance.
+
+    Raises:
+        BadRequest: the picture is too small.
+        CallerGone, DeadlineExceeded, EngineError, NotReady: as
+            :meth:`app.inference.scheduler.ScheduledEngine.predict`.
+    """
+    truth = await anyio.to_thread.run_sync(read)
+    enhancer = Enhancer(engine, request.card.geometry)
+    if request.ensemble:
+        enhancer = enhancer.ensembled()
+    comparison = await anyio.to_thread.run_sync(
+        partial(compare, enhancer, truth, request.scale), limiter=limiter
+    )
+    engine.check()
+    return comparison

@@ -1,0 +1,249 @@
+"""Enlarges one picture, for a request that waits or for a job."""
+
+import hashlib
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, Literal
+
+import anyio.to_thread
+import numpy as np
+from anyio import CapacityLimiter
+
+from app.inference.admission import WorkloadKey
+from app.inference.scheduler import ScheduledEngine
+from app.inference.service import Service
+from app.telemetry import Stages, Telemetry
+from superres.arrays import Size, to_integer
+from superres.codecs import (
+    DEFAULT_QUALITY,
+    Header,
+    OutputFormat,
+    Picture,
+    check_output,
+    conversion_notes,
+    decode,
+    encode,
+    to_srgb,
+    without_metadata,
+)
+from superres.codecs.jpeg import jpeg_settings
+from superres.enhancer import BICUBIC, Enhancer, Progress
+from superres.errors import BadRequest
+from superres.evaluation.proof import Estimate, check_estimable, estimate
+from superres.forecast import Forecast
+from superres.models.card import ModelCard
+from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
+
+BICUBIC_LABEL = "bicubic"
+
+Icc = Literal["keep", "srgb"]
+Metadata = Literal["keep", "strip"]
+Fallback = Literal["none", "auto", "always"]
+
+
+@dataclass(frozen=True)
+class EnhanceOptions:
+    """How a picture is enhanced."""
+
+    scale: float = DEFAULT_SCALE
+    model: str = DEFAULT_MODEL
+    quality: int = DEFAULT_QUALITY
+    icc: Icc = "keep"
+    metadata: Metadata = "keep"
+    ensemble: bool = False
+    proof: bool = False
+    fallback: Fallback = "none"
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "EnhanceOptions":
+        """The options among ``values``; other keys are ignored."""
+        return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
+
+
+@dataclass(frozen=True)
+class EnhanceRequest:
+    """A picture to enhance. It has passed every check that needs no more than its header."""
+
+    options: EnhanceOptions
+    header: Header
+    output_format: OutputFormat
+    card: ModelCard
+    cost: Forecast
+
+    @property
+    def label(self) -> str:
+        """Name of the model or method that makes the picture."""
+        if self.options.fallback == "always":
+            return BICUBIC_LABEL
+        return self.card.label(ensemble=self.options.ensemble)
+
+    @property
+    def workload(self) -> WorkloadKey:
+        """Key by which the work is timed."""
+        return WorkloadKey("enhance", self.label, self.header.bits)
+
+    @property
+    def wants_proof(self) -> bool:
+        """Whether the gain over bicubic is estimated."""
+        return self.options.proof or self.options.fallback == "auto"
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """An enhanced picture, encoded, and facts about it."""
+
+    body: bytes
+    output_format: OutputFormat
+    made_by: str
+    """Name and short hash of the model, or ``bicubic``."""
+    input_size: Size
+    output_size: Size
+    notes: str
+    """What was kept, converted and dropped of the file, and why bicubic made the picture."""
+    sha256: bytes
+    """Digest of the body."""
+    timings: dict[str, float]
+    """Seconds of each stage."""
+    proof: Estimate | None
+
+
+def prepare_request(
+    service: Service,
+    options: EnhanceOptions,
+    header: Header,
+    nbytes: int,
+    output_format: OutputFormat,
+) -> EnhanceRequest:
+    """Choose the model, forecast the cost, and check both against the limits.
+
+    Args:
+        service: has the models and the limits.
+        options: how the picture is enhanced.
+        header: header of the picture.
+        nbytes: length of its file.
+        output_format: format of the result.
+
+    Raises:
+        ModelMissing: there is no such model.
+        ImageTooLarge: over the limit on pixels or on memory.
+        BadRequest: no proof is possible at this scale, or the format cannot hold the result.
+    """
+    card = service.choose(options.model, options.scale)
+    cost = service.forecast(
+        header, nbytes, card, options.scale, output_format, ensemble=options.ensemble
+    )
+    check_output(cost.output_size, output_format)
+    request = EnhanceRequest(options, header, output_format, card, cost)
+    if request.wants_proof:
+        check_estimable(options.scale)
+    return request
+
+
+async def enhance_picture(
+    request: EnhanceRequest,
+    upload: bytes,
+    engine: ScheduledEngine,
+    *,
+    stages: Stages,
+    telemetry: Telemetry,
+    limiter: CapacityLimiter,
+    progress: Progress | None = None,
+) -> Enhanced:
+    """Decode, enlarge and encode a picture.
+
+    Args:
+        request: what to make.
+        upload: file of the picture.
+        engine: engine that was admitted for the request.
+        stages: times the stages.
+        telemetry: counts pixels and proofs.
+        limiter: limits the threads that enhance.
+        progress: called with the number of tiles done and of all tiles, in one of those threads.
+
+    Raises:
+        BadImage: the picture cannot be decoded.
+        CallerGone, DeadlineExceeded, EngineError, NotReady: as
+            :meth:`app.inference.scheduler.ScheduledEngine.predict`.
+    """
+    options, card = request.options, request.card
+    notes: list[str] = []
+    proof: Estimate | None = None
+    model = card.label(ensemble=options.ensemble)
+    made_by = f"{model}@{card.short_hash}"
+    with stages.time("decode"):
+        picture = await anyio.to_thread.run_sync(_decode, upload, options)
+    engine.check()
+    enhancer = Enhancer(engine, card.geometry)
+    if options.ensemble:
+        enhancer = enhancer.ensembled()
+    if request.wants_proof:
+        try:
+            with stages.time("proof"):
+                proof = await anyio.to_thread.run_sync(
+                    _estimate, enhancer, picture, options.scale, upload, limiter=limiter
+                )
+            telemetry.proof_gain.labels(model).observe(proof.gain_db)
+        except BadRequest as error:  # a picture that is too small to score is enlarged all the same
+            notes.append(f"no proof: {error}")
+        engine.check()
+    bicubic_wins = proof is not None and proof.gain_db < 0
+    if options.fallback == "always" or (options.fallback == "auto" and bicubic_wins):
+        enhancer, made_by = BICUBIC, BICUBIC_LABEL
+        notes.append(f"bicubic, as fallback={options.fallback} asks")
+    stages.current = "infer"
+    started, seconds_before = time.perf_counter(), engine.queue_seconds + engine.infer_seconds
+    enhanced = await anyio.to_thread.run_sync(
+        partial(
+            enhancer.enhance,
+            picture,
+            options.scale,
+            max_pixels=sys.maxsize,  # the limit was checked on the header
+            progress=progress,
+        ),
+        limiter=limiter,
+    )
+    # The proof's calls of the engine are not part of this stage.
+    engine_seconds = engine.queue_seconds + engine.infer_seconds - seconds_before
+    stages.add("queue", engine.queue_seconds)
+    stages.add("infer", engine.infer_seconds)
+    stages.add("bicubic", time.perf_counter() - started - engine_seconds)
+    engine.check()
+    with stages.time("encode"):
+        body, digest = await anyio.to_thread.run_sync(
+            _encode_and_digest, enhanced, request.output_format, options.quality
+        )
+    telemetry.pixels.labels("input").inc(picture.size[0] * picture.size[1])
+    telemetry.pixels.labels("output").inc(enhanced.size[0] * enhanced.size[1])
+    return Enhanced(
+        body=body,
+        output_format=request.output_format,
+        made_by=made_by,
+        input_size=picture.size,
+        output_size=enhanced.size,
+        notes="; ".join(filter(None, [conversion_notes(picture, request.output_format), *notes])),
+        sha256=digest,
+        timings=dict(stages.seconds),
+        proof=proof,
+    )
+
+
+def _estimate(enhancer: Enhancer, picture: Picture, scale: float, data: bytes) -> Estimate:
+    rgb = to_integer(picture.rgb, np.uint8)
+    return estimate(enhancer, rgb, scale, jpeg=jpeg_settings(data))
+
+
+def _decode(data: bytes, options: EnhanceOptions) -> Picture:
+    picture = decode(data, max_pixels=sys.maxsize)  # the limit was checked on the header
+    if options.metadata == "strip":
+        picture = without_metadata(picture)
+    return to_srgb(picture) if options.icc == "srgb" else picture
+
+
+def _encode_and_digest(
+    picture: Picture, output_format: OutputFormat, quality: int
+) -> tuple[bytes, bytes]:
+    body = encode(picture, output_format, quality)
+    return body, hashlib.sha256(body).digest()

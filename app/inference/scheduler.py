@@ -1,0 +1,276 @@
+"""The owner of the device: it queues the tiles of all requests and batches them fairly.
+
+Each request has a :class:`ScheduledEngine`, an Engine of its own, whose ``predict`` queues tiles
+and waits for the answers. One thread takes tiles from the queue, one from each request in turn, so
+that a thumbnail does not wait behind a panorama. It runs tiles of one model and shape as one batch
+on the real engine. On a cluster, where an engine stands for many devices, several threads run, each
+with one tile at a time, so that the tiles of one picture spread over the devices.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from structlog.contextvars import get_contextvars
+
+from superres.arrays import TileBatch
+from superres.engines.base import BATCH, Engine
+from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady, SuperresError
+
+logger = logging.getLogger("superres")
+
+
+@dataclass(eq=False)
+class PendingBatch:
+    """The tiles of one call of ``predict``, and their answers."""
+
+    engine: Engine
+    tiles: TileBatch
+    queued_at: float
+    answers: dict[int, np.ndarray] = field(default_factory=dict)
+    """Answers so far, by the index of the tile."""
+    dispatched: int = 0
+    """Number of tiles that have left the queue."""
+    wait_seconds: float = 0.0
+    """Seconds until the first tile left the queue."""
+    error: SuperresError | None = None
+    request_id: str = field(default_factory=lambda: get_contextvars().get("request_id", ""))
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def is_compatible(self, other: "PendingBatch") -> bool:
+        """Whether tiles of both can run as one batch."""
+        return (
+            self.engine is other.engine
+            and self.tiles.shape[1:] == other.tiles.shape[1:]
+            and self.tiles.dtype == other.tiles.dtype
+        )
+
+
+class BatchScheduler:
+    """Owns the device: its threads alone call the engines.
+
+    Args:
+        tiles_in_flight: for engines that stand for many devices, the number of tiles that the
+            devices have at once, one in a call; None for one device, which gets one batch at a
+            time.
+    """
+
+    def __init__(self, tiles_in_flight: int | None = None) -> None:
+        self._queue: deque[PendingBatch] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._max_batch = BATCH if tiles_in_flight is None else 1
+        self._running = 0
+        """Number of batches that an engine is working on."""
+        self._progressed_at = time.monotonic()
+        self.done_tiles = 0
+        """Number of tiles that have been answered."""
+        self._threads = [
+            threading.Thread(target=self._run, name="device", daemon=True)
+            for _ in range(tiles_in_flight or 1)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def queued_tiles(self) -> int:
+        """Number of tiles that wait for the device."""
+        with self._changed:
+            return sum(len(pending.tiles) - pending.dispatched for pending in self._queue)
+
+    @property
+    def stalled_seconds(self) -> float:
+        """Seconds since the device made progress; 0 if it has nothing to do."""
+        with self._changed:
+            busy = self._running or bool(self._queue)
+            return time.monotonic() - self._progressed_at if busy else 0.0
+
+    def close(self, seconds: float = 3) -> None:
+        """Stop the threads; all calls that still wait raise NotReady.
+
+        Args:
+            seconds: time limit for the last batch; a device that hangs is left alone.
+        """
+        with self._changed:
+            self._closed = True
+            for pending in self._queue:
+                pending.error = NotReady("the service is stopping")
+                pending.done.set()
+            self._queue.clear()
+            self._changed.notify_all()
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0, until - time.monotonic()))
+
+    def run(self, pending: PendingBatch, *, timeout: float) -> bool:
+        """Queue tiles and wait until all are answered; False on a timeout.
+
+        Raises:
+            CallerGone: they were withdrawn.
+            EngineError: the device failed.
+            NotReady: the service is stopping.
+        """
+        with self._changed:
+            if self._closed:
+                raise NotReady("the service is stopping")
+            if pending.error is not None:
+                raise pending.error
+            if not (self._running or self._queue):
+                self._progressed_at = time.monotonic()
+            self._queue.append(pending)
+            self._changed.notify_all()
+        if not pending.done.wait(timeout):
+            self.withdraw(pending)
+            return False
+        if pending.error is not None:
+            raise pending.error
+        return True
+
+    def withdraw(self, pending: PendingBatch, error: SuperresError | None = None) -> None:
+        """Remove tiles that still wait from the queue; an error is raised in :meth:`run`."""
+        with self._changed:
+            if pending in self._queue:
+                self._queue.remove(pending)
+            if error is not None:
+                pending.error = error
+                pending.done.set()
+
+    def _run(self) -> None:
+        # Each batch is run in a call of its own, so that no local variable keeps an engine alive
+        # while the thread waits for the next batch.
+        while self._run_batch():
+            with self._changed:
+                self._running -= 1
+                self._progressed_at = time.monotonic()
+
+    def _run_batch(self) -> bool:
+        """Wait for a batch and run it; False when the scheduler is closed."""
+        batch = self._next_batch()
+        if not batch:
+            return False
+        owners = [pending for pending, _ in batch]
+        try:
+            answers = owners[0].engine.predict(
+                np.stack([pending.tiles[index] for pending, index in batch])
+            )
+        except SuperresError as error:
+            self._fail(owners, error)
+        except Exception:
+            requests = sorted({pending.request_id for pending in owners})
+            logger.exception("the engine failed", extra={"requests": requests})
+            self._fail(
+                owners, EngineError("the device failed in an unforeseen way; the log says how")
+            )
+        else:
+            with self._changed:
+                self.done_tiles += len(batch)
+            for (pending, index), answer in zip(batch, answers, strict=True):
+                pending.answers[index] = answer
+                if len(pending.answers) == len(pending.tiles):
+                    pending.done.set()
+        return True
+
+    def _next_batch(self) -> list[tuple[PendingBatch, int]]:
+        """Wait for tiles, and take compatible ones, up to a full batch; none when closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            self._running += bool(self._queue)
+            batch: list[tuple[PendingBatch, int]] = []
+            while len(batch) < self._max_batch:
+                pending = self._pop_compatible(batch[0][0] if batch else None)
+                if pending is None:
+                    break
+                if pending.dispatched == 0:
+                    pending.wait_seconds = time.monotonic() - pending.queued_at
+                batch.append((pending, pending.dispatched))
+                pending.dispatched += 1
+                if pending.dispatched < len(pending.tiles):
+                    self._queue.append(pending)
+            return batch
+
+    def _pop_compatible(self, other: PendingBatch | None) -> PendingBatch | None:
+        """Remove the first entry of the queue that is compatible with ``other``, if given."""
+        for position, pending in enumerate(self._queue):
+            if other is None or pending.is_compatible(other):
+                del self._queue[position]
+                return pending
+        return None
+
+    def _fail(self, owners: list[PendingBatch], error: SuperresError) -> None:
+        for pending in owners:
+            self.withdraw(pending, error)
+
+
+class ScheduledEngine:
+    """The engine of one request: its tiles go through the queue, until a deadline.
+
+    ``queue_seconds`` and ``infer_seconds`` are sums over all its calls: the seconds in the queue,
+    and the seconds from then until the answers.
+
+    Args:
+        scheduler: owner of the device.
+        engine: engine that answers all tiles, even if its model is replaced meanwhile.
+        seconds: time limit of the work.
+        started: start of that time, by :func:`time.monotonic`; by default now.
+    """
+
+    def __init__(
+        self,
+        scheduler: BatchScheduler,
+        engine: Engine,
+        seconds: float,
+        started: float | None = None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._engine = engine
+        self._seconds = seconds
+        self._deadline = seconds + (time.monotonic() if started is None else started)
+        self._pending: PendingBatch | None = None
+        self._cancelled = False
+        self.queue_seconds = 0.0
+        self.infer_seconds = 0.0
+
+    def cancel(self) -> None:
+        """Cancel the work, from any thread: nobody waits for it."""
+        self._cancelled = True
+        if pending := self._pending:
+            self._scheduler.withdraw(pending, CallerGone("the caller hung up"))
+
+    def check(self) -> None:
+        """Return if the work is still wanted.
+
+        Raises:
+            CallerGone: it was cancelled.
+            DeadlineExceeded: its deadline has passed.
+        """
+        if self._cancelled:
+            raise CallerGone("the caller hung up")
+        if time.monotonic() >= self._deadline:
+            raise self._deadline_exceeded()
+
+    def predict(self, tiles: TileBatch) -> TileBatch:
+        """Queue the tiles and wait for the answers; see :class:`superres.engines.base.Engine`.
+
+        Raises:
+            CallerGone: the work was cancelled.
+            DeadlineExceeded: its deadline has passed.
+            EngineError: the device failed.
+            NotReady: the service is stopping.
+        """
+        started = time.monotonic()
+        pending = PendingBatch(self._engine, tiles, started)
+        self._pending = pending
+        self.check()  # after `cancel` can see the batch, so that no cancellation is missed
+        if not self._scheduler.run(pending, timeout=self._deadline - started):
+            raise self._deadline_exceeded()
+        self.queue_seconds += pending.wait_seconds
+        self.infer_seconds += time.monotonic() - started - pending.wait_seconds
+        return np.stack([pending.answers[index] for index in range(len(tiles))])
+
+    def _deadline_exceeded(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"the request had {self._seconds:g} s; its picture was not done by then"
+        )

@@ -1,1 +1,0 @@
-"""HTTP, one file per resource."""
