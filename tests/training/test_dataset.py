@@ -45,10 +45,7 @@ def test_whole_pictures_are_each_seen_once_an_epoch_in_a_new_order(chelsea: RgbU
             whole_pictures(pairs, batch_size=2, seed=1, first_step=first_step), 3
         )
         seen = [hr for _, batch in steps for hr in batch]
-        return [
-            next(i for i, p in enumerate(pairs) if np.array_equal(p.hr, hr))
-            for hr in seen
-        ]
+        return [next(i for i, p in enumerate(pairs) if np.array_equal(p.hr, hr)) for hr in seen]
 
     assert sorted(epoch(0)) == sorted(epoch(3)) == list(range(6))
     assert epoch(0) != epoch(3)
