@@ -428,7 +428,7 @@ def _make_pair_files(rgb: RgbU8, stem: Path, settings: Settings) -> dict[str, st
 
 
 def _finished_pair(stem: Path) -> dict[str, str | int] | None:
-    """Manifest entry of a pair that an interrupted run completed; None if there is none."""
+    """Manifest entry of a pair that an interrupted run completed; otherwise None."""
     note = stem.with_suffix(".json")
     if not note.exists():
         return None

@@ -232,7 +232,7 @@ def after(stage: str) -> str:
 
 
 def _extended_stage(old: TrainingConfig, new: TrainingConfig, run: Path) -> int | None:
-    """Index of the first stage with more steps in the new config; None if there is none."""
+    """Index of the first stage with more steps in the new config; otherwise None."""
     whole = [name for name in type(old).model_fields if name != "stages"]
     changed = [name for name in whole if getattr(old, name) != getattr(new, name)]
     extended = None

@@ -116,7 +116,7 @@ def take_weights(
         ours, theirs = getattr(design, name), getattr(their_design, name)
         if ours != theirs:
             raise WeightsMismatch(f"the weights to start from are of {name} {theirs}, not {ours}")
-    taken = []
+    copied = []
     for layer in network.layers:
         if not layer.weights:
             continue
@@ -126,10 +126,10 @@ def take_weights(
             for array, variable in zip(found, layer.weights, strict=True)
         ):
             layer.set_weights(found)
-            taken.append(layer.name)
+            copied.append(layer.name)
         elif design.scale == their_design.scale:
             raise WeightsMismatch(f"the weights to start from have another layer {layer.name}")
-    return tuple(taken)
+    return tuple(copied)
 
 
 def recorded(folder: Path) -> tuple[Design, Weights]:
