@@ -1,9 +1,9 @@
-"""Write what the shipped models score, from their cards, into docs/quality.md and the README.
+"""Write the scores of the shipped models, from their cards, to docs/quality.md and the README.
 
     python benchmarks/quality.py
 
-The cards were filled by `superres-train evaluate --write-card`. The README's tables are the
-shorter: a column a family, a row a set.
+`superres-train evaluate --write-card` writes the scores to the cards. The README has shorter
+tables, with one column per family and one row per set.
 """
 
 import re
@@ -14,17 +14,17 @@ from superres.models.card import DatasetScores, ModelCard, Scores
 from superres.models.registry import DEFAULT_MODELS, read_cards
 
 ORDER = ("srcnn", "srcnn-jpeg", "edsr-nano", "edsr-lite", "edsr-lite-photo")
-"""Of families: each after what it came from; others follow."""
+"""Order of the families; other families follow."""
 COMPRESSED = "-jpeg75"
-"""How the name of a set ends whose small pictures went through JPEG."""
+"""Suffix of the names of sets with JPEG-compressed LR pictures."""
 PAGE = """\
-# What the shipped models score
+# Scores of the shipped models
 
-Mean PSNR in dB and SSIM of luma, by the protocol of the published tables, as the
-models' cards have them; a model's name ends with the scale. Both methods start from the
-same small pictures, which in the sets named jpeg75 went through JPEG at quality 75. The
-last column counts the pictures on which the model beats bicubic. The README says how
-the cards were filled; this page is made from them by `benchmarks/quality.py`.
+Mean PSNR in dB and SSIM of luma, by the protocol of the published tables, from the cards of
+the models. The name of a model ends with its scale. Both methods start from the same LR
+pictures; in the sets named jpeg75, these are compressed as JPEG at quality 75. The last
+column counts the pictures on which the model beats bicubic. The README explains how the
+scores get into the cards; `benchmarks/quality.py` writes this page from them.
 
 """
 SHORT_TABLE = re.compile(r"^\| set \| bicubic \| (.*) \|\n(?:\|.*\n)+", re.MULTILINE)
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def quality_page(cards: Iterable[ModelCard]) -> str:
-    """A row a model and set, with the pictures on which the model has more PSNR of luma."""
+    """The page, with one row per model and set."""
     rows = [
         "| model | set | pictures | bicubic | model | gain, dB | wins |",
         "|---|---|---|---|---|---|---|",
@@ -49,7 +49,7 @@ def quality_page(cards: Iterable[ModelCard]) -> str:
 
 
 def with_tables(readme: str, cards: Iterable[ModelCard]) -> str:
-    """The README with its tables as the cards have them: first the clean sets, then JPEG's."""
+    """The README with its two tables made from the cards: clean sets, then JPEG sets."""
     cards, compressed = tuple(cards), iter((False, True))
 
     def table(old: re.Match[str]) -> str:
@@ -59,9 +59,9 @@ def with_tables(readme: str, cards: Iterable[ModelCard]) -> str:
 
 
 def short_table(cards: Iterable[ModelCard], families: list[str], *, compressed: bool) -> str:
-    """A row a set, those that went through JPEG or the others; a column a family.
+    """A table with one row per set (JPEG sets or clean sets) and one column per family.
 
-    A cell tells the wins where they are not all.
+    A cell shows the wins if the model does not win on all pictures.
     """
     rows = [
         f"| set | bicubic | {' | '.join(families)} |",

@@ -57,14 +57,14 @@ def kill_at(step: int) -> None:
     """Have the next ``fit`` killed when the loss of that step is written down."""
     from training import fit
 
-    real = fit._Keeper.note
+    real = fit._RunContext.note
 
     def note(self: object, stage: str, number: int, loss: float) -> None:
         real(self, stage, number, loss)
         if number == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    fit._Keeper.note = note
+    fit._RunContext.note = note
 
 
 def main() -> None:

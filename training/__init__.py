@@ -1,6 +1,9 @@
-"""Training: from photographs to ``models/<name>/``. Keras 3, backend-neutral but for export."""
+"""Training, from photographs to ``models/<name>/``, in Keras 3.
+
+TensorFlow and JAX both work as the backend; only export needs TensorFlow.
+"""
 
 import os
 
-# As for serving (superres.engines.tensorflow); here, before whichever module imports Keras first.
+# The same setting as for serving (superres.engines.tensorflow). It must be set before Keras is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -30,15 +30,19 @@ if TYPE_CHECKING:
     from training.fit import Outcome
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-prepare = typer.Typer(no_args_is_help=True, help="Make a folder to train on; does nothing twice.")
+prepare = typer.Typer(
+    no_args_is_help=True, help="Make a folder to train on; finished work is not repeated."
+)
 cli.add_typer(prepare, name="prepare")
-Out = Annotated[Path, typer.Option(help="The folder to make: train, val and test.")]
+Out = Annotated[Path, typer.Option(help="The folder to write, with train, val and test.")]
 Crop = Annotated[
     Literal["corner", "center", "detail"],
-    typer.Option(help="Which 512x512 of each picture; corner is (0, 0)."),
+    typer.Option(help="Which 512x512 crop of each picture to take; corner is at (0, 0)."),
 ]
-Scale = Annotated[int, typer.Option(min=2, max=4, help="Of the pairs.")]
-Folders = Annotated[list[Path], typer.Option(help="Folder of HR pictures; repeat for more.")]
+Scale = Annotated[int, typer.Option(min=2, max=4, help="Scale of the pairs.")]
+Folders = Annotated[
+    list[Path], typer.Option(help="Folder of HR pictures; repeat the option for more.")
+]
 _COLUMNS = (
     TextColumn("{task.description}"),
     BarColumn(),
@@ -46,33 +50,36 @@ _COLUMNS = (
     TimeRemainingColumn(),
 )
 Models = Annotated[Path, typer.Option(help="The models folder.")]
-Config = Annotated[str, typer.Argument(help="Name of a committed config, or a TOML file.")]
+Config = Annotated[str, typer.Argument(help="Name of a committed config, or path of a TOML file.")]
 DataRoot = Annotated[
     Path,
     typer.Option(
-        envvar="SUPERRES_TRAINING_DATA", help="The folder of the sets: NAME/manifest.csv."
+        envvar="SUPERRES_TRAINING_DATA",
+        help="The folder that holds the datasets, each as NAME/manifest.csv.",
     ),
 ]
-Runs = Annotated[Path, typer.Option(help="Where runs and prepared sets are kept.")]
+Runs = Annotated[Path, typer.Option(help="The folder for runs and prepared sets.")]
 DEFAULT_RUNS = Path("runs")
 StopAfter = Annotated[
-    str | None, typer.Option(help="Write a checkpoint and end after, say, 170m; s, m or h.")
+    str | None,
+    typer.Option(help="Write a checkpoint and stop after this time, such as 170m (s, m or h)."),
 ]
 Vgg19Weights = Annotated[
-    Path | None, typer.Option(help="An npz, for a VGG19 loss; else Keras downloads them.")
+    Path | None,
+    typer.Option(help="NPZ of weights for a VGG19 loss; without it, Keras downloads them."),
 ]
 DeviceCount = Annotated[
-    int, typer.Option(min=1, help="How many share each batch, those of all processes.")
+    int, typer.Option(min=1, help="Number of devices that share each batch, over all processes.")
 ]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that make batches ahead.")]
+Workers = Annotated[int, typer.Option(min=0, help="Number of processes that prefetch batches.")]
 Draft = Annotated[
-    bool, typer.Option("--draft", help="Export what may not be shipped; the card says so.")
+    bool, typer.Option("--draft", help="Export a model that must not be shipped; its card says so.")
 ]
 
 
 @prepare.command("div2k")
 def prepare_div2k_command(out: Out, crop: Crop = "corner", scale: Scale = 3) -> None:
-    """Download DIV2K's 800 training pictures (3.5 GB), crop, make pairs, split 560/120/120."""
+    """Download DIV2K's 800 training pictures (3.5 GB), crop them to pairs, split 560/120/120."""
     from training.prepare import DIV2K, prepare_archive
 
     with Progress(*_COLUMNS) as progress:
@@ -87,7 +94,7 @@ def prepare_folder_command(
     crop: Crop = "corner",
     scale: Scale = 3,
     licence: Annotated[
-        str, typer.Option(help="Of the photographs; cards of models say it.")
+        str, typer.Option(help="Licence of the photographs; the cards of models name it.")
     ] = "own photographs",
 ) -> None:
     """Crop, make pairs and split a folder of photographs, 70/15/15 %."""
@@ -102,13 +109,15 @@ def prepare_folder_command(
 
 @prepare.command("manifest")
 def prepare_manifest_command(
-    manifest: Annotated[Path, typer.Argument(help="A CSV beside its pictures, with licences.")],
-    out: Annotated[Path, typer.Option(help="The folder of the prepared set.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="A CSV file beside its pictures, with licences.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to write the prepared set to.")],
     where: Annotated[
-        str | None, typer.Option(help="Rows to take, as COLUMN=VALUE: split=train.")
+        str | None, typer.Option(help="Rows to use, as COLUMN=VALUE, such as split=train.")
     ] = None,
 ) -> None:
-    """Decode the pictures that a manifest lists into one file, to train on."""
+    """Decode the pictures of a manifest into one file to train on."""
     from training.prepare import prepare_manifest
 
     with Progress(*_COLUMNS) as progress:
@@ -122,17 +131,19 @@ def prepare_manifest_command(
 @cli.command("sheet")
 def sheet_command(
     degradations: Annotated[
-        Path, typer.Argument(help="A TOML file with a table [degradations], such as a config.")
+        Path, typer.Argument(help="A TOML file with a [degradations] table, such as a config.")
     ],
-    data: Annotated[list[Path], typer.Option(help="Folder of a prepared set; repeat for more.")],
-    out: Annotated[Path, typer.Option(help="The picture to write.")],
+    data: Annotated[
+        list[Path], typer.Option(help="Folder of a prepared set; repeat the option for more.")
+    ],
+    out: Annotated[Path, typer.Option(help="The picture file to write.")],
     shrinks: Annotated[
-        list[float], typer.Option(min=0.25, max=1, help="That pictures are shrunk by first.")
+        list[float], typer.Option(min=0.25, max=1, help="Factor to shrink pictures by first.")
     ] = [0.75],  # noqa: B006 (typer reads it)
     crops: Annotated[int, typer.Option(min=1)] = 40,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Draw degraded crops beside their truth, to see whether they look like people's pictures."""
+    """Draw degraded crops beside their ground truth, to compare them with real photographs."""
     from training.degrade import load_degradations
     from training.prepared import PreparedSet
     from training.sheet import draw_sheet
@@ -145,17 +156,17 @@ def sheet_command(
         seed=seed,
     )
     sheet.save(out)
-    Console().print(f"{out}: {crops} crops, each left of its truth")
+    Console().print(f"{out}: {crops} crops, each to the left of its ground truth")
 
 
 @cli.command("pack")
 def pack_command(
     config: Config,
     data_root: DataRoot,
-    out: Annotated[Path, typer.Option(help="The folder of the parts.")],
-    largest: Annotated[int, typer.Option(min=1, help="MiB of a part.")] = 58,
+    out: Annotated[Path, typer.Option(help="The folder to write the parts to.")],
+    largest: Annotated[int, typer.Option(min=1, help="Largest size of a part, in MiB.")] = 58,
 ) -> None:
-    """Pack a config's pictures in ZIPs, to train on a machine that reaches no network."""
+    """Pack a config's pictures into ZIP files, to train on a machine without a network."""
     from training.config import load_config
     from training.pack import pack
 
@@ -168,19 +179,22 @@ def fit_command(
     config: Config,
     data_root: DataRoot,
     runs: Runs = DEFAULT_RUNS,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the last checkpoint.")
+    ] = False,
     stop_after: StopAfter = None,
     models: Models = DEFAULT_MODELS,
     vgg19_weights: Vgg19Weights = None,
     devices: DeviceCount = 1,
     workers: Workers = 1,
     precision: Annotated[
-        Precision | None, typer.Option(help="Where the config leaves it to a trial; may change.")
+        Precision | None,
+        typer.Option(help="Precision, if the config has auto; it may change on resume."),
     ] = None,
 ) -> None:
-    """Train a network in runs/NAME, validating beside bicubic; Ctrl-C writes a checkpoint.
+    """Train a network in runs/NAME and compare it with bicubic; Ctrl-C writes a checkpoint.
 
-    What the config starts from is taken from runs/, else from the models folder.
+    The weights to start from come from runs/ or, if they are not there, from the models folder.
     """
     deadline = _deadline(stop_after)
     from training.config import load_config
@@ -190,7 +204,7 @@ def fit_command(
     resolved = load_config(config)
     run = runs / resolved.name
     sets = prepare_sets(resolved, data_root, runs)
-    _tell(
+    _print_outcome(
         run,
         fit(
             resolved,
@@ -215,10 +229,11 @@ def reproduce_command(
     data_root: DataRoot,
     runs: Runs = DEFAULT_RUNS,
     models: Annotated[
-        Path | None, typer.Option(help="Where to export it; runs/models unless given.")
+        Path | None, typer.Option(help="The folder to export to; runs/models by default.")
     ] = None,
     benchmarks: Annotated[
-        Path | None, typer.Option(help="A folder of SET/xSCALE, whose scores the card gets.")
+        Path | None,
+        typer.Option(help="A folder of SET/xSCALE; the scores on these sets go into the card."),
     ] = None,
     draft: Draft = False,
     stop_after: StopAfter = None,
@@ -226,9 +241,9 @@ def reproduce_command(
     devices: DeviceCount = 1,
     workers: Workers = 1,
 ) -> None:
-    """Make a model again from nothing, and first what it starts from; the same command goes on.
+    """Make a model from scratch, after the models it starts from; run it again to resume.
 
-    Prepares the data, says how long it will take here, trains, exports and scores.
+    Prepares the data, estimates the time on this machine, trains, exports and scores.
     """
     deadline = _deadline(stop_after)
     from training.config import load_config
@@ -249,14 +264,14 @@ def reproduce_command(
         vgg19_weights=vgg19_weights,
     )
     run, models = runs / resolved.name, models or runs / "models"
-    _tell(run, outcome)
+    _print_outcome(run, outcome)
     if not outcome.finished:
         return
     card = export(run, models, draft=draft)
     Console().print(f"{models / card.name}: weights {card.weights_sha256[:12]}, {card.short_hash}")
     if benchmarks is not None:
         folders = sorted(benchmarks.glob(f"*/x{resolved.scale}"))
-        # In one precision, so that chance and the machine change no score of a card.
+        # A fixed precision: the scores of a card must not depend on a timed trial.
         evaluate_command(
             models / card.name, folders, resolved.scale, precision="float32", write_card=True
         )
@@ -268,7 +283,7 @@ def _deadline(stop_after: str | None) -> float | None:
     return None if stop_after is None else time.monotonic() + parse_duration(stop_after)
 
 
-def _tell(run: Path, outcome: "Outcome") -> None:
+def _print_outcome(run: Path, outcome: "Outcome") -> None:
     console = Console()
     for kind, scores in outcome.validation.items():
         console.print(f"{run}: best validation {scores.psnr_y:.3f} dB of luma, {kind}")
@@ -282,34 +297,39 @@ def evaluate_command(
     data: Folders,
     scale: Scale = 3,
     precision: Annotated[
-        PrecisionChoice, typer.Option(help="Of the network; auto takes the faster.")
+        PrecisionChoice, typer.Option(help="Precision of the network; auto chooses the faster one.")
     ] = "auto",
     ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Average eight views: eight times the work.")
+        bool,
+        typer.Option(
+            "--ensemble", help="Average the outputs for eight views, at eight times the cost."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, per picture.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON with the scores of each picture.")
+    ] = False,
     protocol: Annotated[
-        Protocol, typer.Option(help="Of the published tables, or of the upstream project.")
+        Protocol,
+        typer.Option(help="The protocol of the published tables, or of the upstream project."),
     ] = "published",
     report: Annotated[
-        Path | None, typer.Option(help="A folder for a CSV, a chart and strips.")
+        Path | None, typer.Option(help="A folder to write a CSV file, a chart and strips to.")
     ] = None,
     write_card: Annotated[
-        bool, typer.Option("--write-card", help="Keep the means in the model's card.")
+        bool, typer.Option("--write-card", help="Store the mean scores in the model's card.")
     ] = False,
 ) -> None:
-    """Score a model beside bicubic on HR folders, or folders of NNN_hr and NNN_lr pairs.
+    """Score a model and bicubic on folders of HR pictures, or of NNN_hr and NNN_lr pairs.
 
-    Each set has a second row, whose small pictures went through JPEG at quality 75.
+    Each set has a second row, for LR pictures that are compressed as JPEG at quality 75.
     """
     from superres import load_model
 
     if ensemble and write_card:
-        raise ValueError("a card keeps the scores of single answers: leave out --ensemble")
+        raise ValueError("a card stores scores without the ensemble: leave out --ensemble")
     if protocol == "upstream" and (as_json or report or write_card):
         raise ValueError(
-            "--protocol upstream prints a table and no more: leave out --json, --report and "
-            "--write-card"
+            "--protocol upstream only prints a table: leave out --json, --report and --write-card"
         )
     enhancer = load_model(model.name, models=model.resolve().parent, precision=precision)
     if ensemble:
@@ -326,27 +346,27 @@ def evaluate_command(
     ]
     summaries = [evaluation.summarise() for _, _, evaluation in evaluations]
     if as_json:
-        print(json.dumps([_as_json(evaluation) for _, _, evaluation in evaluations], indent=2))
+        print(json.dumps([_to_json(evaluation) for _, _, evaluation in evaluations], indent=2))
     else:
         Console().print(_table(model.name, scale, summaries))
     if report is not None:
         write_report(evaluations, enhancer, model.name, report)
     if write_card:
-        _keep_scores(model, summaries)
+        _store_scores(model, summaries)
 
 
 @cli.command("export")
 def export_command(
     folders: Annotated[
         list[Path],
-        typer.Argument(help="Folders that fit wrote, such as runs/srcnn-x3; or models' own."),
+        typer.Argument(help="Folders of runs, such as runs/srcnn-x3, or of models."),
     ],
     models: Models = DEFAULT_MODELS,
     draft: Draft = False,
 ) -> None:
-    """Export runs' best weights as SavedModels with cards.
+    """Export the best weights of runs as SavedModels with cards.
 
-    Refused unless the run is a finished one of a committed config by committed code.
+    The run must be finished, and both its config and its code must be committed.
     """
     from training.export import export
 
@@ -355,7 +375,7 @@ def export_command(
         Console().print(f"{models / card.name}: {card.parameters:,} parameters, {card.short_hash}")
 
 
-def _as_json(evaluation: Evaluation) -> dict[str, Any]:
+def _to_json(evaluation: Evaluation) -> dict[str, Any]:
     mean = evaluation.summarise()
     return {
         "dataset": evaluation.dataset,
@@ -392,12 +412,12 @@ def _figures(scores: Scores, channel: str) -> tuple[float, float]:
     return getattr(scores, f"psnr_{channel}"), getattr(scores, f"ssim_{channel}")
 
 
-def _keep_scores(model: Path, summaries: list[DatasetScores]) -> None:
+def _store_scores(model: Path, summaries: list[DatasetScores]) -> None:
     for one in summaries:
         if not math.isfinite(one.model.psnr_y + one.bicubic.psnr_y):
             raise ValueError(
-                f"a card keeps finite means, and in {one.dataset} a picture comes back without an "
-                "error, as one of a single colour does: take it out"
+                f"a card keeps finite means, and in {one.dataset} a picture is reproduced "
+                "without error, as a picture of one colour is: remove it from the set"
             )
     card = read_card(model)
     fresh = {(summary.dataset, summary.scale) for summary in summaries}
@@ -406,8 +426,8 @@ def _keep_scores(model: Path, summaries: list[DatasetScores]) -> None:
 
 
 def main() -> None:
-    """Run the command; a foreseen error is one line and exit status 1."""
-    # Says which CPU features it was not built for, at every start.
+    """Run the command. An expected error prints one line and gives exit status 1."""
+    # Without this, TensorFlow logs at every start which CPU features it was not built for.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         cli()

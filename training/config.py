@@ -1,4 +1,4 @@
-"""A training run, as data: frozen, validated, an unknown key is an error."""
+"""Configuration of a training run: frozen and validated. An unknown key is an error."""
 
 import hashlib
 import re
@@ -20,73 +20,74 @@ class _Frozen(BaseModel):
 
 
 class LossConfig(_Frozen):
-    """Weights of the terms that a loss adds up, and how; ``"l1"`` is short for ``{l1 = 1}``."""
+    """Weights of the terms of a loss, which are summed; ``"l1"`` is short for ``{l1 = 1}``."""
 
     l1: float = Field(0, ge=0)
-    """Of the mean absolute error."""
+    """Weight of the mean absolute error."""
     mse: float = Field(0, ge=0)
-    """Of the mean squared error."""
+    """Weight of the mean squared error."""
     fft: float = Field(0, ge=0)
-    """Of the mean absolute difference of the Fourier coefficients' real and imaginary parts."""
+    """Weight of the mean absolute difference of Fourier coefficients, real and imaginary parts."""
     ssim: float = Field(0, ge=0)
-    """Of (1 - SSIM) / 2."""
+    """Weight of (1 - SSIM) / 2."""
     vgg19: float = Field(0, ge=0)
-    """Of the mean squared difference of VGG19's block3_conv3 features."""
+    """Weight of the mean squared difference of VGG19's block3_conv3 features."""
     sigmoid: bool = False
-    """Whether MSE and the VGG19 term go through a sigmoid, as the upstream project has it."""
+    """Whether a sigmoid is applied to the MSE and VGG19 terms, as in the upstream project."""
 
 
 class PicturesConfig(_Frozen):
     """A set of pictures."""
 
     name: Name
-    """The folder under the data root; it holds ``manifest.csv`` and the pictures."""
+    """Name of the folder in the data root that holds ``manifest.csv`` and the pictures."""
     manifest_sha256: Sha256 | None = None
-    """Without it any manifest will do; a committed config has it."""
+    """Hash of ``manifest.csv``. A committed config has it; without it, any manifest is accepted."""
     where: str | None = None
-    """``COLUMN=VALUE``: only those rows of the manifest; ``split`` is a file's first folder."""
+    """Rows of the manifest to use, as ``COLUMN=VALUE``. If the manifest has no column ``split``,
+    it is the first folder of each file."""
 
 
 class DataConfig(PicturesConfig):
-    """A set that a run learns from."""
+    """A set of training pictures."""
 
     shrinks: tuple[float, ...] = Field(min_length=1)
-    """Factors that crops are shrunk by, drawn per crop; 1 is the picture itself."""
+    """Factors to shrink pictures by; one is drawn for each crop. 1 keeps the size."""
 
 
 class ValidationConfig(PicturesConfig):
-    """The set that chooses the weights."""
+    """The set that is used to choose the best weights."""
 
     pictures: int | None = Field(None, ge=1)
-    """How many of them, evenly through the set; without it, all."""
+    """Number of pictures, spread evenly over the set; all by default."""
     choose_by: Literal["clean", "degraded", "mean", "loss"]
-    """What makes a validation the best: the highest PSNR of luma (on clean pictures, on degraded
-    ones, or the mean of both), or the lowest loss on clean ones."""
+    """Criterion for the best weights: the highest PSNR of luma (on clean pictures, on degraded
+    pictures, or the mean of both), or the lowest loss on clean pictures."""
 
 
 class StageConfig(_Frozen):
-    """A part of a run. The weights and the optimizer's state go on from stage to stage."""
+    """A stage of a run. The next stage continues with its weights and optimizer state."""
 
     name: Name
     steps: int = Field(ge=1)
     steps_per_validation: int = Field(ge=1)
-    """The last step of a stage is always validated."""
+    """Steps between two validations. The last step of a stage is always validated."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the learning rate rises from zero."""
     learning_rate: float = Field(gt=0)
     final_learning_rate: float | None = Field(None, gt=0)
-    """What the learning rate falls to, linearly, over the steps after the warm-up. Without it
-    the learning rate is constant, and the stage can be extended."""
+    """Learning rate at the end of a linear decay over the steps after the warm-up. Without it,
+    the learning rate is constant and the stage can be extended."""
     loss: LossConfig
     batch_size: int = Field(ge=1)
     patch_size: int | None = Field(None, ge=16)
-    """Side of the HR patch that the loss sees, px: crops at random, turned and flipped."""
+    """Side of the HR patches, px: random crops, rotated and flipped."""
     whole_pictures: bool = False
-    """Learn from whole pictures of one size, each once an epoch, in place of crops."""
+    """Whether to train on whole pictures of one size, each once per epoch, instead of crops."""
     borders: Literal["replicate", "zero"]
-    """What the network sees beyond a picture: its edge, as in serving, or zeros."""
+    """Padding beyond the picture's border: replicated edge pixels, as in serving, or zeros."""
     patience: int | None = Field(None, ge=1)
-    """Validations without a better one before the stage ends early."""
+    """Validations without an improvement after which the stage ends early."""
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -96,9 +97,13 @@ class StageConfig(_Frozen):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.warmup_steps >= self.steps:
-            raise ValueError(f"warmup_steps is under steps ({self.steps}), not {self.warmup_steps}")
+            raise ValueError(
+                f"warmup_steps must be less than steps ({self.steps}), not {self.warmup_steps}"
+            )
         if self.whole_pictures == (self.patch_size is not None):
-            raise ValueError("a stage has either a patch_size or whole_pictures = true")
+            raise ValueError(
+                "a stage needs either patch_size or whole_pictures = true, and not both"
+            )
         return self
 
     @property
@@ -108,10 +113,10 @@ class StageConfig(_Frozen):
 
 
 class TrainingConfig(_Frozen):
-    """All that a run depends on besides the bytes of its pictures. One TOML file a model."""
+    """Everything that a run depends on except its picture files; one TOML file per model."""
 
     name: Name
-    """The model's name, and its folder's."""
+    """Name of the model and of its folder."""
     family: Name
     network: Literal[
         "srcnn_935",
@@ -127,77 +132,83 @@ class TrainingConfig(_Frozen):
         "plain_24x32_wide",
         "span_6x28",
     ]
-    """One of ``training.networks.NETWORKS``."""
+    """A key of ``training.networks.NETWORKS``."""
     skip: bool
-    """Whether the network predicts the difference to bicubic, or the whole picture."""
+    """Whether the network predicts the difference from bicubic instead of the whole picture."""
     centred: bool = True
-    """Whether the first layer sees mid-grey as zero, or pixels from 0 to 1."""
+    """Whether pixels are shifted so that mid-grey is zero; otherwise they range from 0 to 1."""
     scale: int = Field(ge=2, le=4)
     start_from: Name | None = None
-    """The committed config whose weights this run begins with."""
+    """Name of the committed config whose weights initialise this run."""
 
     optimizer: Literal["adam", "soap"] = "adam"
-    """SOAP needs far fewer steps here; see :mod:`training.soap`."""
+    """SOAP needs far fewer steps than Adam here; see :mod:`training.soap`."""
     basis_steps: int = Field(20, ge=1)
-    """Steps between two updates of SOAP's bases, which take a GPU far longer than its steps."""
+    """Steps between two updates of SOAP's bases, which are far slower on a GPU than a step."""
     weight_decay: float = Field(0, ge=0)
-    """Decoupled, times the learning rate: small weights lose less when bfloat16 rounds them."""
+    """Decoupled weight decay, multiplied by the learning rate. bfloat16 rounds small weights with
+    less error."""
     ema_momentum: float = Field(ge=0, lt=1)
-    """Of the weights that are validated and exported: the average over steps."""
+    """Momentum of the moving average of the weights, which is validated and exported."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto`` takes the faster, by a timed trial on the machine at hand."""
+    """``auto`` chooses the faster precision by a timed trial on this machine."""
     seed: int = Field(ge=0)
 
     validation: ValidationConfig
     data: tuple[DataConfig, ...] = Field(min_length=1)
     shuffle_channels: bool = False
-    """Whether a crop's red, green and blue change places at random: more pictures from few."""
+    """Whether to permute the colour channels of each crop at random, as data augmentation."""
     keep_size: bool = False
-    """Whether a picture whose side does not divide by the scale is kept whole, not cropped."""
+    """Whether to keep the size of pictures whose sides are not multiples of the scale; otherwise
+    they are cropped."""
     degradations: Degradations | None = None
-    """What the small pictures go through; without it they are clean."""
+    """Degradations of the LR pictures; without them, LR pictures are clean."""
     stages: tuple[StageConfig, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
-            raise ValueError(f"stages have names of their own, not {', '.join(names)}")
+            raise ValueError(f"the names of stages must be unique, not {', '.join(names)}")
         if self.validation.choose_by == "loss" and len(self.stages) > 1:
-            raise ValueError("choose_by is loss in a run of one stage only: losses differ")
+            raise ValueError(
+                "choose_by = loss needs a run of one stage: the losses of stages are not comparable"
+            )
         if any(stage.whole_pictures for stage in self.stages) and (
             self.degradations is not None or any(data.shrinks != (1.0,) for data in self.data)
         ):
-            raise ValueError("whole_pictures are neither shrunk nor degraded")
+            raise ValueError("whole_pictures needs shrinks = [1.0] and no degradations")
         if self.keep_size and self.validation.choose_by not in ("clean", "loss"):
-            raise ValueError("with keep_size, choose_by is clean or loss: none are degraded")
+            raise ValueError(
+                "keep_size needs choose_by = clean or loss: it has no degraded pictures"
+            )
         if self.keep_size and not all(stage.whole_pictures for stage in self.stages):
-            raise ValueError("keep_size is for whole_pictures")
+            raise ValueError("keep_size needs whole_pictures in every stage")
         return self
 
     @property
     def all_pictures(self) -> tuple[PicturesConfig, ...]:
-        """The sets to learn from, and at last that of validation."""
+        """The training sets, followed by the validation set."""
         return (*self.data, self.validation)
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the values, whatever the file's layout and comments."""
+        """SHA-256 of the values; the layout and comments of the file do not matter."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 def configs_folder() -> Path:
-    """Where the committed configs are."""
+    """Folder of the committed configs."""
     return Path(str(files("training"))) / "configs"
 
 
 def load_config(name_or_path: str) -> TrainingConfig:
-    """Read a config of this project by name (``srcnn-x3``), or any TOML file by path.
+    """Read a committed config by name (``srcnn-x3``), or any TOML file by path.
 
     Raises:
-        FileNotFoundError: no such config; the message lists those there are.
-        ValueError: a committed config has another name than its file.
-        pydantic.ValidationError: a value or a key that is not allowed.
+        FileNotFoundError: no such config; the message lists the committed ones.
+        ValueError: the name in a committed config is not the name of its file.
+        pydantic.ValidationError: a value or a key is not allowed.
     """
     path = configs_folder() / f"{name_or_path}.toml"
     committed = re.fullmatch(r"[a-z0-9-]+", name_or_path) is not None and path.is_file()
@@ -205,7 +216,7 @@ def load_config(name_or_path: str) -> TrainingConfig:
         path = Path(name_or_path)
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in configs_folder().glob("*.toml")))
-        raise FileNotFoundError(f"no config {name_or_path!r}: give a TOML file, or one of {names}")
+        raise FileNotFoundError(f"no config {name_or_path!r}: give a TOML file or one of {names}")
     config = TrainingConfig.model_validate(tomllib.loads(path.read_text()))
     if committed and config.name != name_or_path:
         raise ValueError(f"{path} says name = {config.name!r}")
@@ -213,15 +224,15 @@ def load_config(name_or_path: str) -> TrainingConfig:
 
 
 def legacy_models() -> dict[str, str]:
-    """Shipped models that no command can make again, and why."""
+    """Shipped models that cannot be reproduced, each with the reason."""
     return tomllib.loads((Path(str(files("training"))) / "legacy.toml").read_text())
 
 
 def parents(config: TrainingConfig) -> list[TrainingConfig]:
-    """The committed configs that a run needs made before it, the first one first.
+    """The committed configs that a run depends on, in the order to train them.
 
     Raises:
-        FileNotFoundError: one is not committed.
+        FileNotFoundError: one of them is not committed.
         ValueError: a config starts from itself, directly or through others.
     """
     chain: list[TrainingConfig] = []

@@ -1,4 +1,4 @@
-"""Pairs of network input and HR, and the batches of crops that a run learns from."""
+"""Pairs of network input and HR picture, and batches of whole pictures."""
 
 import io
 import re
@@ -17,16 +17,16 @@ from superres.errors import BadImage
 from superres.resample import degrade, upsample
 
 Domain = Literal["hr", "lr"]
-"""Whether a network works on the bicubic plane or on the small picture."""
+"""Input of a network; see :class:`training.networks.Architecture`."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture to learn from: what the network sees of it, and what it should say.
+    """A training or validation picture: the network's input and the HR picture it should produce.
 
-    ``plane`` is extended by ``halo`` replicated pixels a side, as in serving; ``hr`` is
-    not. For a network of the ``hr`` domain the plane is the bicubic one, for one of the
-    ``lr`` domain the small picture itself.
+    ``plane`` is the input, padded by ``halo`` replicated pixels at each side, as in serving;
+    ``hr`` is not padded. In the ``hr`` domain the plane is the bicubic enlargement, in the
+    ``lr`` domain the LR picture.
     """
 
     plane: RgbU8
@@ -34,14 +34,14 @@ class Pair:
     halo: int
 
     def bicubic(self) -> RgbU8:
-        """The baseline, of ``hr``'s size."""
+        """The bicubic enlargement, of the size of ``hr``."""
         height, width = (side - 2 * self.halo for side in self.plane.shape[:2])
         core = self.plane[self.halo : self.halo + height, self.halo : self.halo + width]
         return core if core.shape == self.hr.shape else upsample(core, self.hr.shape[:2])
 
 
 def picture_files(folders: list[Path]) -> list[Path]:
-    """The pictures directly in each folder, sorted by name within it.
+    """The picture files directly in each folder, sorted by name.
 
     Raises:
         FileNotFoundError: a folder is missing or holds no picture.
@@ -58,7 +58,7 @@ def picture_files(folders: list[Path]) -> list[Path]:
 
 
 def dataset_name(folder: Path) -> str:
-    """Name of a set by its folder: ``benchmarks/Set5/x3`` is Set5.
+    """Name of the set in a folder: ``benchmarks/Set5/x3`` is Set5.
 
     >>> dataset_name(Path("benchmarks/Set5/x3")), dataset_name(Path("photos512/test"))
     ('Set5', 'photos512-test')
@@ -72,10 +72,10 @@ def dataset_name(folder: Path) -> str:
 
 
 def read_rgb(file: Path) -> RgbU8:
-    """Read a picture file's RGB, at 8 bits a sample.
+    """Read a picture file as RGB with 8 bits per sample.
 
     Raises:
-        superres.errors.BadImage: not a picture; the message names the file.
+        superres.errors.BadImage: the file is not a picture; the message names it.
     """
     try:
         return to_integer(decode(file.read_bytes()).rgb, np.uint8)
@@ -84,7 +84,7 @@ def read_rgb(file: Path) -> RgbU8:
 
 
 def crop_to_multiple(hr: RgbU8, scale: int) -> RgbU8:
-    """Cut the bottom and right so that both sides divide by ``scale``.
+    """Crop the bottom and the right so that both sides are multiples of ``scale``.
 
     >>> crop_to_multiple(np.zeros((512, 7, 3), np.uint8), 3).shape
     (510, 6, 3)
@@ -94,7 +94,7 @@ def crop_to_multiple(hr: RgbU8, scale: int) -> RgbU8:
 
 
 def through_jpeg(rgb: RgbU8, quality: int) -> RgbU8:
-    """A picture as it comes back from a JPEG file with 4:2:0 chroma."""
+    """Encode a picture as JPEG with 4:2:0 chroma, and decode it."""
     file = io.BytesIO()
     Image.fromarray(rgb).save(file, "JPEG", quality=quality)
     with Image.open(file) as image:
@@ -109,20 +109,22 @@ def make_pair(
     domain: Domain = "hr",
     keep_size: bool = False,
 ) -> Pair:
-    """Shrink a picture by ``scale``, bring it back by bicubic if need be, pad it by the halo.
+    """Make a pair: shrink by ``scale``, enlarge by bicubic in the ``hr`` domain, pad by the halo.
 
     Args:
-        hr: the truth; cropped to a multiple of the scale first, unless ``keep_size``.
-        scale: how far it is shrunk, rounded down.
-        halo: replicated pixels a side, of the plane.
-        domain: what the network works on.
-        keep_size: bring back the very size: at x3, 512 -> 170 -> 512.
+        hr: the HR picture; it is cropped to a multiple of the scale unless ``keep_size``.
+        scale: the factor to shrink by; sizes are rounded down.
+        halo: replicated pixels to add at each side of the plane.
+        domain: the input of the network.
+        keep_size: enlarge to the original size: at x3, 512 -> 170 -> 512.
 
     Raises:
-        ValueError: the size is to be kept, and the network can't make it.
+        ValueError: ``keep_size`` with a network of the ``lr`` domain.
     """
     if keep_size and domain == "lr":
-        raise ValueError("keep_size is for networks of the hr domain: the others make multiples")
+        raise ValueError(
+            "keep_size is for networks of the hr domain: others output multiples of the scale"
+        )
     hr = hr if keep_size else crop_to_multiple(hr, scale)
     size: Size = hr.shape[:2]
     lr = degrade(hr, (size[0] // scale, size[1] // scale))
@@ -134,10 +136,10 @@ def make_pair(
 def whole_pictures(
     pairs: list[Pair], *, batch_size: int, seed: int, first_step: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (planes, hr) of whole pictures of one size, without end.
+    """Yield batches (planes, hr) of whole pictures of one size, endlessly.
 
-    Each is seen once an epoch, in an order that depends on ``seed`` and the epoch alone;
-    what does not fill a batch at an epoch's end is left out.
+    Each picture is used once per epoch, in an order that depends only on ``seed`` and the
+    epoch. An incomplete batch at the end of an epoch is dropped.
 
     Yields:
         [batch, h + 2 halo, w + 2 halo, 3] and [batch, h, w, 3], uint8.

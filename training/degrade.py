@@ -1,6 +1,6 @@
-"""What a small picture goes through on its way to us: a phone, a chat, a web page.
+"""Degradations that LR pictures get from cameras, chat applications and web pages.
 
-Every step takes and returns uint8, as the programs between which a picture travels do.
+Every step takes and returns uint8, because real programs exchange pictures as 8-bit files.
 """
 
 import math
@@ -24,24 +24,24 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-"""Pillow's; see :func:`resize` for ``area``."""
+"""Filters of Pillow; :func:`resize` implements ``area``."""
 REACH = 8
-"""Pixels around a part of a picture that decide nearly all of what becomes of it."""
+"""Margin around a region, px, outside which pixels have almost no effect on the degraded region."""
 GRID = 16
-"""Side of the blocks of a JPEG with 4:2:0 chroma, px: their grid can begin in as many places."""
+"""Side of the blocks of a JPEG with 4:2:0 chroma, px; also the number of possible grid offsets."""
 _BLUR_PAD = 8
 _NARROWEST = 0.1
-"""Standard deviation, px, at which a Gaussian's samples are 1 and zeros."""
+"""Standard deviation, px, at which the sampled Gaussian is a single 1 between zeros."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class _Step(BaseModel):
-    """A step; its ranges, lowest and highest, are drawn from uniformly."""
+    """A degradation step. Values are drawn uniformly from its ranges (lowest, highest)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     probability: Probability = 1.0
-    """How often a picture goes through it."""
+    """Probability that the step is applied."""
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> Self:
@@ -49,7 +49,7 @@ class _Step(BaseModel):
             if isinstance(value, tuple) and isinstance(value[0], int | float):
                 low, high = value
                 if low > high:
-                    raise ValueError(f"{name} goes from the lowest to the highest, not {value}")
+                    raise ValueError(f"{name} must be (lowest, highest), not {value}")
         return self
 
 
@@ -59,13 +59,13 @@ Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class Blur(_Step):
-    """A Gaussian blur, as of a lens out of focus or a moved camera."""
+    """A Gaussian blur, as from a lens that is out of focus or a camera that moves."""
 
     kind: Literal["blur"]
     sigma: SigmaRange
     """Standard deviation, px."""
     anisotropic: Probability = 0.0
-    """How often the deviations along two axes are drawn each, and the axes' angle too."""
+    """Probability that the two axes get separate deviations and a random angle."""
 
     def apply(self, rgb: RgbU8, random: np.random.Generator) -> RgbU8:
         """Blur a picture."""
@@ -77,15 +77,15 @@ class Blur(_Step):
 
 
 class Resize(_Step):
-    """Resize by one filter and back by another, as apps do."""
+    """Resize by one filter and back by another, as applications do."""
 
     kind: Literal["resize"]
     factor: PositiveRange
-    """Of the sides on the way, drawn evenly on a scale of logarithms."""
+    """Factor of the intermediate size, drawn log-uniformly."""
     shrink_filters: tuple[Filter, ...] = Field(min_length=1)
-    """One of these shrinks."""
+    """Filters to draw from for shrinking."""
     enlarge_filters: tuple[Literal["bilinear", "bicubic", "lanczos"], ...] = Field(min_length=1)
-    """One of these enlarges; ``area`` would make blocks."""
+    """Filters to draw from for enlarging; ``area`` would produce blocks."""
 
     def apply(self, rgb: RgbU8, random: np.random.Generator) -> RgbU8:
         """Resize a picture and back."""
@@ -99,13 +99,13 @@ class Resize(_Step):
 
 
 class Noise(_Step):
-    """Gaussian noise, the same everywhere."""
+    """Gaussian noise with the same deviation everywhere."""
 
     kind: Literal["noise"]
     sigma: SigmaRange
     """Standard deviation, levels of 255."""
     grey: Probability = 0.0
-    """How often the noise is the same on all channels."""
+    """Probability that the noise is the same on all channels."""
 
     def apply(self, rgb: RgbU8, random: np.random.Generator) -> RgbU8:
         """Add noise to a picture."""
@@ -116,16 +116,16 @@ class Noise(_Step):
 
 
 class ShotNoise(_Step):
-    """Poisson noise, as of few photons: bright parts have more of it, in levels."""
+    """Poisson noise, as from few photons: its deviation, in levels, grows with brightness."""
 
     kind: Literal["shot_noise"]
     photons: PositiveRange
-    """At white, drawn evenly on a scale of logarithms; the fewer, the noisier."""
+    """Photons per pixel at white, drawn log-uniformly; fewer photons give more noise."""
     grey: Probability = 0.0
-    """How often the noise is the same on all channels, as much as the luma has."""
+    """Probability that the noise is the same on all channels, at the level of the luma."""
 
     def apply(self, rgb: RgbU8, random: np.random.Generator) -> RgbU8:
-        """Count photons in a picture."""
+        """Add noise to a picture."""
         level = np.float32(_log_uniform(self.photons, random) / 255)
         grey = random.random() < self.grey
         mean = (rgb @ _LUMA)[..., None] if grey else rgb
@@ -134,13 +134,13 @@ class ShotNoise(_Step):
 
 
 class Sharpen(_Step):
-    """An unsharp mask, as phones apply it: edges get a seam on each side."""
+    """An unsharp mask, as phones apply it: edges overshoot on each side."""
 
     kind: Literal["sharpen"]
     sigma: SigmaRange
-    """Standard deviation of the blur that is taken away, px."""
+    """Standard deviation of the blurred picture that is subtracted, px."""
     amount: SigmaRange
-    """Of the difference to the blurred picture that is added."""
+    """Factor of the difference from the blurred picture, which is added."""
 
     def apply(self, rgb: RgbU8, random: np.random.Generator) -> RgbU8:
         """Sharpen a picture."""
@@ -151,11 +151,11 @@ class Sharpen(_Step):
 class _Compression(_Step):
     quality: tuple[Quality, Quality]
     shifted: Probability = 0.0
-    """How often the grid of blocks begins elsewhere than at the picture's corner, as where a
-    picture was cropped afterwards."""
+    """Probability that the block grid is not aligned with the picture's corner, as in a picture
+    that was cropped afterwards."""
 
     def apply(self, rgb: RgbU8, random: np.random.Generator) -> RgbU8:
-        """Put a picture through a file."""
+        """Encode a picture, and decode it."""
         quality = int(random.integers(*self.quality, endpoint=True))
         top, left = random.integers(GRID, size=2) if random.random() < self.shifted else (0, 0)
         framed = np.pad(rgb, ((top, 0), (left, 0), (0, 0)), mode="symmetric") if top + left else rgb
@@ -167,11 +167,11 @@ class _Compression(_Step):
 
 
 class Jpeg(_Compression):
-    """A JPEG file."""
+    """JPEG compression."""
 
     kind: Literal["jpeg"]
     chroma_420: Probability = 1.0
-    """How often chroma has half the resolution (4:2:0); else it has all (4:4:4)."""
+    """Probability that chroma has half the resolution (4:2:0) instead of all of it (4:4:4)."""
 
     def _through_file(self, rgb: RgbU8, quality: int, random: np.random.Generator) -> RgbU8:
         subsampling = "420" if random.random() < self.chroma_420 else "444"
@@ -180,7 +180,7 @@ class Jpeg(_Compression):
 
 
 class Webp(_Compression):
-    """A lossy WebP file."""
+    """Lossy WebP compression."""
 
     kind: Literal["webp"]
 
@@ -195,23 +195,23 @@ Step = Annotated[
 
 
 class Degradations(BaseModel):
-    """What small pictures go through, drawn anew for each crop. A part of a config."""
+    """Degradations of LR pictures, drawn independently for each crop. Part of a config."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     clean: Probability = 0.0
-    """Share of the crops that go through nothing: they are shrunk by THE bicubic."""
+    """Share of crops without degradations; they are shrunk by :func:`superres.resample.degrade`."""
     shrink_filters: tuple[Filter, ...] = Field(("bicubic",), min_length=1)
-    """Another crop is shrunk by one of these."""
+    """Filters to draw from for shrinking the other crops."""
     steps: tuple[Step, ...] = Field(min_length=1)
-    """In this order; a kind may come again."""
+    """Steps in the order in which they are applied; a kind may occur several times."""
 
 
 def load_degradations(file: Path) -> Degradations:
-    """Read the table ``degradations`` of a TOML file, which may be a config.
+    """Read the table ``[degradations]`` of a TOML file, such as a config.
 
     Raises:
-        ValueError: no such table, or a value or a key that is not allowed.
+        ValueError: there is no such table, or a value or a key is not allowed.
     """
     tables = tomllib.loads(file.read_text())
     if "degradations" not in tables:
@@ -222,17 +222,17 @@ def load_degradations(file: Path) -> Degradations:
 def shrink_and_degrade(
     hr: RgbU8, size: Size, degradations: Degradations, random: np.random.Generator
 ) -> RgbU8:
-    """The LR side of a pair that is not clean: a picture shrunk to ``size`` and degraded."""
+    """Shrink a picture to ``size`` and degrade it, to get the LR side of a degraded pair."""
     lr = resize(hr, size, _one_of(degradations.shrink_filters, random))
     return degrade_lr(lr, degradations, random)
 
 
 def degrade_lr(lr: RgbU8, degradations: Degradations, random: np.random.Generator) -> RgbU8:
-    """Put a small picture through the steps, each as often and as much as is drawn.
+    """Apply the steps to an LR picture, each with its probability and random values.
 
-    Grids of blocks begin at the picture's top left, and blurs see its edge repeated, so that a
-    part of a picture needs :data:`REACH` more pixels a side, and at random up to :data:`GRID`
-    more at the top and left.
+    Block grids begin at the top left, and blurs replicate the edge. To degrade a region as if it
+    were inside a larger picture, extend it by :data:`REACH` pixels at each side, and by a random
+    number below :data:`GRID` at the top and the left.
     """
     for step in degradations.steps:
         if random.random() < step.probability:
@@ -241,10 +241,11 @@ def degrade_lr(lr: RgbU8, degradations: Degradations, random: np.random.Generato
 
 
 def resize(rgb: RgbU8, size: Size, chosen: Filter) -> RgbU8:
-    """Resize a picture to (height, width), antialiased when shrinking.
+    """Resize a picture to (height, width), with antialiasing when shrinking.
 
-    ``area`` is the mean over the area that a pixel covers. (Pillow's box takes or leaves whole
-    pixels, which moves edges by up to half a pixel unless the factor is a whole number.)
+    ``area`` is the mean over the area that an output pixel covers. Pillow's box filter is not
+    used, because it includes or excludes whole pixels: unless the factor is an integer, this moves
+    edges by up to half a pixel.
     """
     if chosen != "area":
         return np.asarray(Image.fromarray(rgb).resize(size[::-1], FILTERS[chosen]))
@@ -253,7 +254,7 @@ def resize(rgb: RgbU8, size: Size, chosen: Filter) -> RgbU8:
 
 
 def _area_means(samples: np.ndarray, made: int) -> np.ndarray:
-    """Divide the first axis into ``made`` equal parts, and take the mean over each."""
+    """Divide the first axis into ``made`` equal parts, and compute the mean of each."""
     length = samples.shape[0]
     sums = np.cumsum(np.concatenate([samples[:1] * 0.0, samples]), axis=0)
     edges = np.arange(made + 1) * (length / made)
@@ -263,13 +264,13 @@ def _area_means(samples: np.ndarray, made: int) -> np.ndarray:
 
 
 def gaussian_blur(rgb: RgbU8, along: float, across: float, angle: float) -> np.ndarray:
-    """Blur by a Gaussian; beyond the picture's edges, these repeat.
+    """Blur by a Gaussian, with replicated edges.
 
     Args:
         rgb: the picture.
         along: standard deviation along the first axis of the Gaussian, px.
-        across: likewise, along the second axis.
-        angle: of the first axis, from the horizontal, radians.
+        across: standard deviation along the second axis, px.
+        angle: angle of the first axis from the horizontal, radians.
 
     Returns:
         [h, w, 3], float32, levels of 255.
@@ -281,7 +282,7 @@ def gaussian_blur(rgb: RgbU8, along: float, across: float, angle: float) -> np.n
         for made, side in zip(sides, (height, width), strict=True)
     ]
     padded = np.pad(rgb, (*pads, (0, 0)), mode="edge").astype(np.float32)
-    # The kernel lies around the origin of a picture that goes on at its other side.
+    # The kernel is centred at the origin, with wrap-around, as the FFT requires.
     y, x = (scipy.fft.fftfreq(side, 1 / side).astype(np.float32) for side in sides)
     x, y = np.meshgrid(x, y)
     first = (x * math.cos(angle) + y * math.sin(angle)) / max(along, _NARROWEST)

@@ -1,8 +1,8 @@
-"""Durations, as people write and read them."""
+"""Durations as text."""
 
 
 def readable(seconds: float) -> str:
-    """A duration in words.
+    """Format a duration.
 
     >>> readable(90), readable(9000)
     ('2 minutes', '2.5 hours')
@@ -15,13 +15,13 @@ def readable(seconds: float) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of ``170m``, ``60s`` or ``3h``.
+    """Parse a duration such as ``170m``, ``60s`` or ``3h`` to seconds.
 
     >>> parse_duration("170m"), parse_duration("60s"), parse_duration("1.5h")
     (10200.0, 60.0, 5400.0)
 
     Raises:
-        ValueError: another form.
+        ValueError: the text has another form, or is not positive.
     """
     units = {"s": 1, "m": 60, "h": 3600}
     try:
@@ -29,5 +29,5 @@ def parse_duration(text: str) -> float:
     except (ValueError, KeyError):
         number = unit = 0
     if number * unit <= 0:
-        raise ValueError(f"a time is a number of s, m or h, such as 170m, not {text!r}")
+        raise ValueError(f"a duration is a number with s, m or h, such as 170m, not {text!r}")
     return number * unit

@@ -1,4 +1,4 @@
-"""Scores a served model beside bicubic on folders of pictures, by the published protocol."""
+"""Scores of a served model and of bicubic on folders of pictures, by the published protocol."""
 
 import csv
 from collections.abc import Iterator
@@ -28,12 +28,12 @@ from training.dataset import (
 Protocol = Literal["published", "upstream"]
 
 JPEG_QUALITY = 75
-"""Of the small pictures in the JPEG rows: Pillow's default, with its 4:2:0 chroma."""
+"""JPEG quality of the LR pictures in the JPEG rows: Pillow's default, with 4:2:0 chroma."""
 
 
 @dataclass(frozen=True)
 class PictureScores:
-    """One picture's scores."""
+    """Scores of one picture."""
 
     file: str
     model: Scores
@@ -41,9 +41,9 @@ class PictureScores:
 
     @property
     def gain_db(self) -> float:
-        """Luma PSNR of the model over bicubic's; 0 where both are without an error."""
+        """Gain in luma PSNR over bicubic, dB; 0 where both reproduce the picture exactly."""
         if self.model.psnr_y == self.bicubic.psnr_y:
-            return 0.0  # infinity less infinity is no number
+            return 0.0  # infinity minus infinity is NaN
         return self.model.psnr_y - self.bicubic.psnr_y
 
 
@@ -56,13 +56,13 @@ class Evaluation:
     pictures: tuple[PictureScores, ...]
 
     def wins(self, figure: str) -> int:
-        """Pictures on which the model's figure is above bicubic's."""
+        """Number of pictures on which the model scores higher than bicubic."""
         return sum(
             getattr(one.model, figure) > getattr(one.bicubic, figure) for one in self.pictures
         )
 
     def summarise(self) -> DatasetScores:
-        """Means over pictures, as the published tables take them."""
+        """Means over pictures, as in the published tables."""
         return DatasetScores(
             dataset=self.dataset,
             pictures=len(self.pictures),
@@ -83,21 +83,22 @@ def evaluate(
 ) -> Evaluation:
     """Score every picture of a folder.
 
-    The folder holds HR pictures, which are cropped to a multiple of the scale and shrunk
-    here; or pairs named ``*_hr.*`` and ``*_lr.*``, whose LR side is used as it is.
+    The folder holds HR pictures, which are cropped to a multiple of the scale and shrunk;
+    or pairs named ``*_hr.*`` and ``*_lr.*``, whose LR side is used unchanged.
 
     Args:
         enhancer: the model.
-        folder: of pictures.
-        scale: of the pairs.
-        lr_jpeg: quality of the JPEG that the LR side goes through first, if any.
-        protocol: ``published`` as in :mod:`superres.evaluation.metrics`; ``upstream`` as the
-            project that this one grew from scored: HR pictures are not cropped
-            (512 -> 170 -> 512), and nothing is shaved.
+        folder: the folder of pictures.
+        scale: the scale of the pairs.
+        lr_jpeg: JPEG quality to compress the LR side with; None for no compression.
+        protocol: ``published`` as in :mod:`superres.evaluation.metrics`; ``upstream`` as in the
+            project that this one is based on: HR pictures are not cropped (512 -> 170 -> 512), and
+            nothing is shaved.
 
     Raises:
-        FileNotFoundError: no pictures, or an HR picture of a folder of pairs without its LR.
-        ValueError: a pair's sizes do not differ by the scale.
+        FileNotFoundError: there are no pictures, or an HR picture in a folder of pairs has no LR
+            picture.
+        ValueError: the sizes of a pair do not match the scale.
     """
     scores = []
     keep_size = protocol == "upstream"
@@ -111,7 +112,7 @@ def evaluate(
 def read_evaluation_pairs(
     folder: Path, scale: int, *, lr_jpeg: int | None, keep_size: bool = False
 ) -> Iterator[tuple[str, RgbU8, RgbU8]]:
-    """Yield name, HR and LR of each pair, as :func:`evaluate` scores them."""
+    """Yield the name, HR and LR picture of each pair that :func:`evaluate` scores."""
     files = picture_files([folder])
     lr_of = {file.stem.removesuffix("_lr"): file for file in files if file.stem.endswith("_lr")}
     for file in files:
@@ -137,7 +138,7 @@ def read_evaluation_pairs(
 
 
 def upstream_table(model: str, evaluation: Evaluation) -> Table:
-    """The upstream project's table: RGB, average and range over pictures."""
+    """Table in the form of the upstream project: RGB, average and range over pictures."""
     table = Table(
         title=f"{evaluation.dataset} at x{evaluation.scale}, {len(evaluation.pictures)} pictures, "
         "RGB: average (range)"
@@ -168,15 +169,15 @@ def write_report(
     model: str,
     out: Path,
 ) -> None:
-    """Write what people look at: a CSV, a bar chart, and three strips a set.
+    """Write a CSV file, a bar chart, and three strips per set.
 
-    The strips are of the pictures with the least, the median and the largest gain.
+    The strips show the pictures with the smallest, the median and the largest gain.
 
     Args:
-        evaluations: each with its folder and its LR side's JPEG quality.
-        enhancer: the model, to draw the strips.
-        model: its name.
-        out: a folder, made if need be.
+        evaluations: evaluations, each with its folder and the JPEG quality of its LR side.
+        enhancer: the model that makes the strips.
+        model: the name of the model.
+        out: the folder to write to; it is created if it does not exist.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / "scores.csv").open("w", newline="") as file:
@@ -204,7 +205,7 @@ def write_report(
 
 
 def _draw_chart(evaluations: list[Evaluation], model: str, file: Path) -> None:
-    # matplotlib takes a while to import, and only reports draw.
+    # matplotlib is slow to import, and only reports need it.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 2.2 * len(evaluations)), layout="constrained")

@@ -1,4 +1,4 @@
-"""Trained weights -> models/<name>/: a SavedModel and its card."""
+"""Export of trained weights to ``models/<name>/``: a SavedModel and its card."""
 
 import base64
 import ctypes
@@ -35,37 +35,37 @@ from training.weights import WEIGHTS, hash_weights, read_record, recorded, set_w
 LARGEST_TILE = 512
 EXAMPLE_SIDE = 32
 RENAME_EXCHANGE = 2
-"""Of Linux's renameat2."""
+"""Flag of Linux's ``renameat2``."""
 
 
 class ExportFailed(RuntimeError):
-    """The run may not be exported, or the exported model does not do what the trained one does."""
+    """The run must not be exported, or the exported model differs from the trained one."""
 
 
 def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
-    """Export a run's best weights to ``models/<name>/``, replacing what is there.
+    """Export a run's best weights to ``models/<name>/``, and replace the model that is there.
 
-    The three signatures hold their weights as constants, and all of the conversions:
+    The three signatures contain the weights as constants, and all conversions:
     ``u8_float32`` and ``u8_bfloat16`` take and return uint8, ``f32`` float32 in [0, 1].
-    The SavedModel is reloaded and compared with the Keras model before it is kept. The weights
-    go along, for runs that start from the model.
+    The SavedModel is reloaded and compared with the Keras model before it is installed. The
+    weights are copied too, for runs that start from the model.
 
     Args:
-        run: a folder that ``fit`` wrote, or a model's, to be exported anew; then its scores stay,
-            since the weights are the same.
-        models: where models live.
-        draft: whether to leave out the checks of :func:`check_record`; the card says so.
+        run: a folder that ``fit`` wrote, or the folder of a model to export again, which keeps
+            its scores because its weights do not change.
+        models: the models folder.
+        draft: whether to skip the checks of :func:`check_record`; the card says so.
 
     Raises:
         FileNotFoundError: the run has no best weights yet.
-        RuntimeError: Keras does not run on TensorFlow here.
-        ExportFailed: the record is not that of a finished run of a committed config by committed
-            code, or the reloaded SavedModel disagrees with the Keras model.
-        training.weights.WeightsMismatch: the weights are not those of the record.
+        RuntimeError: Keras does not use TensorFlow as its backend.
+        ExportFailed: the run is not finished, its config or code is not committed, or the
+            reloaded SavedModel differs from the Keras model.
+        training.weights.WeightsMismatch: the weights do not match the record.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            f"a SavedModel is exported on TensorFlow; KERAS_BACKEND is {keras.backend.backend()}"
+            f"export needs KERAS_BACKEND=tensorflow; KERAS_BACKEND is {keras.backend.backend()}"
         )
     design, weights = recorded(run)
     facts: dict[str, Any]
@@ -128,10 +128,10 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
 
 
 def check_record(record: TrainingRecord) -> None:
-    """Check that a committed config, made by committed code, is what the record tells of.
+    """Check that the record is of a finished run of a committed config, by committed code.
 
     Raises:
-        ExportFailed: it is not; the message says why.
+        ExportFailed: a check fails; the message says which.
     """
     name = record.config["name"]
     if not record.finished:
@@ -140,12 +140,12 @@ def check_record(record: TrainingRecord) -> None:
         raise ExportFailed(f"{name} is not a committed config")
     config = load_config(name)
     if record.config != config.model_dump(mode="json") or record.config_sha256 != config.sha256:
-        raise ExportFailed(f"the config of {name} is not the committed one any more")
+        raise ExportFailed(f"the config of {name} is not the committed one")
     for session in record.sessions:
         if session.dirty is not False:
             raise ExportFailed(
-                f"a part of the run of {name} was computed by code that differs from its commit "
-                f"{session.commit[:12]}, or outside a Git clone"
+                f"a part of the run of {name} used code that differs from its commit "
+                f"{session.commit[:12]}, or ran outside a Git clone"
             )
     start = record.started_from
     if (start and start.config) != config.start_from:
@@ -163,34 +163,36 @@ def check_record(record: TrainingRecord) -> None:
 
 
 def check_log(run: Path, record: TrainingRecord) -> None:
-    """Check that ``steps.csv`` is that of the record.
+    """Check that ``steps.csv`` has the hash in the record.
 
     Raises:
-        ExportFailed: it is not.
+        ExportFailed: it has another hash.
     """
     if hashlib.sha256((run / STEPS).read_bytes()).hexdigest() != record.steps_sha256:
-        raise ExportFailed(f"{run / STEPS} is not the log that {run.name}'s record tells of")
+        raise ExportFailed(
+            f"{run / STEPS} is not the log of {run.name}: its hash is not in the record"
+        )
 
 
 def check_tree() -> None:
-    """Check that the code that exports is committed.
+    """Check that the running code is committed.
 
     Raises:
-        ExportFailed: it is not.
+        ExportFailed: it differs from its commit, or is outside a Git clone.
     """
     commit, dirty = commit_and_dirty()
     if dirty is not False:
         raise ExportFailed(
-            f"the code differs from its commit {commit[:12]}, or is outside a Git clone: commit, "
-            "or export a draft"
+            f"the code differs from its commit {commit[:12]}, or is outside a Git clone: commit "
+            "it, or export a draft"
         )
 
 
 def put_in_place(made: Path, folder: Path) -> None:
-    """Put a folder in another's place, so that at every moment one of the two is there, whole.
+    """Replace ``folder`` by ``made``, so that readers see either the old or the new folder.
 
-    On Linux the two change places in one step; elsewhere, and on file systems that cannot, the
-    old one goes aside for the time of two renames, and comes back if the second one fails.
+    Linux exchanges the two atomically. On other systems, and on file systems without this
+    operation, there is no folder between two renames; the old one is restored if the second fails.
     """
     if not folder.exists():
         made.rename(folder)
@@ -230,15 +232,15 @@ def _save(by_precision: dict[str, keras.Model], upscale: int, multiple: int, fol
         "u8_bfloat16": _frozen(u8("bfloat16"), tf.uint8, upscale, multiple),
         "f32": _frozen(f32, tf.float32, upscale, multiple),
     }
-    # Nobody asks for gradients, and those of SiLU could not be saved with its weights folded in.
+    # Serving needs no gradients, and those of SiLU cannot be saved with folded weights.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(tf.Module(), str(folder), signatures=signatures, options=options)
 
 
 def _frozen(call: Any, dtype: tf.DType, upscale: int, multiple: int) -> Any:
-    """A signature ``tiles -> answers`` with the weights folded in as constants.
+    """Make a signature ``tiles -> answers`` with the weights folded in as constants.
 
-    oneDNN lays constant weights out once; variables it must lay out at every call.
+    oneDNN converts the layout of constant weights once, but of variables at every call.
     """
     spec = tf.TensorSpec((None, None, None, 3), dtype, name="tiles")
     frozen = convert_variables_to_constants_v2(tf.function(call).get_concrete_function(spec))
@@ -246,7 +248,7 @@ def _frozen(call: Any, dtype: tf.DType, upscale: int, multiple: int) -> Any:
     @tf.function(input_signature=[spec])
     def signature(tiles: tf.Tensor) -> dict[str, tf.Tensor]:
         height, width = tf.shape(tiles)[1], tf.shape(tiles)[2]
-        # As networks.paired and folded networks ask.
+        # networks.paired needs an even width, and folded networks even sides.
         even = tf.pad(tiles, [[0, 0], [0, height % multiple], [0, width % 2], [0, 0]])
         return {"answers": frozen(even)[0][:, : height * upscale, : width * upscale]}
 
@@ -254,7 +256,7 @@ def _frozen(call: Any, dtype: tf.DType, upscale: int, multiple: int) -> Any:
 
 
 def _example_tiles() -> TilesU8:
-    """A ramp with noise and a hard edge, so that every weight has work to do."""
+    """A gradient with noise and a sharp edge, so that every weight affects the output."""
     ramp = np.linspace(0, 1, EXAMPLE_SIDE, dtype=np.float32)
     tile = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], ramp[::-1, None]), axis=-1)
     noise = np.random.default_rng(0).normal(0, 0.05, tile.shape).astype(np.float32)

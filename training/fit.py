@@ -1,8 +1,8 @@
-"""Train a network from a config: in stages, resumable at any step, validated beside bicubic.
+"""Training of a network by a config: in stages, resumable at any step, compared with bicubic.
 
-:mod:`training.run` tells what a run's folder holds. A run that was stopped or killed, and goes on
-from its last checkpoint, ends as one that never stopped, to the bit: batches depend on the seed
-and the step alone, and all else is in the checkpoint.
+:mod:`training.run` describes a run's folder. A run that was stopped or killed and then resumed
+from its last checkpoint gives bit-identical results to an uninterrupted run: batches depend only
+on the seed and the step, and the checkpoint holds the rest of the state.
 """
 
 import itertools
@@ -53,20 +53,20 @@ from training.validation import held_out_pairs
 from training.weights import Design, Weights, hash_weights, set_weights, take_weights
 
 CHECKPOINT_SECONDS = 600.0
-"""Between two checkpoints where no validation comes first."""
+"""Longest time between two checkpoints, s; every validation also writes one."""
 STRIPS = 3
-"""Held-out pictures that TensorBoard shows as strips."""
-AGREE_STEPS = 10
-"""Steps after which several processes ask whether to go on."""
+"""Number of held-out pictures that TensorBoard shows as strips."""
+STOP_CHECK_STEPS = 10
+"""Steps between two points at which several processes agree whether to stop."""
 
 
 class TrainingFailed(RuntimeError):
-    """The run cannot go on; the message says at which step and why."""
+    """The run cannot continue; the message says why."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The weights that a run begins with, and the config that made them."""
+    """Initial weights of a run, and the config that they were trained with."""
 
     config: TrainingConfig
     weights: Weights
@@ -77,15 +77,16 @@ class Outcome:
     """How a call of :func:`fit` ended."""
 
     finished: bool
-    """Whether all steps are done; otherwise it was stopped, and can be resumed."""
+    """Whether all steps are done; otherwise the run was stopped and can be resumed."""
     interrupted: bool
     """Whether a signal stopped it."""
     validation: dict[str, Scores]
-    """Of the best weights so far, ``clean`` and ``degraded``; empty before the first one."""
+    """Scores of the best weights so far, by ``clean`` and ``degraded``; empty before the first
+    validation."""
 
 
 class Batches(Protocol):
-    """Batches without end, and the seconds that it took to get them."""
+    """An endless iterator over batches; ``waited`` is the time spent waiting for them, s."""
 
     waited: float
 
@@ -93,7 +94,10 @@ class Batches(Protocol):
 
 
 class Stop:
-    """Whether to stop: the time is up, or a signal came. SIGINT's second one interrupts at once."""
+    """True once the deadline has passed or a signal has arrived.
+
+    A second signal interrupts immediately.
+    """
 
     def __init__(self, deadline: float | None) -> None:
         self.deadline = deadline
@@ -104,7 +108,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM as a wish to stop at the next step."""
+        """Handle SIGINT and SIGTERM as requests to stop at the next step."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -123,7 +127,7 @@ class Stop:
 
 
 class _Stopped(Exception):
-    """The checkpoint is written; stop."""
+    """The checkpoint is written, and training must stop."""
 
 
 def fit(
@@ -141,37 +145,38 @@ def fit(
     workers: int = 1,
     precision: Precision | None = None,
 ) -> Outcome:
-    """Train until the config's stages are done, or until it is time to stop.
+    """Train until all stages of the config are done, or until the deadline or a signal.
 
     Args:
-        config: what to train, and how.
-        data: the sets to learn from, in the order of ``config.data``.
-        validation: the set to choose the weights by.
-        run: the run's folder, made if need be.
-        console: where progress is shown.
-        go_on: go on from ``run``'s last checkpoint; see :func:`training.run.resume`.
-        start: weights of the config's ``start_from``.
-        deadline: of ``time.monotonic()``, at which to write a checkpoint and return.
-        vgg19_weights: of a VGG19 term in the loss; see :func:`training.losses.vgg19_features`.
-        devices: how many share each batch; see :class:`training.devices.Devices`. The batches are
-            the same for any number, and the weights but for rounding.
-        workers: processes that make batches ahead; with 0 they are made here, between steps.
-        precision: of a config whose precision is ``auto``, in place of a trial or, where the run
-            goes on, of what it had: another machine has another one that is fast.
+        config: the config of the run.
+        data: the training sets, in the order of ``config.data``.
+        validation: the validation set.
+        run: the run's folder; it is created if it does not exist.
+        console: where to show progress.
+        go_on: whether to resume from the last checkpoint; see :func:`training.run.resume`.
+        start: the weights of the config's ``start_from``.
+        deadline: time on the clock of ``time.monotonic()`` at which to write a checkpoint and
+            return, s.
+        vgg19_weights: weights for a VGG19 loss; see :func:`training.losses.vgg19_features`.
+        devices: number of devices that share each batch; see :class:`training.devices.Devices`.
+            The batches do not depend on it, and the weights differ only by rounding.
+        workers: number of processes that prefetch batches; with 0, batches are made between steps.
+        precision: precision for a config with ``auto``. It replaces the trial or, on resume, the
+            precision of the checkpoint, since another machine may be faster in another precision.
 
     Raises:
-        FileExistsError: ``run`` holds a run already, and ``go_on`` is false.
-        FileNotFoundError: nothing to go on from.
-        TrainingFailed: the loss is not a number, or a set or the start is not the config's.
+        FileExistsError: ``run`` contains a run, and ``go_on`` is false.
+        FileNotFoundError: there is no checkpoint to resume from.
+        TrainingFailed: the loss is not finite, or a set or the start does not match the config.
         training.run.RunMismatch: the checkpoint is of another config.
         training.sampler.SamplerFailed: no picture is large enough.
         training.weights.WeightsMismatch: the start is of another network.
-        ValueError: as :class:`training.devices.Devices`; or ``precision`` is not the config's.
+        ValueError: as :class:`training.devices.Devices`, or ``precision`` contradicts the config.
     """
     if precision is not None and config.precision not in ("auto", precision):
-        raise ValueError(f"precision is {config.precision}, as the config says, not {precision}")
+        raise ValueError(f"the config has precision {config.precision}: it cannot be {precision}")
     if (run / STATE).exists() and not go_on:
-        raise FileExistsError(f"{run} holds a run already: resume it, or remove the folder")
+        raise FileExistsError(f"{run} already contains a run: resume it, or remove the folder")
     if go_on and not (run / STATE).exists():
         raise FileNotFoundError(f"nothing to resume in {run}")
     for wanted, given in zip(config.all_pictures, (*data, validation), strict=True):
@@ -190,19 +195,19 @@ def fit(
             progress = Progress(config, faster_precision(config) if chosen == "auto" else chosen)
         progress.begin_session(session(devices, progress.precision))
         shown = console if place.chief else Console(quiet=True)
-        with _Keeper(progress, validation, data, run, shown, stop, place) as keeper:
+        with _RunContext(progress, validation, data, run, shown, stop, place) as context:
             try:
                 while not progress.finished:
-                    stage = _Stage(keeper, start, vgg19_weights)
+                    stage = _Stage(context, start, vgg19_weights)
                     with stage.batches(data, workers) as batches:
-                        stage.work(batches)
+                        stage.run(batches)
             except _Stopped:
-                shown.print(f"stopped at step {progress.steps_done}; resume {run} to go on")
+                shown.print(f"stopped at step {progress.steps_done}; resume {run} to continue")
     return Outcome(progress.finished, stop.signalled, progress.best_scores)
 
 
-class _Keeper:
-    """What lasts through all stages: progress, validation, checkpoints and what is shown."""
+class _RunContext:
+    """State that all stages share: progress, validation data, checkpoints and displays."""
 
     def __init__(
         self,
@@ -227,8 +232,8 @@ class _Keeper:
         self.halo = networks.halo(self.served)
         self._data = tuple(_describe(one) for one in data)
         self._validation_data = _describe(validation)
-        self._kept_at = time.monotonic()
-        with console.status("reading the pictures of validation"):
+        self._checkpoint_at = time.monotonic()
+        with console.status("reading the validation pictures"):
             self._held_out = self._read_held_out(validation)
             if not progress.bicubic:
                 progress.bicubic = {
@@ -238,8 +243,8 @@ class _Keeper:
         bicubic = ", ".join(f"{one.psnr_y:.3f} dB {kind}" for kind, one in progress.bicubic.items())
         console.print(
             f"{config.name}: {self.served.count_params():,} parameters, {progress.precision}, "
-            f"{sum(len(one) for one in data)} pictures to learn from, "
-            f"{len(self._held_out['clean'])} to validate on (bicubic {bicubic})"
+            f"{sum(len(one) for one in data)} training pictures, "
+            f"{len(self._held_out['clean'])} validation pictures (bicubic {bicubic})"
         )
 
     def __enter__(self) -> Self:
@@ -278,18 +283,18 @@ class _Keeper:
         """Whether to stop now; all processes get the same answer."""
         if self.place.processes == 1:
             return bool(self.stop)
-        return self.progress.step % AGREE_STEPS == 0 and self.place.agree(bool(self.stop))
+        return self.progress.step % STOP_CHECK_STEPS == 0 and self.place.agree(bool(self.stop))
 
     @property
     def checkpoint_due(self) -> bool:
-        """Whether the last checkpoint is old."""
-        return time.monotonic() - self._kept_at > CHECKPOINT_SECONDS
+        """Whether :data:`CHECKPOINT_SECONDS` have passed since the last checkpoint."""
+        return time.monotonic() - self._checkpoint_at > CHECKPOINT_SECONDS
 
     def note(self, stage: str, step: int, loss: float) -> None:
-        """Write down a step's loss.
+        """Log and display the loss of a step.
 
         Raises:
-            TrainingFailed: it is not a number.
+            TrainingFailed: the loss is not finite.
         """
         if not np.isfinite(loss):
             raise TrainingFailed(f"the loss is {loss} at step {step} of stage {stage}")
@@ -299,18 +304,18 @@ class _Keeper:
         self.bar.update(self._task, completed=done, description=f"{stage}, loss {loss:.5f}")
 
     def checkpoint(self, trainer: Trainer) -> None:
-        """Write all that is needed to go on from here."""
+        """Write a checkpoint of the current state."""
         self.progress.variables = trainer.variables()
         if self.log is not None:
             self.log.flush()
             self.progress.save(self.run / STATE)
-        self._kept_at = time.monotonic()
+        self._checkpoint_at = time.monotonic()
 
     def validate(self, trainer: Trainer, stage: StageConfig, loss: Loss) -> None:
         """Score the averaged weights, keep them if they are the best, and write a checkpoint.
 
         Raises:
-            _Stopped: it is time to stop; the validation is done when the run goes on.
+            _Stopped: training must stop; the validation is repeated on resume.
         """
         self.checkpoint(trainer)
         progress = self.progress
@@ -341,7 +346,7 @@ class _Keeper:
                 row["validation_loss"] = float(np.mean(losses))
         best = progress.add_validation(row, averages)
         self.report.update(progress.history, progress.bicubic)
-        self._keep()
+        self._write_record()
         gains = ", ".join(
             f"{row[f'{kind}_psnr_y']:.3f} dB {kind} ({row[f'{kind}_psnr_y'] - one.psnr_y:+.3f})"
             for kind, one in progress.bicubic.items()
@@ -352,28 +357,28 @@ class _Keeper:
         )
 
     def end_stage(self) -> None:
-        """Go to the next stage; a checkpoint of this moment stays."""
+        """Go to the next stage, and keep a checkpoint of the end of this one."""
         name = self.progress.stages[self.progress.stage].name
         self.progress.end_stage()
         if self.place.chief:
             self.progress.save(self.run / after(name))
-            self._keep()
+            self._write_record()
 
-    def _keep(self) -> None:
+    def _write_record(self) -> None:
         if self.place.chief:
             self.progress.save(self.run / STATE)
             write_record(self.run, self.progress, self._data, self._validation_data)
 
     def _read_held_out(self, validation: PreparedSet) -> dict[str, list[Pair]]:
         config = self.progress.config
-        if config.keep_size:  # the upstream recipe, which knows neither degradations nor halos
+        if config.keep_size:  # the upstream recipe, without degradations or halo
             halo = 0 if config.stages[-1].borders == "zero" else self.halo
             return {"clean": _whole_pairs(validation, config, halo=halo, domain=self.domain)}
         make = partial(
             held_out_pairs,
             validation,
             scale=config.scale,
-            halo=self.halo,  # as in service, whatever the borders of the last stage
+            halo=self.halo,  # as in serving, for any borders of the last stage
             domain=self.domain,
             count=config.validation.pictures,
         )
@@ -387,7 +392,7 @@ class _Keeper:
         return sr[:, halo : halo + pair.hr.shape[0], halo : halo + pair.hr.shape[1]]
 
     def _scores(self, pairs: list[Pair], estimates: list[RgbU8]) -> list[Scores]:
-        # SSIM takes longer than a small network, and leaves other threads alone.
+        # SSIM takes longer than a small network, and releases the GIL.
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             return list(pool.map(self._score, pairs, estimates))
 
@@ -408,17 +413,19 @@ class _Keeper:
 
 
 class _Stage:
-    """The stage that a run is at: its network, which has the borders of the stage, and its loss."""
+    """The current stage of a run, with its loss and a network built for its borders."""
 
-    def __init__(self, keeper: _Keeper, start: Start | None, vgg19_weights: Path | None) -> None:
-        progress, place = keeper.progress, keeper.place
-        self.keeper = keeper
+    def __init__(
+        self, context: _RunContext, start: Start | None, vgg19_weights: Path | None
+    ) -> None:
+        progress, place = context.progress, context.place
+        self.context = context
         self.config = progress.stages[progress.stage]
         self.first_step = progress.first_step(progress.stage)
-        # Of the first weights; what else is drawn depends on the seed and the step.
+        # Only for the initial weights: batches draw from the seed and the step.
         keras.utils.set_random_seed(progress.config.seed)
         with place.scope():
-            network = keeper.design.build(
+            network = context.design.build(
                 precision=progress.precision,
                 padding="valid" if self.config.borders == "replicate" else "same",
             )
@@ -428,7 +435,7 @@ class _Stage:
                     config_sha256=start.config.sha256,
                     weights_sha256=hash_weights(start.weights),
                     layers=take_weights(
-                        network, keeper.design, start.weights, Design.of(start.config)
+                        network, context.design, start.weights, Design.of(start.config)
                     ),
                 )
             self.loss = build_loss(
@@ -438,26 +445,26 @@ class _Stage:
             self.trainer = Trainer(network, optimizer, self.loss, place)
             if progress.variables:
                 self.trainer.assign(progress.variables)
-            # Where patience ended a stage early, fewer steps are done than the schedule has.
+            # If patience ended a stage early, fewer steps are done than the schedule counts.
             optimizer.iterations.assign(self.first_step + progress.step)
 
     @contextmanager
     def batches(self, data: Sequence[PreparedSet], workers: int) -> Iterator[Batches]:
-        """Those from the next step on."""
-        keeper, config = self.keeper, self.keeper.progress.config
-        halo = keeper.halo if self.config.borders == "replicate" else 0
-        next_step = self.first_step + keeper.progress.step
+        """Batches from the next step on."""
+        context, config = self.context, self.context.progress.config
+        halo = context.halo if self.config.borders == "replicate" else 0
+        next_step = self.first_step + context.progress.step
         if self.config.patch_size is None:
             pairs = [
                 pair
                 for one in data
-                for pair in _whole_pairs(one, config, halo=halo, domain=keeper.domain)
+                for pair in _whole_pairs(one, config, halo=halo, domain=context.domain)
             ]
             if len(pairs) < self.config.batch_size:
                 raise TrainingFailed(
                     f"there are {len(pairs)} pictures; a batch has {self.config.batch_size}"
                 )
-            yield _Timed(
+            yield _TimedBatches(
                 whole_pictures(
                     pairs,
                     batch_size=self.config.batch_size,
@@ -468,7 +475,7 @@ class _Stage:
             return
         sampling = Sampling(
             scale=config.scale,
-            domain=keeper.domain,
+            domain=context.domain,
             halo=halo,
             patch_size=self.config.patch_size,
             batch_size=self.config.batch_size,
@@ -483,34 +490,34 @@ class _Stage:
                 yield batches
         else:
             make = partial(batch, data, sampling, config.seed)
-            yield _Timed(map(make, itertools.count(next_step)))
+            yield _TimedBatches(map(make, itertools.count(next_step)))
 
-    def work(self, batches: Batches) -> None:
-        """Do the rest of the stage.
+    def run(self, batches: Batches) -> None:
+        """Run the remaining steps of the stage.
 
         Raises:
-            _Stopped: it is time to stop.
-            TrainingFailed: the loss is not a number.
+            _Stopped: training must stop.
+            TrainingFailed: the loss is not finite.
         """
-        keeper, progress, stage = self.keeper, self.keeper.progress, self.config
+        context, progress, stage = self.context, self.context.progress, self.config
         while True:
             if progress.validation_due:
-                keeper.validate(self.trainer, stage, self.loss)
-            if progress.step == stage.steps or keeper.place.agree(progress.out_of_patience):
+                context.validate(self.trainer, stage, self.loss)
+            if progress.step == stage.steps or context.place.agree(progress.out_of_patience):
                 break
-            self._learn(batches, progress.next_validation)
-        keeper.end_stage()
+            self._run_steps(batches, progress.next_validation)
+        context.end_stage()
 
-    def _learn(self, batches: Batches, until: int) -> None:
-        keeper, progress, stage = self.keeper, self.keeper.progress, self.config
+    def _run_steps(self, batches: Batches, until: int) -> None:
+        context, progress, stage = self.context, self.context.progress, self.config
         began, waited = time.perf_counter(), batches.waited
         pending = None
 
-        def settle() -> None:
-            """Wait for the last step, and count the time."""
+        def finish_step() -> None:
+            """Wait for the last step, and add the elapsed time."""
             nonlocal began, waited, pending
             if pending is not None:
-                keeper.note(stage.name, progress.step, float(pending))
+                context.note(stage.name, progress.step, float(pending))
                 pending = None
             progress.seconds += time.perf_counter() - began
             progress.waited += batches.waited - waited
@@ -520,24 +527,24 @@ class _Stage:
             began, waited = time.perf_counter(), batches.waited
 
         while progress.step < until:
-            stopping = keeper.stopping
-            if stopping or keeper.checkpoint_due:
-                settle()
-                keeper.checkpoint(self.trainer)
+            stopping = context.stopping
+            if stopping or context.checkpoint_due:
+                finish_step()
+                context.checkpoint(self.trainer)
                 if stopping:
                     raise _Stopped
                 resume_clock()
             value = self.trainer.step(*next(batches))
-            # The loss of the step before is read while this one is computed.
+            # The loss of the previous step is read while this step is computed.
             if pending is not None:
-                keeper.note(stage.name, progress.step, float(pending))
+                context.note(stage.name, progress.step, float(pending))
             pending = value
             progress.step += 1
-        settle()
+        finish_step()
 
 
-class _Timed:
-    """Batches that are made while one waits for them."""
+class _TimedBatches:
+    """Batches that are made in this process; ``waited`` is the time that this took, s."""
 
     def __init__(self, batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> None:
         self._batches = batches

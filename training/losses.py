@@ -1,4 +1,4 @@
-"""Losses on [n, h, w, 3] in [0, 1]; the halo has been cropped before they see it."""
+"""Losses on [n, h, w, 3] in [0, 1], without a halo."""
 
 import math
 from collections.abc import Callable
@@ -18,12 +18,12 @@ _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 def build_loss(config: LossConfig, *, vgg19_weights: Path | None, precision: str) -> Loss:
-    """Add up the terms of a config into one loss of (hr, sr).
+    """Build the loss of a config, a function of (hr, sr).
 
     Args:
-        config: the terms' weights.
-        vgg19_weights: as :func:`vgg19_features`, if there is a VGG19 term.
-        precision: of VGG19: ``float32`` or ``bfloat16``.
+        config: the weights of the terms.
+        vgg19_weights: weights for a VGG19 term; see :func:`vgg19_features`.
+        precision: precision of VGG19, ``float32`` or ``bfloat16``.
     """
     squash = ops.sigmoid if config.sigmoid else (lambda term: term)
     features = vgg19_features(vgg19_weights, precision=precision) if config.vgg19 else None
@@ -51,16 +51,16 @@ def l1(hr: keras.KerasTensor, sr: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def mse(hr: keras.KerasTensor, sr: keras.KerasTensor) -> keras.KerasTensor:
-    """Mean squared error: what PSNR is the logarithm of."""
+    """Mean squared error."""
     return ops.mean(ops.square(hr - sr))
 
 
 def fft(hr: keras.KerasTensor, sr: keras.KerasTensor) -> keras.KerasTensor:
-    """Mean absolute difference of Fourier coefficients, real and imaginary parts apart.
+    """Mean absolute difference of Fourier coefficients, over real and imaginary parts.
 
-    Of each channel's two-dimensional real transform, orthonormal, so that the size of a patch
-    does not matter (after Cho et al., "Rethinking Coarse-to-Fine Approach in Single Image
-    Deblurring" (2021), section 3.3).
+    The coefficients are of each channel's two-dimensional orthonormal real transform, so that the
+    loss does not depend on the patch size (after Cho et al., "Rethinking Coarse-to-Fine Approach
+    in Single Image Deblurring" (2021), section 3.3).
     """
     difference = ops.transpose(ops.cast(hr - sr, "float32"), (0, 3, 1, 2))
     height, width = difference.shape[2:]
@@ -72,8 +72,8 @@ def fft(hr: keras.KerasTensor, sr: keras.KerasTensor) -> keras.KerasTensor:
 def ssim(hr: keras.KerasTensor, sr: keras.KerasTensor) -> keras.KerasTensor:
     """Structural similarity of each picture of a batch, [n] (Wang et al., 2004).
 
-    As ``tf.image.ssim``: an 11x11 Gaussian window, sigma 1.5, only where it fits, mean
-    over pixels and channels.
+    The same as ``tf.image.ssim``: an 11x11 Gaussian window with sigma 1.5, without padding;
+    mean over pixels and channels.
     """
     hr, sr = ops.cast(hr, "float32"), ops.cast(sr, "float32")
     mean_hr, mean_sr = _blur(hr), _blur(sr)
@@ -90,13 +90,13 @@ def vgg19_features(weights: Path | None, *, precision: str) -> keras.Model:
     """VGG19 up to block3_conv3 (Simonyan and Zisserman, 2015), frozen.
 
     Args:
-        weights: an npz with ``LAYER__kernel`` (HWIO) and ``LAYER__bias``; none downloads
+        weights: an NPZ file with ``LAYER__kernel`` (HWIO) and ``LAYER__bias``; None downloads
             Keras's ImageNet weights.
         precision: ``float32`` or ``bfloat16``.
 
     Returns:
-        Model from RGB in [0, 1] to features, float32, in Caffe's units: pictures are 0 to
-        255, BGR, less their mean, so features reach into the hundreds.
+        Model from RGB in [0, 1] to float32 features. It preprocesses pictures as Caffe does: 0 to
+        255, BGR, minus the mean. So features reach the hundreds.
     """
     vgg = keras.applications.VGG19(
         include_top=False, weights=None if weights else "imagenet", input_shape=(None, None, 3)

@@ -1,8 +1,8 @@
 """Networks in Keras 3. Inputs and outputs are RGB in [0, 1], float32, NHWC.
 
-Each is built with convolutions that pad by zeros (``same``: what is served, whose halo is cut
-off outside) or that do not pad (``valid``: what training sees, whose loss then never meets an
-invented pixel). The weights are the same.
+Each network is built with zero-padded convolutions (``same``: for serving, which crops the halo)
+or with unpadded convolutions (``valid``: for training, so that the loss sees no padding). The
+weights are the same.
 """
 
 import math
@@ -16,7 +16,7 @@ from keras import layers, ops
 
 Padding = Literal["same", "valid"]
 FOLD = 2
-"""Side of the squares that a folded network takes as one pixel, px."""
+"""Side of the squares that a folded network treats as one pixel, px."""
 
 
 def srcnn_935(
@@ -31,21 +31,21 @@ def srcnn_935(
 
     Dong et al., "Image Super-Resolution Using Deep Convolutional Networks" (2016),
     section 3.1 (patch extraction, non-linear mapping, reconstruction), with the 3x3
-    mapping layer of section 4.3.3. It works on the bicubic plane.
+    mapping layer of section 4.3.3. Its input is the bicubic plane.
 
     Args:
-        scale: of no consequence here: the plane has its size already.
-        skip: add the network's input to its output, so that the layers learn only the
-            difference. The paper's network has none.
-        centred: whether the first layer sees :func:`_centred` pixels, or those from 0 to 1.
-        precision: ``float32``, or ``bfloat16`` for the convolutions; weights stay
-            float32, and so does what makes the last digits: the skip's sum, or
-            without a skip the last convolution.
-        padding: of the convolutions.
+        scale: not used, because the plane already has the output size.
+        skip: whether to add the input to the output, so that the layers learn only the
+            difference. The paper's network has no skip.
+        centred: whether to apply :func:`_centred` to the pixels; otherwise they range from 0 to 1.
+        precision: ``float32``, or ``bfloat16`` for the convolutions. Weights stay float32, and
+            so does the last operation: the sum of the skip or, without a skip, the last
+            convolution.
+        padding: padding of the convolutions.
 
     Returns:
-        Model from [n, h, w, 3] to [n, h, w, 3], float32; with ``valid``, to 14 px less a
-        side. With ``same``, the outer 7 px of an output are not to be used.
+        Model from [n, h, w, 3] to [n, h, w, 3], float32. With ``valid``, height and width of the
+        output are 14 px smaller. With ``same``, its outer 7 px must not be used.
     """
     del scale
     policy = _policy(precision)
@@ -73,27 +73,27 @@ def edsr(
     precision: str = "float32",
     padding: Padding = "same",
 ) -> keras.Model:
-    """EDSR: residual blocks on the small picture, enlarged last.
+    """EDSR: residual blocks on the LR picture, then enlargement.
 
     Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution" (2017),
-    section 3.1: blocks of two 3x3 convolutions without normalisation. Unlike there, one
-    sub-pixel convolution makes any scale, and the blocks learn the difference to bicubic.
+    section 3.1: blocks of two 3x3 convolutions without normalisation. Differences from the paper:
+    one sub-pixel convolution serves every scale, and the blocks learn the difference from bicubic.
 
     Args:
-        blocks: residual blocks, each of two convolutions.
-        filters: of each convolution.
-        width: of each :class:`WideConv2D`, or 0 for plain convolutions.
+        blocks: number of residual blocks, each of two convolutions.
+        filters: number of filters of each convolution.
+        width: width of each :class:`WideConv2D`, or 0 for plain convolutions.
         scale: 2 to 4.
-        skip: add bicubic to the output.
-        centred: as :func:`srcnn_935`.
+        skip: whether to add bicubic to the output.
+        centred: as in :func:`srcnn_935`.
         precision: ``float32``, or ``bfloat16`` for the convolutions; weights, bicubic and the
             last sum stay float32.
-        padding: of the convolutions.
+        padding: padding of the convolutions.
 
     Returns:
-        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32; with ``valid``, from
-        2 + 2 * blocks px less at each side. With ``same``, as many times ``scale`` at each side
-        of an output are not to be used.
+        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32. With ``valid``, the
+        output lacks the part of the outer 2 + 2 * blocks px of the input at each side. With
+        ``same``, that part of the output must not be used.
     """
     policy = _policy(precision)
     small = keras.Input((None, None, 3), name="lr")
@@ -109,7 +109,7 @@ def edsr(
     x = convolution(filters, "head", activation="relu")(_centred(small) if centred else small)
     for block in range(1, blocks + 1):
         branch = convolution(filters, f"block{block}_1", activation="relu")(x)
-        # A small gain: each block begins near the identity, and so does the whole.
+        # With a small gain, each block begins near the identity, and so does the network.
         gain = keras.initializers.VarianceScaling(0.1)
         branch = convolution(filters, f"block{block}_2", kernel_initializer=gain)(branch)
         x = layers.Add(dtype=policy)([inner(x, 2), branch])
@@ -128,24 +128,24 @@ def edsr_folded(
     precision: str = "float32",
     padding: Padding = "same",
 ) -> keras.Model:
-    """EDSR on the small picture folded by 2: squares of 2x2 px are one pixel of 12 channels.
+    """EDSR after space-to-depth by 2: each 2x2 px square becomes one pixel of 12 channels.
 
-    A convolution then sees twice as far for a quarter of the work (Shi et al. (2016), section 3.2,
-    the other way round). What it answers depends on where squares begin: a plane's sides are even,
-    and tiles begin on even pixels, which they do where the halo is even.
+    A convolution then covers twice the distance at a quarter of the cost (the inverse of Shi et
+    al. (2016), section 3.2). The output depends on the grid of squares: the sides of the input
+    must be even, and tiles must begin on even pixels, which they do because the halo is even.
 
     Args:
-        blocks: as :func:`edsr`.
-        filters: as :func:`edsr`.
-        scale: as :func:`edsr`.
-        skip: as :func:`edsr`.
-        centred: as :func:`edsr`.
-        precision: as :func:`edsr`.
-        padding: as :func:`edsr`.
+        blocks: as in :func:`edsr`.
+        filters: as in :func:`edsr`.
+        scale: as in :func:`edsr`.
+        skip: as in :func:`edsr`.
+        centred: as in :func:`edsr`.
+        precision: as in :func:`edsr`.
+        padding: as in :func:`edsr`.
 
     Returns:
-        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32; with ``valid``, from
-        2 * (2 + 2 * blocks) px less at each side.
+        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32. With ``valid``, the
+        output lacks the part of the outer 2 * (2 + 2 * blocks) px of the input at each side.
     """
     policy = _policy(precision)
     small = keras.Input((None, None, 3), name="lr")
@@ -184,26 +184,26 @@ def plain(
     precision: str = "float32",
     padding: Padding = "same",
 ) -> keras.Model:
-    """A plain chain of 3x3 convolutions on the small picture, enlarged last.
+    """A plain chain of 3x3 convolutions on the LR picture, then enlargement.
 
     Kim et al., "Accurate Image Super-Resolution Using Very Deep Convolutional Networks" (2016),
-    section 3.1, with Shi et al.'s sub-pixels. With a ``width`` it is trained as Bhardwaj et al.,
-    "Collapsible Linear Blocks for Super-Efficient Super Resolution" (SESR, 2022), section 3.1,
-    have it: each layer but the first and the last adds its input to the sum before the ReLU.
+    section 3.1, with the sub-pixel convolution of Shi et al. With a ``width``, layers are trained
+    as in Bhardwaj et al., "Collapsible Linear Blocks for Super-Efficient Super Resolution" (SESR,
+    2022), section 3.1: each layer except the first and the last adds its input before the ReLU.
 
     Args:
-        depth: layers with a ReLU.
-        filters: of each of them.
-        width: of each :class:`WideConv2D`, or 0 for plain convolutions.
-        scale: as :func:`edsr`.
-        skip: as :func:`edsr`.
-        centred: as :func:`edsr`.
-        precision: as :func:`edsr`.
-        padding: as :func:`edsr`.
+        depth: number of layers with a ReLU.
+        filters: number of filters of each of these layers.
+        width: width of each :class:`WideConv2D`, or 0 for plain convolutions.
+        scale: as in :func:`edsr`.
+        skip: as in :func:`edsr`.
+        centred: as in :func:`edsr`.
+        precision: as in :func:`edsr`.
+        padding: as in :func:`edsr`.
 
     Returns:
-        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32; with ``valid``, from
-        depth + 1 px less at each side.
+        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32. With ``valid``, the
+        output lacks the part of the outer depth + 1 px of the input at each side.
     """
     policy = _policy(precision)
     small = keras.Input((None, None, 3), name="lr")
@@ -211,9 +211,9 @@ def plain(
     def convolution(filters: int, name: str, *, middle: bool = False, **kwargs: Any) -> Any:
         kwargs |= {"padding": padding, "dtype": policy, "name": name}
         if not width:
-            # Keras's own would halve the variance from ReLU to ReLU.
+            # Keras's default would halve the variance at every ReLU.
             return layers.Conv2D(filters, 3, kernel_initializer="he_normal", **kwargs)
-        # Where the identity is added, a small gain, as in EDSR.
+        # A small gain where the identity is added, as in EDSR.
         gain = keras.initializers.VarianceScaling(0.1 if middle else 2.0)
         return WideConv2D(
             filters, 3, width=width, identity=middle, kernel_initializer=gain, **kwargs
@@ -236,24 +236,24 @@ def span(
     precision: str = "float32",
     padding: Padding = "same",
 ) -> keras.Model:
-    """SPAN: blocks whose answer is weighed by itself, which needs no weights.
+    """SPAN: blocks with an attention map that is computed from their own features.
 
     Wan et al., "Swift Parameter-free Attention Network for Efficient Super-Resolution" (2024),
-    section 3. Unlike there, convolutions are single ones in training too, and it learns the
-    difference to bicubic.
+    section 3. Differences from the paper: training also uses single convolutions, and the network
+    learns the difference from bicubic.
 
     Args:
-        blocks: of three convolutions.
-        filters: of each convolution.
-        scale: as :func:`edsr`.
-        skip: as :func:`edsr`.
-        centred: as :func:`edsr`.
-        precision: as :func:`edsr`.
-        padding: as :func:`edsr`.
+        blocks: number of blocks, each of three convolutions.
+        filters: number of filters of each convolution.
+        scale: as in :func:`edsr`.
+        skip: as in :func:`edsr`.
+        centred: as in :func:`edsr`.
+        precision: as in :func:`edsr`.
+        padding: as in :func:`edsr`.
 
     Returns:
-        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32; with ``valid``, from
-        3 + 3 * blocks px less at each side.
+        Model from [n, h, w, 3] to [n, h * scale, w * scale, 3], float32. With ``valid``, the
+        output lacks the part of the outer 3 + 3 * blocks px of the input at each side.
     """
     policy = _policy(precision)
     small = keras.Input((None, None, 3), name="lr")
@@ -276,7 +276,7 @@ def span(
         x = layers.Multiply(dtype=policy)([total, attention])
         ends.append(x)
     tail = convolution(filters, "tail")(x)
-    reach = 3 * blocks + 1  # of the tail beyond the head
+    reach = 3 * blocks + 1  # px lost at each side from the head to the tail
     features = [inner(head, reach), tail, inner(ends[0], reach - 3), inner(first, 3)]
     x = layers.Concatenate(dtype=policy)(features)
     x = layers.Conv2D(filters, 1, dtype=policy, name="fuse")(x)
@@ -292,7 +292,7 @@ def _enlarged(
     padding: Padding,
     margin: int,
 ) -> keras.KerasTensor:
-    """The answer that sub-pixels make, with bicubic added if there is a skip."""
+    """Enlarge by pixel shuffle, after adding bicubic if there is a skip."""
     if skip:
         bicubic = BicubicSubpixels(scale, dtype="float32")(small)
         if padding == "valid":
@@ -302,33 +302,33 @@ def _enlarged(
 
 
 class WideConv2D(layers.Conv2D):
-    """A convolution whose kernel is the product of two larger ones, or that plus the identity.
+    """A convolution whose kernel is a product of two kernels, optionally plus the identity.
 
-    ECBSR (Zhang et al., "Edge-oriented Convolution Block for Real-time Super Resolution on Mobile
-    Devices", 2021) and SESR: k x k to ``width`` channels, then 1x1 to ``filters``, with nothing
-    between them, are one k x k convolution of another gradient. The product is made of the weights,
-    not of pictures: it costs little in training, and nothing in an exported model, whose constants
-    are multiplied once.
+    As in ECBSR (Zhang et al., "Edge-oriented Convolution Block for Real-time Super Resolution on
+    Mobile Devices", 2021) and SESR: a k x k convolution to ``width`` channels followed directly by
+    a 1x1 convolution to ``filters`` channels equals one k x k convolution, but has other
+    gradients. The two kernels are multiplied, which costs little in training and nothing in an
+    exported model, where the product is a constant.
 
     Args:
-        filters: channels of the answer.
-        kernel_size: of the first factor.
-        width: channels between the factors.
-        identity: whether the input is added to what the product answers.
-        **kwargs: of a ``Conv2D``. ``kernel_initializer`` is of the first factor.
+        filters: output channels.
+        kernel_size: size of the first kernel.
+        width: channels between the two kernels.
+        identity: whether to add the input to the output.
+        **kwargs: arguments of ``Conv2D``; ``kernel_initializer`` is for the first kernel.
     """
 
     def __init__(
         self, filters: int, kernel_size: Any, *, width: int, identity: bool = False, **kwargs: Any
     ) -> None:
-        # Keras's own looks at the number of outputs too, which here is the width.
+        # Keras's default also depends on the number of outputs, which here is the width.
         kwargs.setdefault("kernel_initializer", keras.initializers.VarianceScaling(1.0))
         super().__init__(filters, kernel_size, **kwargs)
         self.width = width
         self.identity = identity
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the factors, in float32 whatever the precision, and the bias."""
+        """Create the two kernels, always in float32, and the bias."""
         inputs = input_shape[-1]
         self.expand = self.add_weight(
             name="expand",
@@ -347,7 +347,7 @@ class WideConv2D(layers.Conv2D):
 
     @property
     def kernel(self) -> keras.KerasTensor:
-        """The kernel that the factors make, in the precision of the convolution."""
+        """The product of the two kernels, in the precision of the convolution."""
         kernel = ops.matmul(self.expand, self.project)
         if self.identity:
             at_centre = np.zeros(kernel.shape, np.float32)
@@ -356,7 +356,7 @@ class WideConv2D(layers.Conv2D):
         return ops.cast(kernel, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """Keras asks for it, to clone a network."""
+        """Config for Keras, which needs it to clone a network."""
         return {**super().get_config(), "width": self.width, "identity": self.identity}
 
 
@@ -368,23 +368,23 @@ class Fold(layers.Layer):
         self.block = block
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """Lay the pixels of each square out as channels."""
+        """Move the pixels of each square into the channels."""
         block, (_, height, width, channels) = self.block, ops.shape(x)
         x = ops.reshape(x, (-1, height // block, block, width // block, block, channels))
         x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
         return ops.reshape(x, (-1, height // block, width // block, block * block * channels))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Of [n, h, w, c], of which h and w may be unknown: JAX can't find it out by itself."""
+        """Output shape; h and w may be unknown, so Keras cannot infer it on JAX."""
         batch, *sides, channels = input_shape
         squares = (side and side // self.block for side in sides)
         return (batch, *squares, channels and channels * self.block**2)
 
 
 class Inner(layers.Layer):
-    """[n, h, w, c] less ``margin`` px at each side.
+    """Crops ``margin`` px at each side of [n, h, w, c].
 
-    As ``layers.Cropping2D``, whose gradient is several times slower on TensorFlow's CPU.
+    The same as ``layers.Cropping2D``, whose gradient is several times slower on TensorFlow's CPU.
     """
 
     def __init__(self, margin: int, **kwargs: Any) -> None:
@@ -399,7 +399,7 @@ class Inner(layers.Layer):
         return ops.slice(x, corner, (batch, height - less, width - less, channels))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Of [n, h, w, c], of which h and w may be unknown: JAX can't find it out by itself."""
+        """Output shape; h and w may be unknown, so Keras cannot infer it on JAX."""
         batch, *sides, channels = input_shape
         less = 2 * self.margin
         return (batch, *(side and side - less for side in sides), channels)
@@ -408,8 +408,8 @@ class Inner(layers.Layer):
 class BicubicSubpixels(layers.Layer):
     """[n, h, w, 3] -> [n, h, w, scale * scale * 3]: bicubic as a fixed convolution.
 
-    Its weights are Pillow's: away from a border it is within rounding of
-    :func:`superres.resample.upsample`; there, it sees whatever the plane was extended by.
+    Its weights are Pillow's. Away from the borders it equals :func:`superres.resample.upsample`
+    up to rounding; at the borders it depends on the padding of the input.
     """
 
     def __init__(self, scale: int, **kwargs: Any) -> None:
@@ -421,12 +421,12 @@ class BicubicSubpixels(layers.Layer):
         self.fixed_kernel = kernel.reshape(5, 5, 3, -1)
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """Weigh the 5x5 neighbours of each pixel."""
+        """Compute the weighted sums of 5x5 neighbours."""
         return ops.conv(x, self.fixed_kernel, padding="same")
 
 
 class PixelShuffle(layers.Layer):
-    """[n, h, w, scale * scale * 3] -> [n, h * scale, w * scale, 3], by sub-pixel and channel.
+    """[n, h, w, scale * scale * 3] -> [n, h * scale, w * scale, 3]: depth to space.
 
     Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
     Convolutional Neural Network" (2016), section 3.2.
@@ -437,7 +437,7 @@ class PixelShuffle(layers.Layer):
         self.scale = scale
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """Lay the sub-pixels of each pixel out as a square."""
+        """Arrange the sub-pixels of each pixel as a square."""
         scale, (_, height, width, _) = self.scale, ops.shape(x)
         x = ops.reshape(x, (-1, height, width, scale, scale, 3))
         x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
@@ -445,18 +445,19 @@ class PixelShuffle(layers.Layer):
 
 
 class PairedConv2D(layers.Conv2D):
-    """A convolution that takes two columns at a time: the same answers from the same weights.
+    """A convolution that computes two columns at once, with the same weights and outputs.
 
-    A CPU multiplies 16 numbers at once, and a pixel of 3 channels leaves most of them empty. In
-    NHWC, two neighbours with half as many columns are the same memory. The kernel stands in the
-    wider one twice, once for either neighbour, between zeros. The width must be even.
+    A CPU multiplies 16 numbers at once, and a pixel of 3 channels uses few of these lanes. In
+    NHWC, [h, w, c] and [h, w / 2, 2 c] have the same memory layout. The wider kernel contains the
+    original kernel twice, once for each of the two columns, padded with zeros. The width must be
+    even.
     """
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         """Convolve, with zeros beyond the border."""
         batch, height, width, channels = ops.shape(x)
         size, reach = self.kernel_size[1], self.kernel_size[1] // 2
-        around = reach + reach % 2  # whole pairs to the left of the two, and to the right
+        around = reach + reach % 2  # columns at each side of the pair, in whole pairs
         span = 2 * around + 2
         shifted = [
             ops.pad(self.kernel, ((0, 0), (first, span - size - first), (0, 0), (0, 0)))
@@ -472,10 +473,13 @@ class PairedConv2D(layers.Conv2D):
 
 
 def paired(model: keras.Model) -> keras.Model:
-    """The same network for tiles of even width, wide kernels on few channels two columns at a time.
+    """Copy a network, with :class:`PairedConv2D` for wide kernels on few channels.
 
     Args:
-        model: built with ``padding="same"``; it shares nothing with the result.
+        model: a network built with ``padding="same"``; the copy has its own variables.
+
+    Returns:
+        The same network, for tiles of even width.
     """
 
     def clone(layer: layers.Layer) -> layers.Layer:
@@ -489,9 +493,9 @@ def paired(model: keras.Model) -> keras.Model:
 
 
 def _bicubic_taps(scale: int) -> np.ndarray:
-    """Weights of five neighbours in a row for each of its ``scale`` sub-pixels: [5, scale].
+    """Weights of five neighbours in a row for each of the ``scale`` sub-pixels: [5, scale].
 
-    Keys's kernel with a = -0.5, as Pillow's.
+    Keys's kernel with a = -0.5, as in Pillow.
     """
     places = (np.arange(scale) + 0.5) / scale - 0.5
     distance = np.abs(np.arange(-2, 3)[:, None] - places)
@@ -501,11 +505,11 @@ def _bicubic_taps(scale: int) -> np.ndarray:
 
 
 def _centred(pixels: keras.KerasTensor) -> keras.KerasTensor:
-    """Pixels of 0 to 255 as -128 to 127, over 128.
+    """Map pixel values of 0 to 255 to -128/128 to 127/128.
 
-    Mid-grey is zero, so that a filter is on for about half of all patches whatever its sum; of
-    filters that saw only positive pixels, many were never on again after a first large step.
-    And bfloat16 holds these numbers exactly, which it does not hold pixels over 255.
+    With mid-grey at zero, a filter is active on about half of all patches, for any sum of its
+    weights; with positive pixels only, many filters became inactive for ever after a first large
+    step. bfloat16 represents these values exactly, unlike pixels divided by 255.
     """
     return layers.Rescaling(255 / 128, offset=-1, dtype="float32")(pixels)
 
@@ -515,24 +519,25 @@ def _policy(precision: str) -> str:
 
 
 class Build(Protocol):
-    """What makes a network."""
+    """A function that builds a network."""
 
     def __call__(
         self, *, scale: int, skip: bool, centred: bool, precision: str, padding: Padding
     ) -> keras.Model:
-        """Build it, with fresh weights."""
+        """Build the network, with newly initialised weights."""
         ...
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to make a network, and what it works on."""
+    """How to build a network, and what its input is."""
 
     build: Build
     domain: Literal["hr", "lr"]
-    """``hr``: the bicubic plane. ``lr``: the small picture, which it enlarges by its scale."""
+    """Input of the network. ``hr``: pre-upsampling, the input is the bicubic plane. ``lr``:
+    post-upsampling, the input is the LR picture, which the network enlarges by its scale."""
     multiple: int = 1
-    """What sides of its input are a multiple of, and where tiles begin."""
+    """Number that the sides of the input and the origins of tiles must be multiples of, px."""
 
     def upscale(self, scale: int) -> int:
         """Output pixels per input pixel, along a side."""
@@ -553,7 +558,7 @@ NETWORKS = {
     "plain_24x32_wide": Architecture(partial(plain, depth=24, filters=32, width=128), "lr"),
     "span_6x28": Architecture(partial(span, blocks=6, filters=28), "lr"),
 }
-"""By the name that a config gives."""
+"""Architectures by the name that configs use."""
 
 
 def build(
@@ -565,7 +570,7 @@ def build(
     precision: str,
     padding: Padding = "same",
 ) -> keras.Model:
-    """Build a network by its name in :data:`NETWORKS`, with fresh weights.
+    """Build a network by its name in :data:`NETWORKS`, with newly initialised weights.
 
     Raises:
         KeyError: no such network.
@@ -578,19 +583,19 @@ def build(
 def receptive_field(model: keras.Model) -> int:
     """Side of the input square that one output pixel depends on, px (stride 1).
 
-    9-3-5 sees 1 + 8 + 2 + 4 = 15 px: a halo of 7. In a folded network all counts in squares.
+    SRCNN 9-3-5 has 1 + 8 + 2 + 4 = 15 px, so a halo of 7 px. A folded network counts in squares.
     """
     return _fold(model) * (1 + sum(layer.kernel_size[0] - 1 for layer in _chain(model)))
 
 
 def halo(model: keras.Model) -> int:
-    """Input pixels a side, beyond its own square in a folded network, that an answer depends on."""
+    """Input pixels at each side that an output pixel (or square, if folded) depends on."""
     fold = _fold(model)
     return (receptive_field(model) - fold) // 2
 
 
 def multiply_adds_per_pixel(model: keras.Model) -> int:
-    """Multiplications of the convolutions per pixel of the network's input plane."""
+    """Multiply-adds of the convolutions per pixel of the network's input plane."""
     return sum(math.prod(layer.kernel.shape) for layer in _chain(model)) // _fold(model) ** 2
 
 
@@ -599,5 +604,5 @@ def _fold(model: keras.Model) -> int:
 
 
 def _chain(model: keras.Model) -> list[layers.Conv2D]:
-    """The convolutions: in every network here, one path leads through them all."""
+    """All convolutions; in each of these networks, one path passes through all of them."""
     return [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]

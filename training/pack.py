@@ -1,4 +1,4 @@
-"""A config's pictures in parts, to be carried to a machine that reaches no network."""
+"""Packing of a config's pictures into ZIP files, for a machine without a network."""
 
 import zipfile
 from pathlib import Path
@@ -8,21 +8,22 @@ from training.prepare import manifest_rows
 
 
 def pack(config: TrainingConfig, root: Path, out: Path, *, largest: int) -> list[Path]:
-    """Write ``part-1.zip``, ``part-2.zip`` and so on; unpacked in one folder they are a data root.
+    """Write ``part-1.zip``, ``part-2.zip`` and so on. Unpacked in one folder, they are a data root.
 
-    They hold the files as they are, and whole manifests, so that the config's hashes still hold.
+    The parts contain unchanged files and complete manifests, so that the hashes in the config
+    still match.
 
     Args:
-        config: whose pictures are taken: to learn from, and of validation.
-        root: the folder of the sets.
-        out: where the parts go; made if need be.
-        largest: MiB of a part. A file that is larger has one of its own.
+        config: the config whose training and validation pictures are packed.
+        root: the data root.
+        out: the folder for the parts; it is created if it does not exist.
+        largest: largest size of a part, MiB. A larger file gets its own part.
 
     Raises:
         FileNotFoundError: a manifest or a picture is missing.
-        training.prepare.PrepareFailed: a manifest has no such rows.
+        training.prepare.PrepareFailed: a manifest has no matching rows.
     """
-    files: dict[Path, None] = {}  # in order, each once
+    files: dict[Path, None] = {}  # an ordered set
     for one in config.all_pictures:
         manifest = root / one.name / "manifest.csv"
         files[manifest] = None
@@ -31,7 +32,7 @@ def pack(config: TrainingConfig, root: Path, out: Path, *, largest: int) -> list
     parts: list[list[Path]] = []
     room = 0
     for file in files:
-        size = file.stat().st_size + 1024  # its two headers
+        size = file.stat().st_size + 1024  # room for the two ZIP headers
         if size > room:
             parts.append([])
             room = largest * 2**20
@@ -40,7 +41,7 @@ def pack(config: TrainingConfig, root: Path, out: Path, *, largest: int) -> list
     out.mkdir(parents=True, exist_ok=True)
     made = [out / f"part-{number}.zip" for number in range(1, len(parts) + 1)]
     for part, members in zip(made, parts, strict=True):
-        with zipfile.ZipFile(part, "w") as opened:  # pictures are compressed already
+        with zipfile.ZipFile(part, "w") as opened:  # pictures are already compressed
             for file in members:
                 opened.write(file, file.relative_to(root))
     return made

@@ -1,9 +1,9 @@
-"""Photographs -> a folder to train on: DIV2K from its own site, any folder, or a manifest.
+"""Preparation of training data from DIV2K, a folder of photographs, or a manifest.
 
-A manifest lists pictures with their sources and licences; they become a prepared set (see
-:mod:`training.prepared`). DIV2K and other folders become pairs: ``train/``, ``val/`` and
-``test/`` with ``NNNN_hr.png`` and ``NNNN_lr.png``, and ``manifest.csv``, which tells where each
-came from. The LR side is made from the HR side cropped to a multiple of the scale.
+A manifest lists pictures with their sources and licences; its pictures become a prepared set (see
+:mod:`training.prepared`). DIV2K and folders become pairs: ``train/``, ``val/`` and ``test/`` with
+``NNNN_hr.png`` and ``NNNN_lr.png``, and ``manifest.csv``, which names the source of each. The LR
+picture is made from the HR picture cropped to a multiple of the scale.
 """
 
 import csv
@@ -40,23 +40,23 @@ from training.prepared import (
 
 Crop = Literal["corner", "center", "detail"]
 SIDE = 512
-"""Of the HR crops, px."""
+"""Side of the HR crops, px."""
 SPLIT_SEED = 42
 HELD_OUT = 0.15
-"""Share of the pictures for validation, and again for testing."""
+"""Share of the pictures for validation; the same share is for testing."""
 _BEGUN = "begun.json"
-"""What a prepared set that is not finished is made of."""
+"""File that describes the sources of an unfinished prepared set."""
 _DONE = "done.jsonl"
-"""A line for each picture whose pixels are written, until the set is finished."""
+"""File with a line for each picture whose pixels are written, until the set is finished."""
 
 
 class PrepareFailed(RuntimeError):
-    """The pictures cannot be had, or the folder is of other settings."""
+    """The pictures cannot be prepared; the message says why."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to download, and how to know that it is the right one."""
+    """A file to download, with its size and MD5 hash."""
 
     url: str
     size: int
@@ -75,7 +75,7 @@ DIV2K = Archive(
 
 @dataclass(frozen=True)
 class Settings:
-    """What a prepared folder depends on besides its pictures."""
+    """Settings that a prepared folder depends on, apart from its pictures."""
 
     source: str
     crop: Crop
@@ -88,20 +88,21 @@ def prepare_manifest(
 ) -> PreparedSet:
     """Decode the pictures of a manifest into a prepared set.
 
-    An interrupted call goes on with the next picture, and a finished set is left as it is.
+    After an interruption it continues with the next picture. A finished set is not changed.
 
     Args:
-        manifest: a CSV beside its pictures, with columns ``file`` or ``name``, ``source`` or
+        manifest: a CSV file beside its pictures, with columns ``file`` or ``name``, ``source`` or
             ``repo``, and ``licence``. If it has no column ``split``, the first folder of ``file``
             is the split.
-        out: folder of the set.
-        where: which rows to take, such as ``split=train``; all unless given.
-        progress: where to show how it goes.
+        out: the folder of the set.
+        where: the rows to use, such as ``split=train``; all by default.
+        progress: the progress display.
 
     Raises:
-        FileNotFoundError: no manifest, or a picture is missing.
+        FileNotFoundError: the manifest or a picture is missing.
         superres.errors.BadImage: a file is not a picture; the message names it.
-        PrepareFailed: no rows, a picture without a licence, or ``out`` is of something else.
+        PrepareFailed: there are no rows, a picture has no licence, or ``out`` was made from
+            something else.
     """
     data = manifest.read_bytes()
     wanted = {
@@ -120,7 +121,7 @@ def prepare_manifest(
     if begun.exists():
         _check_same(out, json.loads(begun.read_text()), wanted)
     else:
-        _write_whole(begun, json.dumps(wanted).encode())
+        _write_atomically(begun, json.dumps(wanted).encode())
     pictures = _write_pixels(manifest.parent, rows, out, progress)
     with (out / PIXELS).open("rb") as file:
         pixels_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -131,7 +132,7 @@ def prepare_manifest(
         licences=dict(Counter(picture.licence for picture in pictures).most_common()),
         pictures=tuple(pictures),
     )
-    _write_whole(out / DESCRIPTION, description.model_dump_json(indent=1).encode())
+    _write_atomically(out / DESCRIPTION, description.model_dump_json(indent=1).encode())
     (out / _DONE).unlink()
     begun.unlink()
     return PreparedSet.open(out)
@@ -148,7 +149,7 @@ def prepare_archive(
         Pictures in each split.
 
     Raises:
-        PrepareFailed: the archive cannot be had, or ``out`` is of other settings.
+        PrepareFailed: the download fails, or ``out`` has other settings.
     """
     settings = Settings(archive.url, crop, scale, archive.licence)
     if (done := _finished(out, settings)) is not None:
@@ -164,15 +165,15 @@ def prepare_archive(
 def prepare_folder(
     folder: Path, out: Path, *, crop: Crop, scale: int, licence: str, progress: Progress
 ) -> dict[str, int]:
-    """Prepare a folder of photographs; those under 512 px a side are left out.
+    """Prepare a folder of photographs; those with a side under 512 px are skipped.
 
     Returns:
         Pictures in each split.
 
     Raises:
-        FileNotFoundError: no pictures.
+        FileNotFoundError: there are no pictures.
         superres.errors.BadImage: a file is not a picture; the message names it.
-        PrepareFailed: ``out`` is of other settings, or no picture is large enough.
+        PrepareFailed: ``out`` has other settings, or no picture is large enough.
     """
     settings = Settings(str(folder.resolve()), crop, scale, licence)
     if (done := _finished(out, settings)) is not None:
@@ -184,17 +185,17 @@ def prepare_folder(
 def download(
     archive: Archive, file: Path, *, progress: Progress, attempts: int = 8, patience_s: float = 5
 ) -> None:
-    """Download a file, going on where a broken download stopped, and verify it.
+    """Download a file, resuming an interrupted download, and verify it.
 
     Args:
         archive: what to download.
-        file: where to put it; there whole and verified, or not at all.
-        progress: where to show how it goes.
-        attempts: connections that may fail without one new byte.
-        patience_s: seconds between two of them.
+        file: the file to write; it exists only once it is complete and verified.
+        progress: the progress display.
+        attempts: number of consecutive connections without new data after which to give up.
+        patience_s: seconds between two connections.
 
     Raises:
-        PrepareFailed: it cannot be had, or its size or hash is wrong.
+        PrepareFailed: the download fails, or the size or hash is wrong.
     """
     if file.exists():
         return
@@ -233,8 +234,8 @@ def download(
 def find_crop(rgb: RgbU8, crop: Crop) -> tuple[int, int]:
     """Top and left of the 512x512 crop.
 
-    ``corner`` is (0, 0); ``detail`` is where, on a grid of 64 px, luma varies most from one
-    pixel to the next.
+    ``corner`` is (0, 0); ``detail`` is the crop, on a grid of 64 px, with the largest sum of luma
+    differences between neighbouring pixels.
     """
     height, width = rgb.shape[:2]
     if crop == "corner":
@@ -252,7 +253,7 @@ def find_crop(rgb: RgbU8, crop: Crop) -> tuple[int, int]:
 
 
 def split_names(names: list[str]) -> dict[str, str]:
-    """Name -> ``train``, ``val`` or ``test``: 70, 15 and 15 %, the same every time.
+    """Assign each name to ``train``, ``val`` or ``test``: 70, 15 and 15 %, deterministically.
 
     >>> from collections import Counter
     >>> dict(sorted(Counter(split_names([f"{i:04}" for i in range(800)]).values()).items()))
@@ -274,10 +275,10 @@ def _check_same(out: Path, theirs: dict[str, object], wanted: dict[str, object])
 
 
 def manifest_rows(text: str, manifest: Path, where: str | None) -> list[dict[str, str]]:
-    """File, source and licence of the manifest's pictures, in its order.
+    """File, source and licence of each picture of a manifest, in its order.
 
     Raises:
-        PrepareFailed: no rows, or a picture without a licence.
+        PrepareFailed: there are no rows, or a picture has no licence.
     """
     column, _, value = (where or "").partition("=")
     rows = []
@@ -286,7 +287,9 @@ def manifest_rows(text: str, manifest: Path, where: str | None) -> list[dict[str
         row.setdefault("split", file.partition("/")[0] if "/" in file else "")
         if where is not None:
             if column not in row:
-                raise PrepareFailed(f"{manifest} has no column {column!r}: --where is COLUMN=VALUE")
+                raise PrepareFailed(
+                    f"{manifest} has no column {column!r}: --where needs COLUMN=VALUE"
+                )
             if row[column] != value:
                 continue
         licence = (row.get("licence") or "").strip()
@@ -307,7 +310,7 @@ def manifest_rows(text: str, manifest: Path, where: str | None) -> list[dict[str
 def _write_pixels(
     folder: Path, rows: list[dict[str, str]], out: Path, progress: Progress
 ) -> list[PreparedPicture]:
-    """Append to ``pixels.bin`` what an interrupted call left to do."""
+    """Append the pictures that are not yet in ``pixels.bin``."""
     pictures = _pictures_written(out)
     end = pictures[-1].offset + pictures[-1].nbytes if pictures else 0
     task = progress.add_task("decoding", total=len(rows), completed=len(pictures))
@@ -325,7 +328,7 @@ def _write_pixels(
                 offset=end,
             )
             pixels.write(rgb.tobytes())
-            # Pixels first, so that what is noted is whole.
+            # Pixels first, so that every listed picture is complete.
             pixels.flush()
             notes.write(f"{picture.model_dump_json()}\n")
             notes.flush()
@@ -337,14 +340,14 @@ def _write_pixels(
 
 
 def _pictures_written(out: Path) -> list[PreparedPicture]:
-    """The pictures that an interrupted call noted and whose pixels are there."""
+    """The pictures that an interrupted call listed and whose pixels are complete."""
     if not (out / _DONE).exists() or not (out / PIXELS).exists():
         return []
     size = (out / PIXELS).stat().st_size
     pictures = []
     for line in (out / _DONE).read_text().splitlines(keepends=True):
         if not line.endswith("\n"):
-            break  # The line itself was interrupted.
+            break  # The line is incomplete.
         picture = PreparedPicture.model_validate_json(line)
         if picture.offset + picture.nbytes > size:
             break
@@ -353,12 +356,14 @@ def _pictures_written(out: Path) -> list[PreparedPicture]:
 
 
 def _read_listed(file: Path) -> RgbU8:
-    """A manifest's picture, 8 bits a sample; AVIF too, which the service does not take."""
+    """Read a picture with 8 bits per sample; also AVIF, which the service does not accept."""
     if file.suffix.lower() in INPUT_SUFFIXES:
         return read_rgb(file)
     with Image.open(file) as image:
         if image.mode != "RGB" or "icc_profile" in image.info:
-            raise PrepareFailed(f"{file} is {image.mode}, or has a profile; sRGB without is read")
+            raise PrepareFailed(
+                f"{file} is {image.mode} or has a profile; it must be sRGB without a profile"
+            )
         return np.asarray(image)
 
 
@@ -368,16 +373,16 @@ def _prepare(
     out.mkdir(parents=True, exist_ok=True)
     names, begun = sorted(sources), out / "sources.json"
     if begun.exists() and json.loads(begun.read_text()) != names:
-        # Their numbers and splits would be others than those of what is there.
+        # Numbers and splits would differ from those of the existing files.
         raise PrepareFailed(f"{out} was begun with other pictures: use another folder")
-    _write_whole(begun, json.dumps(names).encode())
+    _write_atomically(begun, json.dumps(names).encode())
     (out / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
     rows = []
     task = progress.add_task("cropping", total=len(sources))
     splits = split_names(list(sources))
     for number, (name, read) in enumerate(sorted(sources.items()), start=1):
         stem = out / splits[name] / f"{number:04}"
-        row = _made_before(stem) or _make_pair_files(read(), stem, settings)
+        row = _finished_pair(stem) or _make_pair_files(read(), stem, settings)
         if row is not None:
             rows.append(
                 {
@@ -392,19 +397,19 @@ def _prepare(
             )
         progress.advance(task)
     if not rows:
-        raise PrepareFailed(f"none of {len(sources)} pictures has {SIDE} px a side")
+        raise PrepareFailed(f"none of {len(sources)} pictures has sides of at least {SIDE} px")
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
     writer.writerows(rows)
-    _write_whole(out / "manifest.csv", text.getvalue().encode())
+    _write_atomically(out / "manifest.csv", text.getvalue().encode())
     for note in (begun, *out.glob("*/*.json")):
         note.unlink()
     return _count(out)
 
 
 def _make_pair_files(rgb: RgbU8, stem: Path, settings: Settings) -> dict[str, str | int] | None:
-    """Write a pair and what the manifest says of it; none if the picture is too small."""
+    """Write a pair and its manifest entry; return None if the picture is too small."""
     if min(rgb.shape[:2]) < SIDE:
         return None
     top, left = find_crop(rgb, settings.crop)
@@ -415,15 +420,15 @@ def _make_pair_files(rgb: RgbU8, stem: Path, settings: Settings) -> dict[str, st
     stem.parent.mkdir(parents=True, exist_ok=True)
     for kind, pixels in (("hr", hr), ("lr", lr)):
         data = encode(Picture(np.ascontiguousarray(pixels)), "png")
-        _write_whole(_pair_file(stem, kind), data)
+        _write_atomically(_pair_file(stem, kind), data)
         row[f"{kind}_sha256"] = hashlib.sha256(data).hexdigest()
-    # Last, so that where it is, the pair is whole.
-    _write_whole(stem.with_suffix(".json"), json.dumps(row).encode())
+    # Written last: if this file exists, the pair is complete.
+    _write_atomically(stem.with_suffix(".json"), json.dumps(row).encode())
     return row
 
 
-def _made_before(stem: Path) -> dict[str, str | int] | None:
-    """What an interrupted run noted of a pair that it finished."""
+def _finished_pair(stem: Path) -> dict[str, str | int] | None:
+    """Manifest entry of a pair that an interrupted run completed; otherwise None."""
     note = stem.with_suffix(".json")
     if not note.exists():
         return None
@@ -432,13 +437,15 @@ def _made_before(stem: Path) -> dict[str, str | int] | None:
 
 
 def _finished(out: Path, settings: Settings) -> dict[str, int] | None:
-    """The splits' sizes if ``out`` is done; none if there is something left to do."""
+    """Sizes of the splits if ``out`` is finished; None if not."""
     known = out / "settings.json"
     if not known.exists():
         return None
     theirs = Settings(**json.loads(known.read_text()))
     if theirs != settings:
-        raise PrepareFailed(f"{out} was prepared as {theirs}, not as {settings}: use another one")
+        raise PrepareFailed(
+            f"{out} was prepared as {theirs}, not as {settings}: use another folder"
+        )
     return _count(out) if (out / "manifest.csv").exists() else None
 
 
@@ -454,7 +461,7 @@ def _fetch_rest(archive: Archive, partial: Path, had: int, show: Callable[[int],
         "GET", archive.url, headers=headers, timeout=30, follow_redirects=True
     ) as answer:
         answer.raise_for_status()
-        # A server that ignores the range sends everything again, from the start.
+        # A server that ignores the range sends the whole file.
         mode = "ab" if answer.status_code == 206 else "wb"
         with partial.open(mode) as file:
             for chunk in answer.iter_bytes(1 << 20):
@@ -479,7 +486,7 @@ def _pair_file(stem: Path, kind: str) -> Path:
     return stem.with_name(f"{stem.name}_{kind}.png")
 
 
-def _write_whole(file: Path, data: bytes) -> None:
+def _write_atomically(file: Path, data: bytes) -> None:
     partial = file.with_name(f".{file.name}.partial")
     partial.write_bytes(data)
     os.replace(partial, file)

@@ -1,7 +1,7 @@
-"""A prepared set: the pixels of many pictures in one file, to be mapped into memory.
+"""Prepared sets: the pixels of many pictures in one memory-mapped file.
 
-A set is a folder of two files. ``pixels.bin`` has every picture's rows, uint8 RGB, one picture
-after another; ``set.json`` says where each begins, and where it comes from.
+A set is a folder of two files. ``pixels.bin`` contains the uint8 RGB rows of one picture after
+another; ``set.json`` gives the offset, the source and the licence of each.
 """
 
 from functools import cached_property
@@ -24,44 +24,44 @@ class PreparedPicture(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
-    """Path beside the manifest."""
+    """Path relative to the manifest's folder."""
     sha256: str
-    """Hash of that file."""
+    """Hash of the file."""
     height: int
     width: int
     offset: int
-    """Byte of ``pixels.bin`` at which the first row begins."""
+    """Offset of the first row in ``pixels.bin``, bytes."""
     source: str
     licence: str
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its pixels."""
+        """Size of the pixels, bytes."""
         return self.height * self.width * 3
 
 
 class SetDescription(BaseModel):
-    """What ``set.json`` holds; it is written when all pixels are."""
+    """Contents of ``set.json``, which is written after all pixels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int
     name: str
-    """The folder that the manifest lies in."""
+    """Name of the manifest's folder."""
     manifest_sha256: str
     where: str | None
-    """The rows of the manifest that were taken, such as ``split=train``; all if none."""
+    """Rows of the manifest that were used, such as ``split=train``; None for all."""
     pixels_sha256: str
-    """Hash of ``pixels.bin``: decoders of another version may decode other pixels."""
+    """Hash of ``pixels.bin``; another version of a decoder may give other pixels."""
     sources: dict[str, int]
-    """Pictures by source."""
+    """Number of pictures by source."""
     licences: dict[str, int]
-    """Pictures by licence."""
+    """Number of pictures by licence."""
     pictures: tuple[PreparedPicture, ...]
 
 
 class PreparedSet:
-    """A prepared set, open for reading. A copy in another process maps the same file again."""
+    """A prepared set, open for reading. A pickled copy maps the same file."""
 
     def __init__(self, folder: Path, description: SetDescription) -> None:
         self.folder = folder
@@ -73,8 +73,8 @@ class PreparedSet:
         """Open the set of a folder.
 
         Raises:
-            FileNotFoundError: no set, or one that is not finished.
-            ValueError: a set of another format, or ``pixels.bin`` is of another size.
+            FileNotFoundError: there is no finished set.
+            ValueError: the format version or the size of ``pixels.bin`` is wrong.
         """
         file = folder / DESCRIPTION
         if not file.exists():
@@ -84,7 +84,7 @@ class PreparedSet:
         description = SetDescription.model_validate_json(file.read_text())
         if description.format_version != FORMAT_VERSION:
             raise ValueError(
-                f"{folder} has format {description.format_version}; {FORMAT_VERSION} is read"
+                f"{folder} has format {description.format_version}; it must be {FORMAT_VERSION}"
             )
         expected = sum(picture.nbytes for picture in description.pictures)
         if (found := (folder / PIXELS).stat().st_size) != expected:
@@ -98,12 +98,12 @@ class PreparedSet:
         return len(self.description.pictures)
 
     def __getitem__(self, index: int) -> RgbU8:
-        """A picture, as a view of the file."""
+        """A picture, as a read-only view of the file."""
         picture = self.description.pictures[index]
         pixels = self._pixels[picture.offset : picture.offset + picture.nbytes]
         return pixels.reshape(picture.height, picture.width, 3)
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """[n, 2]: height and width of each picture."""
+        """Height and width of each picture, px: [n, 2]."""
         return np.array([(p.height, p.width) for p in self.description.pictures], np.int64)

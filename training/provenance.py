@@ -1,4 +1,4 @@
-"""Where and with what a run is computed: commit, versions, processor."""
+"""Provenance of a run: commit, package versions and machine."""
 
 import os
 import platform
@@ -14,13 +14,13 @@ from training.sampler import SAMPLER_VERSION
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CODE = ("superres", "training", "pyproject.toml", "requirements")
-"""What a run depends on; models, docs and tests may differ from the commit."""
+"""Paths that a run depends on; models, docs and tests may differ from the commit."""
 PACKAGES = ("keras", "numpy", "pillow", "scipy")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "fma")
 
 
 def session(devices: int, precision: Precision) -> SessionRecord:
-    """What is to be noted of a run that begins or goes on now, here."""
+    """Record of the code and the machine for a run that starts or resumes now."""
     commit, dirty = commit_and_dirty()
     backend = keras.backend.backend()
     packages = (*PACKAGES, *_distributions(backend))
@@ -38,7 +38,7 @@ def session(devices: int, precision: Precision) -> SessionRecord:
 
 
 def commit_and_dirty(repository: Path = REPOSITORY) -> tuple[str, bool | None]:
-    """The commit, and whether code differs from it; ``unknown`` and none outside a Git clone."""
+    """The commit, and whether code differs from it; ``unknown`` and None outside a Git clone."""
     commit = _git(repository, "rev-parse", "HEAD")
     changed = _git(repository, "status", "--porcelain", "--", *CODE)
     if commit is None or changed is None:
@@ -47,7 +47,7 @@ def commit_and_dirty(repository: Path = REPOSITORY) -> tuple[str, bool | None]:
 
 
 def machine() -> str:
-    """The processor's name, and its cores: what a time was measured on."""
+    """Name and cores of the processor, and the accelerators."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

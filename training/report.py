@@ -1,4 +1,4 @@
-"""What can be watched of a run: history.csv, curves.png and TensorBoard."""
+"""Reports of a run: ``history.csv``, ``curves.png`` and TensorBoard."""
 
 import csv
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ TENSORBOARD = "tensorboard"
 
 
 class Report:
-    """Written at every validation; ``writing`` is whether this process is the one that does."""
+    """Reports that are updated at every validation, if ``writing`` is true for this process."""
 
     def __init__(self, run: Path, *, steps_done: int, writing: bool) -> None:
         self.run = run
@@ -39,11 +39,11 @@ class Report:
         self._board.close()
 
     def add_strip(self, number: int, strip: RgbU8, step: int) -> None:
-        """Show bicubic, the network's answer and the truth of a held-out picture."""
+        """Show bicubic, the network's output and the ground truth of a held-out picture."""
         self._board.add_image(f"validation/{number}", strip, step, dataformats="HWC")
 
     def update(self, history: list[dict[str, Any]], bicubic: Mapping[str, Scores]) -> None:
-        """Show the last row of the history, and all of it."""
+        """Add the last row of the history to TensorBoard, and rewrite the files."""
         row = history[-1]
         for name, value in row.items():
             if isinstance(value, float):

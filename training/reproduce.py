@@ -1,4 +1,4 @@
-"""Make a model again from nothing: its data, what it starts from, and the run."""
+"""Reproduction of a model from scratch: its data, the models it starts from, and its run."""
 
 import hashlib
 import time
@@ -33,11 +33,11 @@ class Sets:
 
 
 def prepare_sets(config: TrainingConfig, root: Path, runs: Path) -> Sets:
-    """Prepare what a config learns from and is validated on, in ``runs/data``; nothing twice.
+    """Prepare the training and validation sets of a config in ``runs/data``, if not yet done.
 
     Raises:
-        TrainingFailed: a manifest is missing or another one than the config's.
-        training.prepare.PrepareFailed: as :func:`training.prepare.prepare_manifest`.
+        TrainingFailed: a manifest is missing, or its hash is not the one in the config.
+        training.prepare.PrepareFailed: as in :func:`training.prepare.prepare_manifest`.
     """
     with Bar() as progress:
         prepared = [_prepare(one, root, runs, progress) for one in config.all_pictures]
@@ -47,12 +47,14 @@ def prepare_sets(config: TrainingConfig, root: Path, runs: Path) -> Sets:
 def _prepare(wanted: PicturesConfig, root: Path, runs: Path, progress: Bar) -> PreparedSet:
     manifest = root / wanted.name / "manifest.csv"
     if not manifest.is_file():
-        raise TrainingFailed(f"no {manifest}: give the folder of {wanted.name} by --data-root")
+        raise TrainingFailed(
+            f"no {manifest}: set --data-root to the folder that contains {wanted.name}"
+        )
     found = hashlib.sha256(manifest.read_bytes()).hexdigest()
     if wanted.manifest_sha256 not in (None, found):
         raise TrainingFailed(
-            f"{manifest} has SHA-256 {found[:12]}..., the config says "
-            f"{wanted.manifest_sha256[:12]}...: the pictures are not those that it was made for"
+            f"{manifest} has SHA-256 {found[:12]}..., but the config has "
+            f"{wanted.manifest_sha256[:12]}...: these are not the pictures of the config"
         )
     part = f"-{wanted.where.partition('=')[2]}" if wanted.where else ""
     folder = runs / "data" / f"{wanted.name}{part}-{found[:8]}"
@@ -60,10 +62,10 @@ def _prepare(wanted: PicturesConfig, root: Path, runs: Path, progress: Bar) -> P
 
 
 def find_start(config: TrainingConfig, runs: Path, models: Path | None = None) -> Start | None:
-    """The weights that a config starts from: of a finished run, else of an exported model.
+    """The weights that a config starts from, of a finished run or else of an exported model.
 
     Raises:
-        TrainingFailed: neither is there, of the committed config.
+        TrainingFailed: there is neither a run nor a model of the committed config.
     """
     if config.start_from is None:
         return None
@@ -78,8 +80,8 @@ def find_start(config: TrainingConfig, runs: Path, models: Path | None = None) -
         if record is not None and record.finished and record.config_sha256 == parent.sha256:
             return Start(parent, recorded(folder)[1])
     raise TrainingFailed(
-        f"{config.name} starts from {parent.name}, of which there is no finished run in {runs}, "
-        "and no model, by the committed config: make it first"
+        f"{config.name} starts from {parent.name}, but there is no finished run in {runs} and no "
+        "model of its committed config: make it first"
     )
 
 
@@ -94,16 +96,16 @@ def reproduce(
     workers: int,
     vgg19_weights: Path | None,
 ) -> Outcome:
-    """Train a config, and first what it starts from, going on with what was done before.
+    """Train a config after the configs it starts from. Existing runs are resumed.
 
-    Says beforehand how long it will take here.
+    Prints an estimate of the time on this machine first.
     """
     chain = [*parents(config), config]
     sets = {one.name: prepare_sets(one, root, runs) for one in chain}
     left = [one for one in chain if not _finished(one, runs)]
     for one in left:
         seconds = estimate(one, sets[one.name], runs / one.name)
-        console.print(f"{one.name}: about {readable(seconds)} of this machine are left")
+        console.print(f"{one.name}: about {readable(seconds)} left on this machine")
     for one in left:
         outcome = fit(
             one,
@@ -132,7 +134,7 @@ def _finished(config: TrainingConfig, runs: Path) -> bool:
 
 
 def estimate(config: TrainingConfig, sets: Sets, run: Path) -> float:
-    """Seconds that the rest of a run takes here, by timed steps and a timed picture."""
+    """Estimate the time for the rest of a run, s, from timed steps and a timed picture."""
     if (run / STATE).exists():
         progress = Progress.load(run / STATE)
         precision, at, done = progress.precision, progress.stage, progress.step

@@ -1,9 +1,10 @@
-"""A run's folder: what a run needs to go on, and what is known of it.
+"""The folder of a run: its checkpoints, results and log.
 
-``state.npz`` is the last checkpoint, replaced whole: variables by path, the best weights so far,
-and everything else that decides how the run goes on. ``after-STAGE.npz`` is the checkpoint at a
-stage's end, from which a later stage can begin anew. ``weights.npz`` (the best weights) and
-``record.json`` are made of the checkpoint. ``steps.csv`` has the loss of every step.
+``state.npz`` is the last checkpoint, which is replaced atomically: variables by path, the best
+weights so far, and the rest of the state that a resumed run needs. ``after-STAGE.npz`` is the
+checkpoint at the end of a stage, from which a later stage can be repeated. ``weights.npz`` (the
+best weights) and ``record.json`` are derived from the checkpoint. ``steps.csv`` has the loss of
+every step.
 """
 
 import hashlib
@@ -31,33 +32,35 @@ class RunMismatch(RuntimeError):
 
 @dataclass
 class Progress:
-    """How far a run is, and what it found."""
+    """State of a run: its position, history, variables and best weights."""
 
     config: TrainingConfig
     precision: Precision
-    """``auto`` resolved."""
+    """Precision in use, after ``auto`` is resolved."""
     stage: int = 0
-    """Index of the stage at work; as many as there are when the run is finished."""
+    """Index of the current stage; the number of stages when the run is finished."""
     step: int = 0
-    """Steps done in it."""
+    """Steps done in the current stage."""
     done: dict[str, int] = field(default_factory=dict)
-    """Steps of the stages before it; fewer than the config's where patience ended one."""
+    """Steps done in each earlier stage; fewer than in the config if patience ended the stage."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """A row a validation."""
+    """One row per validation."""
     bicubic: dict[str, Scores] = field(default_factory=dict)
     seconds: float = 0.0
+    """Time spent on steps, s."""
     waited: float = 0.0
+    """Part of that time spent waiting for batches, s."""
     started_from: StartRecord | None = None
     sessions: list[SessionRecord] = field(default_factory=list)
     variables: dict[str, np.ndarray] = field(default_factory=dict)
-    """Of the network and the optimizer, by path."""
+    """Variables of the network and the optimizer, by path."""
     best: Weights = field(default_factory=dict)
     best_row: int = -1
-    """Index into the history of the validation that ``best`` is of."""
+    """Index into the history of the validation of ``best``."""
 
     @property
     def stages(self) -> tuple[StageConfig, ...]:
-        """The config's."""
+        """The stages of the config."""
         return self.config.stages
 
     @property
@@ -66,12 +69,12 @@ class Progress:
         return self.stage == len(self.stages)
 
     def first_step(self, stage: int) -> int:
-        """Steps of the config before a stage: its batches and learning rates begin there."""
+        """Steps of the config before a stage: the offset of its batches and learning rates."""
         return sum(one.steps for one in self.stages[:stage])
 
     @property
     def steps_done(self) -> int:
-        """Steps done in all."""
+        """Total number of steps done."""
         return sum(self.done.values()) + self.step
 
     @property
@@ -83,7 +86,7 @@ class Progress:
 
     @property
     def validation_due(self) -> bool:
-        """Whether the weights of this very step are to be validated, and were not yet."""
+        """Whether the current weights must be validated and have not been validated yet."""
         stage = self.stages[self.stage]
         due = self.step == stage.steps or self.step % stage.steps_per_validation == 0
         return due and self.step > 0 and self.steps_since_validation > 0
@@ -95,7 +98,7 @@ class Progress:
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether the stage has had too many validations without a better one."""
+        """Whether the stage has had ``patience`` validations without an improvement."""
         stage = self.stages[self.stage]
         here = sum(row["stage"] == stage.name for row in self.history)
         without = min(here, len(self.history) - 1 - self.best_row)
@@ -103,7 +106,7 @@ class Progress:
 
     @property
     def best_scores(self) -> dict[str, Scores]:
-        """Of the best validation, ``clean`` and ``degraded``; empty before the first one."""
+        """Scores of the best validation, by ``clean`` and ``degraded``; empty before the first."""
         if not self.history:
             return {}
         row = self.history[self.best_row]
@@ -113,7 +116,7 @@ class Progress:
         }
 
     def add_validation(self, row: dict[str, Any], weights: Weights) -> bool:
-        """Note a validation, and keep its weights if it is the best; whether it is."""
+        """Add a validation, keep its weights if it is the best, and return whether it is."""
         self.history.append(row)
         choose_by = self.config.validation.choose_by
         best = self.best_row < 0 or _merit(row, choose_by) > _merit(
@@ -124,7 +127,7 @@ class Progress:
         return best
 
     def begin_session(self, session: SessionRecord) -> None:
-        """Note where the run goes on; one that differs in nothing is not noted again."""
+        """Add a session, unless it equals the last one."""
         if not self.sessions or self.sessions[-1] != session:
             self.sessions.append(session)
 
@@ -134,7 +137,7 @@ class Progress:
         self.stage, self.step = self.stage + 1, 0
 
     def save(self, file: Path) -> None:
-        """Write a checkpoint whole, so that a power cut leaves this one or the one before."""
+        """Write a checkpoint atomically, so that a power failure leaves the new or the old one."""
         facts = {
             "config": self.config.model_dump(mode="json"),
             "precision": self.precision,
@@ -164,7 +167,7 @@ class Progress:
         """Read a checkpoint.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no checkpoint.
         """
         with np.load(file) as saved:
             facts = json.loads(str(saved["facts"]))
@@ -200,14 +203,15 @@ def _merit(row: dict[str, Any], choose_by: str) -> float:
 
 
 def resume(run: Path, config: TrainingConfig) -> Progress:
-    """The checkpoint that a run goes on from, under a config that may have grown.
+    """Load the checkpoint to resume from, for a config that may have been extended.
 
-    A constant stage may have more steps than it had: then the run goes on from that stage's end,
-    with the optimizer's state of that moment, and later stages begin anew. Stages may be appended.
+    A stage with a constant learning rate may get more steps. Then the run resumes from the end of
+    that stage, with the optimizer state saved there, and repeats later stages. Stages may be
+    appended.
 
     Raises:
-        FileNotFoundError: no checkpoint.
-        RunMismatch: anything else of the config changed.
+        FileNotFoundError: there is no checkpoint.
+        RunMismatch: the config has other changes.
     """
     progress = Progress.load(run / STATE)
     extended = _extended_stage(progress.config, config, run)
@@ -216,18 +220,18 @@ def resume(run: Path, config: TrainingConfig) -> Progress:
         if progress.done[name] == progress.config.stages[extended].steps:
             progress = Progress.load(run / after(name))
             progress.stage, progress.step = extended, progress.done.pop(name)
-        # Else patience ended it early, as it would have with more steps.
+        # Otherwise patience ended the stage, and more steps would not change that.
     progress.config = config
     return progress
 
 
 def after(stage: str) -> str:
-    """Name of the checkpoint at a stage's end."""
+    """File name of the checkpoint at the end of a stage."""
     return f"after-{stage}.npz"
 
 
 def _extended_stage(old: TrainingConfig, new: TrainingConfig, run: Path) -> int | None:
-    """Index of the first stage that has more steps now."""
+    """Index of the first stage with more steps in the new config; otherwise None."""
     whole = [name for name in type(old).model_fields if name != "stages"]
     changed = [name for name in whole if getattr(old, name) != getattr(new, name)]
     extended = None
@@ -244,21 +248,21 @@ def _extended_stage(old: TrainingConfig, new: TrainingConfig, run: Path) -> int 
             changed += [f"stages.{was.name}.{name}" for name in differing]
     if changed:
         raise RunMismatch(
-            f"{run / STATE} is of another config: {', '.join(changed)} changed. What may change: "
-            "more steps of a stage with a constant learning rate, if it had a multiple of "
-            "steps_per_validation; and stages appended"
+            f"{run / STATE} is of another config: {', '.join(changed)} changed. Only two changes "
+            "are allowed: more steps in a stage with a constant learning rate whose steps were a "
+            "multiple of steps_per_validation, and appended stages"
         )
     return extended
 
 
 class StepLog:
-    """``steps.csv``: stage, step in the stage and loss of every step, written as it is done."""
+    """``steps.csv``: stage, step in the stage and loss, appended after every step."""
 
     def __init__(self, file: Path, done: int) -> None:
-        """Go on after ``done`` steps; what was written of later ones is cut off.
+        """Open the log after ``done`` steps, and remove lines of later steps.
 
         Raises:
-            RunMismatch: fewer steps are written.
+            RunMismatch: the log has fewer steps.
         """
         lines = file.read_text().splitlines(keepends=True) if done else []
         if len(lines) < done + 1 and done:
@@ -267,31 +271,31 @@ class StepLog:
         partial.write_text("".join(lines[: done + 1]) or "stage,step,loss\n")
         os.replace(partial, file)
         self.file = file
-        self._out = file.open("a", buffering=1)  # a line at a time, to be watched
+        self._out = file.open("a", buffering=1)  # line-buffered, so that users can follow it
 
     def write(self, stage: str, step: int, loss: float) -> None:
-        """Note a step; the loss as float32's shortest digits, which tell it to the bit."""
+        """Log a step. The loss has the shortest digits that identify the float32 value exactly."""
         self._out.write(f"{stage},{step},{np.float32(loss)!s}\n")
 
     def mean(self, steps: int) -> float:
-        """Mean loss of the last steps."""
+        """Mean loss of the last ``steps`` steps."""
         self.flush()
         lines = self.file.read_text().splitlines()[1:][-steps:]
         return float(np.mean([float(line.rpartition(",")[2]) for line in lines]))
 
     def flush(self) -> None:
-        """Hand what was written to the system: before a checkpoint, which must not be ahead."""
+        """Flush to the system. Checkpoints need this first: they must not be ahead of the log."""
         self._out.flush()
 
     def close(self) -> None:
-        """Write no more."""
+        """Close the file."""
         self._out.close()
 
 
 def write_record(
     run: Path, progress: Progress, data: tuple[DataRecord, ...], validation_data: DataRecord
 ) -> TrainingRecord:
-    """Write ``weights.npz`` and ``record.json`` of a run that was validated."""
+    """Write ``weights.npz`` and ``record.json`` of a run with at least one validation."""
     row = progress.history[progress.best_row]
     record = TrainingRecord(
         config=progress.config.model_dump(mode="json"),

@@ -1,7 +1,7 @@
-"""Batches of crops from prepared sets, made ahead by other processes.
+"""Batches of random crops from prepared sets, prefetched by other processes.
 
-Every crop is shrunk, and degraded, for itself: of a picture no shrunk copy is kept, and no two
-crops have the same noise or grid of blocks.
+Every crop is shrunk and degraded separately: shrunk pictures are not stored, and no two crops have
+the same noise or block grid.
 """
 
 import math
@@ -27,74 +27,74 @@ from training.degrade import GRID, REACH, Degradations, shrink_and_degrade
 from training.prepared import PreparedSet
 
 SAMPLER_VERSION = 1
-"""Another one where the same arguments make another batch."""
+"""Changes when the same arguments give another batch."""
 _CLEAN_REACH = 4
-"""Pixels of the small picture around a part that decide what bicubic makes of it."""
+"""Margin around a region of the LR picture that bicubic needs, px."""
 _RECEIVED = 2
-"""Batches that wait in the process that trains."""
+"""Batches that are queued in the training process."""
 _BUFFERS = 2
-"""Batches that wait in the memory that a worker shares with it."""
+"""Batches that each worker keeps in shared memory."""
 
 Batch: TypeAlias = tuple[TilesU8, TilesU8]
-"""Planes and HR."""
+"""Planes and HR patches."""
 
 
 class SamplerFailed(RuntimeError):
-    """No batch can be made; the message says why."""
+    """A batch cannot be made; the message says why."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a batch depends on besides pictures, seed and step."""
+    """Settings that a batch depends on, apart from pictures, seed and step."""
 
     scale: int
     domain: Literal["hr", "lr"]
-    """Whether the network works on the bicubic plane or on the small picture."""
+    """Input of the network; see :class:`training.networks.Architecture`."""
     halo: int
-    """Pixels a side by which planes are larger than what the network makes of them."""
+    """Pixels at each side of a plane beyond the part that corresponds to the HR patch."""
     patch_size: int
     """Side of the HR patch, px; a multiple of the scale."""
     batch_size: int
     shrinks: tuple[tuple[float, ...], ...]
-    """For each set, the factors of which one is drawn for each crop; 1 is the picture itself."""
+    """Factors to shrink pictures by, for each set; one is drawn for each crop. 1 keeps the size."""
     shuffle_channels: bool = False
-    """Whether a crop's red, green and blue change places at random."""
+    """Whether to permute the colour channels of each crop at random."""
     degradations: Degradations | None = None
-    """What small pictures go through; nothing unless given."""
+    """Degradations of LR pictures; None for clean ones."""
 
     def __post_init__(self) -> None:
         if self.patch_size % self.scale:
             raise ValueError(
-                f"patch_size is a multiple of the scale ({self.scale}), not {self.patch_size}"
+                f"patch_size must be a multiple of the scale ({self.scale}), not {self.patch_size}"
             )
 
     @property
     def upscale(self) -> int:
-        """Pixels of HR per pixel of the plane, along a side."""
+        """HR pixels per plane pixel, along a side."""
         return self.scale if self.domain == "lr" else 1
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of a batch's planes and HR."""
+        """Shapes of the planes and of the HR patches of a batch."""
         side = self.patch_size // self.upscale + 2 * self.halo
         return (self.batch_size, side, side, 3), (self.batch_size, *[self.patch_size] * 2, 3)
 
     @property
     def bytes_of_a_batch(self) -> int:
-        """Of both."""
+        """Size of the planes and HR patches of a batch, bytes."""
         return sum(map(math.prod, self.shapes))
 
 
 def batch(sets: Sequence[PreparedSet], sampling: Sampling, seed: int, step: int) -> Batch:
-    """Make (planes, hr) of random crops, flipped and turned.
+    """Make a batch (planes, hr) of random crops, flipped and rotated.
 
-    A batch depends on the arguments alone. A picture is drawn as often as its area says, of those
-    that are large enough at one of their set's factors. Beyond a picture's edge, planes repeat it;
-    where they have a halo, a crop that would reach over an edge by up to a quarter is moved back
-    to it. Channels change places, and pictures are turned, before they are degraded.
+    A batch depends only on the arguments. Pictures are drawn with a probability proportional to
+    their area, from those that are large enough at one of their set's factors. Planes replicate
+    the picture's edge. With a halo, crops that overlap an edge by up to a quarter are moved to the
+    edge. Channels are permuted, and pictures rotated, before they are degraded.
 
-    Returns:
-        [batch, side, side, 3], side being patch / upscale + 2 halo, and
+    Rerotations:
+        Planes [batch, side, side, 3] with side = patch / upscale + 2 halo, and HR patches
         [batch, patch, patch, 3].
 
     Raises:
@@ -123,11 +123,11 @@ def batch(sets: Sequence[PreparedSet], sampling: Sampling, seed: int, step: int)
 
 
 class Prefetch:
-    """Iterates over batches from a step on, without end; other processes make them ahead.
+    """Iterates endlessly over batches from a step on, which other processes prefetch.
 
-    A context manager: the processes end with it, and with the process that started them. Each keeps
-    :data:`_BUFFERS` batches ready, and a thread :data:`_RECEIVED` more. ``waited`` is how many
-    seconds the iteration waited for batches.
+    This is a context manager: the processes end with it, and with the process that started them.
+    Each process prefetches :data:`_BUFFERS` batches, and a thread :data:`_RECEIVED` more.
+    ``waited`` is the time that the iteration waited for batches, s.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Prefetch:
                 daemon=True,
             )
             process.start()
-            # Now only the worker has that end: a dead one is noticed; if we are, it notices.
+            # Only the worker keeps this end, so that each process notices when the other dies.
             theirs.close()
             self._buffers.append(buffers)
             self._processes.append(process)
@@ -176,10 +176,10 @@ class Prefetch:
     ) -> None:
         self._closed.set()
         for process in self._processes:
-            # It may be in the middle of a batch; the thread then reads the end of its pipe.
+            # If it is making a batch, the thread then reads the end of its pipe.
             process.terminate()
         while self._thread.is_alive():
-            with suppress(queue.Empty):  # It may wait for room.
+            with suppress(queue.Empty):  # The thread may wait for room in the queue.
                 self._received.get(timeout=0.05)
         for process, pipe in zip(self._processes, self._pipes, strict=True):
             process.join()
@@ -198,25 +198,25 @@ class Prefetch:
         return received
 
     def _receive_all(self) -> None:
-        for turn in count():
-            received = self._receive(*reversed(divmod(turn, self._workers)))
+        for number in count():
+            received = self._receive(*reversed(divmod(number, self._workers)))
             if self._closed.is_set():
                 return
             self._received.put(received)
             if isinstance(received, SamplerFailed):
                 return
 
-    def _receive(self, worker: int, turn: int) -> Batch | SamplerFailed:
+    def _receive(self, worker: int, number: int) -> Batch | SamplerFailed:
         pipe = self._pipes[worker]
         try:
             message = pipe.recv()
             if message is not None:
                 return SamplerFailed(message)
-            buffer = self._buffers[worker][turn % _BUFFERS]
+            buffer = self._buffers[worker][number % _BUFFERS]
             planes, truths = _views(buffer, self._arguments[1])
             received = planes.copy(), truths.copy()
             pipe.send(None)
-        except (EOFError, OSError):  # It died.
+        except (EOFError, OSError):  # The process died.
             self._processes[worker].join()
             return SamplerFailed(
                 "a process that makes batches ended with exit status "
@@ -234,19 +234,19 @@ def _work(
     first_step: int,
     stride: int,
 ) -> None:
-    """Put every ``stride``-th batch into the next buffer, until nobody reads any more.
+    """Write every ``stride``-th batch to the next buffer, until the reader closes the pipe.
 
-    Through a pipe, a thread that reads batches would wait for Python's lock at every 64 KiB.
+    Batches do not go through the pipe, because the reader would need the GIL for every 64 KiB.
     """
-    # Ctrl-C is for the process that trains; it ends this one.
+    # The training process handles Ctrl-C, and ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        for turn in count():
-            made = batch(sets, sampling, seed, first_step + turn * stride)
-            if turn >= len(buffers):
-                pipe.recv()  # The buffer's last batch has been read.
+        for number in count():
+            made = batch(sets, sampling, seed, first_step + number * stride)
+            if number >= len(buffers):
+                pipe.recv()  # Wait until the reader has copied the last batch of this buffer.
             for view, array in zip(
-                _views(buffers[turn % len(buffers)], sampling), made, strict=True
+                _views(buffers[number % len(buffers)], sampling), made, strict=True
             ):
                 view[:] = array
             pipe.send(None)
@@ -257,7 +257,7 @@ def _work(
 
 
 def _views(buffer: Any, sampling: Sampling) -> Batch:
-    """Planes and HR of the batch in a buffer."""
+    """Views of the planes and HR patches in a buffer."""
     flat = np.frombuffer(buffer, np.uint8)
     planes, truths = sampling.shapes
     end = math.prod(planes)
@@ -265,7 +265,7 @@ def _views(buffer: Any, sampling: Sampling) -> Batch:
 
 
 def _large_enough(one: PreparedSet, shrinks: tuple[float, ...], sampling: Sampling) -> np.ndarray:
-    """[pictures, shrinks]: whether a patch fits into the shrunk picture."""
+    """Whether a patch fits into the picture shrunk by each factor: [pictures, shrinks]."""
     shortest = one.sizes.min(axis=1)[:, None] * np.array(shrinks)
     return np.floor(shortest + 0.5) // sampling.scale * sampling.scale >= sampling.patch_size
 
@@ -273,24 +273,24 @@ def _large_enough(one: PreparedSet, shrinks: tuple[float, ...], sampling: Sampli
 def _crop(
     picture: RgbU8, shrink: float, sampling: Sampling, random: np.random.Generator
 ) -> tuple[RgbU8, RgbU8]:
-    """Plane and HR of a crop at random."""
+    """Make the plane and the HR patch of a random crop."""
     scale, upscale, halo = sampling.scale, sampling.upscale, sampling.halo
     whole = scaled_size(picture.shape[:2], shrink)
     lr_size = np.array(whole) // scale
     plane_size = lr_size * scale // upscale
     side = sampling.patch_size // upscale
-    # Or a picture's outermost pixels, in one place of all, would hardly ever be seen.
+    # Without this, the outermost pixels of a picture would occur in almost no crop.
     over = side // 4 if halo else 0
     free = plane_size - side
     start = np.clip(random.integers(-over, free + 1 + over), 0, free)
-    turns, mirrored = int(random.integers(4)), bool(random.integers(2))
+    rotations, mirrored = int(random.integers(4)), bool(random.integers(2))
     order = random.permutation(3) if sampling.shuffle_channels else [0, 1, 2]
     degradations = sampling.degradations
     if degradations is not None and random.random() < degradations.clean:
         degradations = None
 
-    # The part of the small picture that is made: more than is seen, as far as the picture goes.
-    # Its corner at random puts grids of blocks anywhere.
+    # The region of the LR picture to compute: the crop plus a margin, clipped to the picture.
+    # A random margin gives random offsets of block grids.
     before = after = np.full(2, _CLEAN_REACH)
     if degradations is not None:
         before, after = REACH + random.integers(GRID, size=(2, 2))
@@ -304,10 +304,10 @@ def _crop(
     if degradations is None:
         lr = degrade(region, size)
     else:
-        turned_size = size[::-1] if turns % 2 else size
-        turned = _turned(region, turns, mirrored)
-        lr = shrink_and_degrade(turned, turned_size, degradations, random)
-        lr = _turned_back(lr, turns, mirrored)
+        rotated_size = size[::-1] if rotations % 2 else size
+        rotated = _rotated(region, rotations, mirrored)
+        lr = shrink_and_degrade(rotated, rotated_size, degradations, random)
+        lr = _rotated_back(lr, rotations, mirrored)
     plane = lr if sampling.domain == "lr" else upsample(lr, region.shape[:2])
 
     origin = first * scale // upscale
@@ -316,15 +316,15 @@ def _crop(
     top, left = start * upscale - first * scale
     hr = region[top : top + sampling.patch_size, left : left + sampling.patch_size]
     return (
-        _turned(plane[np.ix_(at_rows, at_columns)], turns, mirrored),
-        _turned(hr, turns, mirrored),
+        _rotated(plane[np.ix_(at_rows, at_columns)], rotations, mirrored),
+        _rotated(hr, rotations, mirrored),
     )
 
 
-def _turned(rgb: RgbU8, turns: int, mirrored: bool) -> RgbU8:
-    return np.rot90(rgb[:, ::-1] if mirrored else rgb, turns)
+def _rotated(rgb: RgbU8, rotations: int, mirrored: bool) -> RgbU8:
+    return np.rot90(rgb[:, ::-1] if mirrored else rgb, rotations)
 
 
-def _turned_back(rgb: RgbU8, turns: int, mirrored: bool) -> RgbU8:
-    upright = np.rot90(rgb, -turns)
+def _rotated_back(rgb: RgbU8, rotations: int, mirrored: bool) -> RgbU8:
+    upright = np.rot90(rgb, -rotations)
     return upright[:, ::-1] if mirrored else upright

@@ -1,4 +1,4 @@
-"""A sheet of crops beside their truth, to judge degradations by eye."""
+"""A sheet of degraded crops beside their ground truth, for a visual check of degradations."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ SCALE = 3
 PATCH = 144
 COLUMNS = 5
 _GAP = 8
-"""Pixels between two pairs; a pair's own two have half of it."""
+"""Gap between two pairs, px; the gap inside a pair is half of it."""
 
 
 def draw_sheet(
@@ -23,14 +23,14 @@ def draw_sheet(
     crops: int,
     seed: int,
 ) -> Image.Image:
-    """Draw degraded crops, enlarged three times by nearest neighbour, each left of its truth.
+    """Draw degraded crops, enlarged by 3 with nearest neighbour, each beside its ground truth.
 
     Args:
-        sets: where the crops come from.
-        degradations: what they went through; clean ones are left out.
-        shrinks: factors that pictures are shrunk by first.
-        crops: how many.
-        seed: of the crops and of what they went through.
+        sets: prepared sets to draw crops from.
+        degradations: degradations of the crops; ``clean`` is ignored.
+        shrinks: factors to shrink pictures by first.
+        crops: number of crops.
+        seed: seed of the crops and of the degradations.
     """
     sampling = Sampling(
         scale=SCALE,

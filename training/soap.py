@@ -1,4 +1,4 @@
-"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner."""
+"""The SOAP optimizer: Adam in the eigenbasis of Shampoo's preconditioner."""
 
 import math
 from typing import Any
@@ -10,26 +10,27 @@ from keras import ops
 class Soap(keras.optimizers.Optimizer):
     """Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam" (2024), algorithm 3.
 
-    The pixels of a patch are so alike that the gradient of a filter is nearly all in a few
-    directions, and Adam, which scales each weight by itself, creeps along the others. This
-    turns every kernel's gradient into the eigenbasis of its own second moments, both of the
-    inputs and of the filters, and runs Adam there. A kernel is taken as a matrix, [all but
-    filters, filters]; biases get plain Adam.
+    Neighbouring pixels are strongly correlated, so the gradient of a filter lies mostly in a few
+    directions. Adam scales each weight separately and moves slowly along the other directions.
+    SOAP rotates the gradient of each kernel into the eigenbasis of its second moments, of the
+    inputs and of the filters, and runs Adam there. A kernel is treated as a matrix [all but
+    filters, filters]; biases use plain Adam.
 
-    The basis is followed by one QR iteration every ``frequency`` steps, which costs far less
-    than the convolutions of a training step as long as kernels have under a thousand inputs.
+    One QR iteration every ``frequency`` steps updates the basis. As long as kernels have fewer
+    than a thousand inputs, it costs far less than the convolutions of a training step.
 
     Args:
-        learning_rate: a number or a schedule; about three times Adam's.
-        beta_1: of the mean gradient.
-        beta_2: of the mean squared gradient, in the eigenbasis.
-        beta_basis: of the second moments that the basis comes from.
+        learning_rate: a number or a schedule; about three times the rate for Adam.
+        beta_1: decay of the mean gradient.
+        beta_2: decay of the mean squared gradient, in the eigenbasis.
+        beta_basis: decay of the second moments that determine the basis.
         epsilon: added to the root of the mean squared gradient.
         frequency: steps between two updates of the basis.
-        grouped: move all kernels of a shape at once, for which a GPU takes hardly longer than for
-            one. Several devices, which share each variable, need false; and on JAX's CPU (0.10)
-            steps that are computed while the next one is given can wait for each other for ever.
-        **kwargs: as of any Keras optimizer: ``use_ema``, ``ema_momentum`` and so on.
+        grouped: whether to update all kernels of a shape together, which takes a GPU hardly longer
+            than one kernel. Several devices, which share each variable, need false. So does JAX
+            0.10 on a CPU, where steps that overlap with the dispatch of the next step can
+            deadlock.
+        **kwargs: arguments of any Keras optimizer: ``use_ema``, ``ema_momentum`` and so on.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Soap(keras.optimizers.Optimizer):
         self.grouped = grouped
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Make the moments of every variable, all zero, and bases of unit vectors."""
+        """Create zero moments and identity bases for every variable."""
         if self.built:
             return
         super().build(variables)
@@ -75,7 +76,7 @@ class Soap(keras.optimizers.Optimizer):
     def update_step(
         self, gradient: keras.KerasTensor, variable: keras.Variable, learning_rate: float
     ) -> None:
-        """Move one variable."""
+        """Update one variable."""
         self._update([gradient], [variable], learning_rate)
 
     def _backend_update_step(
@@ -95,11 +96,11 @@ class Soap(keras.optimizers.Optimizer):
         variables: list[keras.Variable],
         learning_rate: float,
     ) -> None:
-        """Move variables, all of a shape at once."""
+        """Update variables, grouped by shape."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for place, variable in enumerate(variables):
             groups.setdefault(tuple(variable.shape), []).append(place)
-        slopes = [
+        gradient_groups = [
             ops.stack([ops.cast(gradients[place], variables[place].dtype) for place in places])
             for places in groups.values()
         ]
@@ -108,24 +109,24 @@ class Soap(keras.optimizers.Optimizer):
             for places in groups.values()
         ]
         means = [
-            _follow([self._means[number] for number in group], slope, self.beta_1)
-            for group, slope in zip(numbers, slopes, strict=True)
+            _update_averages([self._means[number] for number in group], gradient, self.beta_1)
+            for group, gradient in zip(numbers, gradient_groups, strict=True)
         ]
         shapes = [_matrix_shape(shape) for shape in groups]
-        slopes, means = (
+        gradient_groups, means = (
             [ops.reshape(one, (-1, *shape)) for one, shape in zip(stacked, shapes, strict=True)]
-            for stacked in (slopes, means)
+            for stacked in (gradient_groups, means)
         )
-        bases = self._update_bases(numbers, slopes)
+        bases = self._update_bases(numbers, gradient_groups)
         steps = ops.cast(self.iterations + 1, self.variables[-1].dtype)
-        for places, group, slope, mean, sides in zip(
-            groups.values(), numbers, slopes, means, bases, strict=True
+        for places, group, gradient, mean, sides in zip(
+            groups.values(), numbers, gradient_groups, means, bases, strict=True
         ):
             if sides:
                 inputs, filters = sides
-                slope, mean = (_transposed(inputs) @ one @ filters for one in (slope, mean))
+                gradient, mean = (_transposed(inputs) @ one @ filters for one in (gradient, mean))
             squares = [self._squares[number] for number in group]
-            square = _follow(squares, ops.square(slope), self.beta_2)
+            square = _update_averages(squares, ops.square(gradient), self.beta_2)
             step = (mean / (1 - self.beta_1**steps)) / (
                 ops.sqrt(square / (1 - self.beta_2**steps)) + self.epsilon
             )
@@ -137,37 +138,39 @@ class Soap(keras.optimizers.Optimizer):
                 self.assign_sub(variable, ops.reshape(one, variable.shape))
 
     def _update_bases(
-        self, numbers: list[list[int]], slopes: list[keras.KerasTensor]
+        self, numbers: list[list[int]], gradient_groups: list[keras.KerasTensor]
     ) -> list[list[keras.KerasTensor]]:
-        """Follow the second moments of each group, and now and then their eigenvectors.
+        """Update the second moments of each group and, every ``frequency`` steps, the bases.
 
         Returns:
-            For each group, the bases of inputs and filters, stacked; nothing for biases.
+            For each group, the stacked bases of inputs and filters; an empty list for biases.
         """
         moments, variables = [], []
-        for group, slope in zip(numbers, slopes, strict=True):
+        for group, gradient in zip(numbers, gradient_groups, strict=True):
             for side, matrix in enumerate(
-                (slope, _transposed(slope)) if self._sides[group[0]] else ()
+                (gradient, _transposed(gradient)) if self._sides[group[0]] else ()
             ):
                 followed = [self._sides[number][side][0] for number in group]
-                moments.append(_follow(followed, matrix @ _transposed(matrix), self.beta_basis))
+                moments.append(
+                    _update_averages(followed, matrix @ _transposed(matrix), self.beta_basis)
+                )
                 variables.append([self._sides[number][side][1] for number in group])
         if not moments:
             return [[] for _ in numbers]
         bases = [ops.stack([basis.value for basis in same]) for same in variables]
 
-        def turn() -> list[keras.KerasTensor]:
-            turned = []
+        def rotate() -> list[keras.KerasTensor]:
+            rotated = []
             for moment, basis in zip(moments, bases, strict=True):
-                # Scaled, since gradients may be tiny; the last term keeps the rank full.
+                # Scaled, because gradients may be tiny. The last term ensures full rank.
                 peak = ops.max(ops.abs(moment), axis=(1, 2), keepdims=True) + 1e-30
-                turned.append(ops.qr(moment / peak @ basis + 1e-7 * basis)[0])
-            return turned
+                rotated.append(ops.qr(moment / peak @ basis + 1e-7 * basis)[0])
+            return rotated
 
         due = ops.equal(self.iterations % self.frequency, 0)
-        bases = ops.cond(due, turn, lambda: [basis + 0.0 for basis in bases])
-        for same, turned in zip(variables, bases, strict=True):
-            for basis, one in zip(same, ops.unstack(turned, len(same)), strict=True):
+        bases = ops.cond(due, rotate, lambda: [basis + 0.0 for basis in bases])
+        for same, rotated in zip(variables, bases, strict=True):
+            for basis, one in zip(same, ops.unstack(rotated, len(same)), strict=True):
                 basis.assign(one)
         sides = iter(bases)
         return [[next(sides), next(sides)] if self._sides[group[0]] else [] for group in numbers]
@@ -183,10 +186,10 @@ class Soap(keras.optimizers.Optimizer):
         return self.add_variable(shape, initializer(), variable.dtype, name=f"{path}_{name}")
 
 
-def _follow(
+def _update_averages(
     averages: list[keras.Variable], values: keras.KerasTensor, beta: float
 ) -> keras.KerasTensor:
-    """Move each average towards its value; the averages, stacked as the values are."""
+    """Update moving averages, and return them stacked like the values."""
     moved = beta * ops.stack([average.value for average in averages]) + (1 - beta) * values
     for average, one in zip(averages, ops.unstack(moved, len(averages)), strict=True):
         average.assign(one)
@@ -198,7 +201,7 @@ def _transposed(matrices: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _matrix_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """[all but filters, filters] of a kernel; a bias stays as it is.
+    """Shape [all but filters, filters] of a kernel; a bias keeps its shape.
 
     >>> _matrix_shape((9, 9, 3, 64)), _matrix_shape((64,))
     ((243, 64), (64,))

@@ -1,4 +1,4 @@
-"""One training step on either backend, and the learning rate over the stages of a run."""
+"""The training step on each backend, and the learning rate over the stages of a run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,13 +16,13 @@ OPTIMIZERS = {"adam": keras.optimizers.Adam, "soap": Soap}
 
 
 class StagedRate(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate at a step of a run, counted through all its stages."""
+    """Learning rate by the step of a run, counted over all its stages."""
 
     def __init__(self, stages: Sequence[StageConfig]) -> None:
         self.stages = stages
 
     def __call__(self, step: Any) -> Any:
-        """Rate of the step after ``step`` done ones."""
+        """Learning rate after ``step`` steps."""
         step = ops.cast(step, "float32")
         rate, first = ops.zeros(()), 0
         for stage in self.stages:
@@ -31,7 +31,7 @@ class StagedRate(keras.optimizers.schedules.LearningRateSchedule):
         return rate
 
     def get_config(self) -> dict[str, Any]:
-        """Keras asks for it."""
+        """Config, which Keras requires."""
         return {"stages": self.stages}
 
 
@@ -48,7 +48,7 @@ def _rate(stage: StageConfig, done: Any) -> Any:
 def build_optimizer(
     config: TrainingConfig, network: keras.Model, place: Devices
 ) -> keras.optimizers.Optimizer:
-    """The config's optimizer, built for the network, with an average of its weights."""
+    """Build the config's optimizer for a network, with a moving average of the weights."""
     own: dict[str, Any] = {}
     if config.optimizer == "soap":
         own = {"frequency": config.basis_steps, "grouped": place.one_gpu}
@@ -64,10 +64,10 @@ def build_optimizer(
 
 
 class Trainer:
-    """A network, its optimizer and the step that moves both.
+    """A network, its optimizer and the training step.
 
-    ``step`` takes (planes, hr) and returns the loss before the step, as an array of the backend
-    that may still be computed while the next batch is made.
+    ``step`` takes (planes, hr) and returns the loss before the update, as an array of the backend.
+    The computation may continue while the next batch is made.
     """
 
     def __init__(
@@ -85,21 +85,21 @@ class Trainer:
         self._step = self._tensorflow(loss) if backend == "tensorflow" else self._jax(loss)
 
     def step(self, planes: np.ndarray, hr: np.ndarray) -> Any:
-        """Learn from one batch, of uint8 or of floats in [0, 1]."""
+        """Train on one batch of uint8, or of floats in [0, 1]."""
         return self._step(planes, hr)
 
     def variables(self) -> dict[str, np.ndarray]:
-        """All that a step changes, by path."""
+        """All variables that a step changes, by path."""
         self._settle()
         return {
             path: keras.ops.convert_to_numpy(variable) for path, variable in self._named().items()
         }
 
     def assign(self, arrays: dict[str, np.ndarray]) -> None:
-        """Set what :meth:`variables` gave.
+        """Restore the values that :meth:`variables` returned.
 
         Raises:
-            ValueError: the paths are others.
+            ValueError: the paths differ.
         """
         named = self._named()
         if named.keys() != arrays.keys():
@@ -109,9 +109,9 @@ class Trainer:
         self._state = None
 
     def averages(self) -> dict[str, np.ndarray]:
-        """The exponential moving average of the weights, by the weights' path."""
+        """The exponential moving averages of the weights, by path."""
         self._settle()
-        # Keras keeps them in the order of the weights and names them by place.
+        # Keras stores them in the order of the weights, under names without paths.
         averages = self.optimizer._model_variables_moving_average
         return {
             weight.path: keras.ops.convert_to_numpy(average)
@@ -120,7 +120,7 @@ class Trainer:
 
     def _named(self) -> dict[str, keras.Variable]:
         named = {variable.path: variable for variable in self.network.variables}
-        # Their own paths begin with a name that Keras counts up with every optimizer.
+        # Their own paths contain a counter of the optimizers that Keras has created.
         named |= {f"optimizer/{variable.name}": variable for variable in self.optimizer.variables}
         if len(named) < len(self.network.variables) + len(self.optimizer.variables):
             raise ValueError("two variables have the same path")
@@ -140,7 +140,7 @@ class Trainer:
             optimizer.apply(tape.gradient(value, [w.value for w in weights]))
             return value
 
-        # XLA made a step slower on TensorFlow's CPU.
+        # No XLA: it makes a step slower on TensorFlow's CPU.
         if strategy is None:
             compiled = tf.function(replica)
             return lambda planes, hr: compiled(tf.constant(planes), tf.constant(hr))
@@ -190,7 +190,7 @@ class Trainer:
 
         def step(planes: np.ndarray, hr: np.ndarray) -> Any:
             if self._state is None:
-                # Copied, since a step gives its arguments' memory to its answers.
+                # Copied, because a step donates the memory of its arguments.
                 self._state = jax.tree.map(
                     lambda variable: variable.value.copy(),
                     (
@@ -206,7 +206,7 @@ class Trainer:
         return step
 
     def _settle(self) -> None:
-        """Put JAX's state, which steps hand on, into the variables."""
+        """Copy JAX's state, which steps pass on, to the variables."""
         if self._state is None:
             return
         groups = (
@@ -221,7 +221,7 @@ class Trainer:
 
 
 def _to_float(pixels: Any) -> Any:
-    # On the device, to which a quarter of the bytes then go.
+    # On the device, so that only a quarter of the bytes are transferred.
     if keras.backend.standardize_dtype(pixels.dtype) != "uint8":
         return pixels
     return ops.cast(pixels, "float32") / 255.0

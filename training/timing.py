@@ -1,4 +1,4 @@
-"""How long a run takes on the machine at hand, by a few timed steps."""
+"""Estimates of training time on this machine, from a few timed steps."""
 
 import time
 
@@ -13,28 +13,28 @@ from training.losses import build_loss
 from training.steps import Trainer, build_optimizer
 from training.weights import Design
 
-CLEARLY = 0.95
-"""bfloat16 is taken where it needs less than this share of float32's time: of two that are about
-as fast, the more exact one, whatever chance says."""
+BFLOAT16_TIME_RATIO = 0.95
+"""Ratio of times below which bfloat16 is chosen over float32, so that noise in the timing does not
+choose the less exact precision."""
 TRIAL_BATCH = 2
-"""Of a trial of precisions: bfloat16 can be 14 times slower, and a trial should end."""
+"""Batch size of a trial. It is small because bfloat16 can be 14 times slower than float32."""
 
 
 def faster_precision(config: TrainingConfig) -> Precision:
-    """Time a few steps of the first stage in each precision, and name the faster."""
+    """Time a few steps of the first stage in each precision, and return the faster precision."""
     float32, bfloat16 = (
         seconds_per_step(config, config.stages[0], precision, batch_size=TRIAL_BATCH)
         for precision in ("float32", "bfloat16")
     )
-    return "bfloat16" if bfloat16 < CLEARLY * float32 else "float32"
+    return "bfloat16" if bfloat16 < BFLOAT16_TIME_RATIO * float32 else "float32"
 
 
 def seconds_per_step(
     config: TrainingConfig, stage: StageConfig, precision: str, *, batch_size: int | None = None
 ) -> float:
-    """Time of a training step on noise, s: the best of three, after one that is not counted.
+    """Time of a training step on noise, s: the minimum of three, after a warm-up step.
 
-    A VGG19 term is left out.
+    A VGG19 term is not included.
     """
     replicate = stage.borders == "replicate"
     network = Design.of(config).build(precision=precision, padding="valid" if replicate else "same")
@@ -57,5 +57,5 @@ def seconds_per_step(
         began = time.perf_counter()
         float(trainer.step(planes, hr))
         seconds.append(time.perf_counter() - began)
-    keras.utils.clear_session()  # else the network and the optimizer stay in memory
+    keras.utils.clear_session()  # frees the network and the optimizer
     return min(seconds[1:])

@@ -1,7 +1,6 @@
-"""Held-out pairs, clean and degraded, that choose a run's weights.
+"""Held-out pairs, clean and degraded, for choosing the best weights of a run.
 
-Degraded pictures went through a fixed list: picture after picture takes the next entry, and what
-an entry draws, such as its noise, is the same every time.
+The degraded pictures use a fixed list of degradations in turn, with fixed random seeds.
 """
 
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from training.degrade import Degradations, shrink_and_degrade
 from training.prepared import PreparedSet
 
 SEED = 20
-"""Of what the degradations draw."""
+"""Seed of the degradations."""
 
 
 def _through(*steps: dict[str, Any], shrink: str = "bicubic") -> Degradations:
@@ -32,7 +31,7 @@ def _jpeg(quality: int, *, chroma_420: bool = True, shifted: bool = False) -> di
 
 
 def _blur(low: float, high: float | None = None) -> dict[str, Any]:
-    """A round blur; of two deviations, one that is drawn between them along each axis."""
+    """An isotropic blur; with two deviations, each axis draws its own between them."""
     anisotropic = float(high is not None)
     return {"kind": "blur", "sigma": (low, high or low), "anisotropic": anisotropic}
 
@@ -74,7 +73,7 @@ HELD_OUT: dict[str, Degradations] = {
         _resize(0.7, "bilinear", "bicubic"), _jpeg(70, chroma_420=False)
     ),
 }
-"""By name, what the pictures of a held-out set went through, in turn."""
+"""Degradations of held-out pictures by name, used in turn."""
 
 
 def held_out_pairs(
@@ -86,19 +85,18 @@ def held_out_pairs(
     degraded: bool,
     count: int | None = None,
 ) -> list[Pair]:
-    """A pair for each picture; made whole, not as crops.
+    """Make a pair of each whole picture.
 
     Args:
         pictures: the held-out set.
-        scale: how far pictures are shrunk, after a crop to a multiple of it.
-        halo: replicated pixels a side, of the plane.
-        domain: whether planes are the bicubic one or the small picture.
-        degraded: whether the n-th picture goes through the n-th of :data:`HELD_OUT`, which
-            begins again at its end, or is shrunk only.
-        count: how many pictures, evenly through the set; all unless given.
+        scale: the factor to shrink by, after a crop to a multiple of it.
+        halo: replicated pixels to add at each side of the plane.
+        domain: the input of the network.
+        degraded: whether to apply the entries of :data:`HELD_OUT` in turn, picture by picture.
+        count: number of pictures, spread evenly over the set; all by default.
 
     Raises:
-        ValueError: the set has fewer pictures.
+        ValueError: the set has fewer pictures than ``count``.
     """
     count = len(pictures) if count is None else count
     if count > len(pictures):

@@ -1,4 +1,4 @@
-"""Weights in files, by the path of each variable, and networks that are made of them."""
+"""Weight files, by the path of each variable, and networks with these weights."""
 
 import hashlib
 import os
@@ -15,20 +15,20 @@ from training import networks
 from training.config import TrainingConfig
 
 WEIGHTS = "weights.npz"
-"""Of a run, those of its best validation; of an exported model, what its SavedModel is made of."""
+"""File of the weights of a run's best validation, or of an exported model's SavedModel."""
 RECORD = "record.json"
 
 Weights = dict[str, np.ndarray]
-"""By path, such as ``block1_1/kernel``."""
+"""Arrays by path, such as ``block1_1/kernel``."""
 
 
 class WeightsMismatch(RuntimeError):
-    """The weights are of another network, or not those that their record tells of."""
+    """The weights are of another network, or do not match their record."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """What decides how a network is built; its weights mean nothing to another one."""
+    """The parameters that define a network. Weights are only valid for the same design."""
 
     network: str
     scale: int
@@ -37,12 +37,12 @@ class Design:
 
     @classmethod
     def of(cls, config: TrainingConfig | Mapping[str, Any]) -> "Design":
-        """Of a config, or of one that was read from a card, whatever else is in it."""
+        """Make the design of a config, which may be a mapping read from a card."""
         values = config if isinstance(config, Mapping) else dict(config)
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
     def build(self, *, precision: str, padding: networks.Padding = "same") -> keras.Model:
-        """The network, with fresh weights."""
+        """Build the network, with newly initialised weights."""
         return networks.build(
             self.network,
             scale=self.scale,
@@ -54,7 +54,7 @@ class Design:
 
 
 def hash_weights(weights: Weights) -> str:
-    """SHA-256 of paths, types, shapes and values, whatever the order and the file."""
+    """SHA-256 of paths, types, shapes and values; order and file format do not matter."""
     digest = hashlib.sha256()
     for path, array in sorted(weights.items()):
         digest.update(f"{path} {array.dtype.str} {array.shape}\n".encode())
@@ -63,32 +63,32 @@ def hash_weights(weights: Weights) -> str:
 
 
 def save_weights(file: Path, weights: Weights) -> None:
-    """Write a file of weights whole."""
+    """Write a weight file atomically."""
     partial = file.with_name(f".{file.name}.partial.npz")
     np.savez(partial, allow_pickle=False, **weights)
     os.replace(partial, file)
 
 
 def load_weights(file: Path) -> Weights:
-    """Read what :func:`save_weights` wrote.
+    """Read a file of :func:`save_weights`.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: the file does not exist.
     """
     with np.load(file) as arrays:
         return dict(arrays)
 
 
 def weights_of(network: keras.Model) -> Weights:
-    """A network's weights."""
+    """The weights of a network."""
     return {v.path: keras.ops.convert_to_numpy(v) for v in network.variables}
 
 
 def set_weights(network: keras.Model, weights: Weights) -> None:
-    """Give a network its weights.
+    """Assign weights to a network.
 
     Raises:
-        WeightsMismatch: they are of another network; the message names what differs.
+        WeightsMismatch: the weights are of another network; the message lists the differences.
     """
     ours = {variable.path: tuple(variable.shape) for variable in network.variables}
     theirs = {path: array.shape for path, array in weights.items()}
@@ -102,21 +102,21 @@ def set_weights(network: keras.Model, weights: Weights) -> None:
 def take_weights(
     network: keras.Model, design: Design, weights: Weights, their_design: Design
 ) -> tuple[str, ...]:
-    """Begin with the weights of another run, of the same network at this or another scale.
+    """Copy the weights of another run of the same network, at this or another scale.
 
-    A layer whose shape depends on the scale keeps its fresh weights.
+    A layer whose shape depends on the scale keeps its own weights if the scales differ.
 
     Returns:
-        The layers whose weights were taken.
+        The names of the layers that were copied.
 
     Raises:
-        WeightsMismatch: the other run has another network, or one that sees or says something else.
+        WeightsMismatch: ``network``, ``skip`` or ``centred`` differ, or a layer does.
     """
     for name in ("network", "skip", "centred"):
         ours, theirs = getattr(design, name), getattr(their_design, name)
         if ours != theirs:
             raise WeightsMismatch(f"the weights to start from are of {name} {theirs}, not {ours}")
-    taken = []
+    copied = []
     for layer in network.layers:
         if not layer.weights:
             continue
@@ -126,23 +126,24 @@ def take_weights(
             for array, variable in zip(found, layer.weights, strict=True)
         ):
             layer.set_weights(found)
-            taken.append(layer.name)
+            copied.append(layer.name)
         elif design.scale == their_design.scale:
             raise WeightsMismatch(f"the weights to start from have another layer {layer.name}")
-    return tuple(taken)
+    return tuple(copied)
 
 
 def recorded(folder: Path) -> tuple[Design, Weights]:
-    """What the network of a run, or of an exported model, is, and its weights.
+    """The design and the weights of a run or of an exported model.
 
     Raises:
-        FileNotFoundError: the run has no best weights yet, or it is neither of them.
-        superres.errors.ModelMismatch: the model's card is not one.
-        WeightsMismatch: the weights are not those that the record tells of.
+        FileNotFoundError: the folder has no weights: the run was not validated yet, or the folder
+            is neither a run nor a model.
+        superres.errors.ModelMismatch: the model's card is invalid.
+        WeightsMismatch: the weights do not match the record.
     """
     if not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(
-            f"no {WEIGHTS} in {folder}: give a run that was validated, or an exported model"
+            f"no {WEIGHTS} in {folder}: give a run with a validation, or an exported model"
         )
     weights = load_weights(folder / WEIGHTS)
     if (folder / CARD).exists():
@@ -153,26 +154,26 @@ def recorded(folder: Path) -> tuple[Design, Weights]:
         record = read_record(folder)
         config, expected = record.config, record.weights_sha256
     if hash_weights(weights) != expected:
-        raise WeightsMismatch(f"{folder / WEIGHTS} is not what the record beside it tells of")
+        raise WeightsMismatch(f"{folder / WEIGHTS} does not match the hash in the record beside it")
     return Design.of(config), weights
 
 
 def read_record(run: Path) -> TrainingRecord:
-    """The record of a run.
+    """Read the record of a run.
 
     Raises:
-        FileNotFoundError: it is no run, or it was not validated yet.
+        FileNotFoundError: the folder is not a run, or the run was not validated yet.
     """
     return TrainingRecord.model_validate_json((run / RECORD).read_text())
 
 
 def trained_network(folder: Path, *, precision: str = "float32") -> keras.Model:
-    """The network of a run, with its best weights, or of an exported model; as it is served.
+    """The network of a run, with its best weights, or of an exported model, as it is served.
 
     Raises:
-        FileNotFoundError: as :func:`recorded`.
-        superres.errors.ModelMismatch: as :func:`recorded`.
-        WeightsMismatch: as :func:`recorded`.
+        FileNotFoundError: as in :func:`recorded`.
+        superres.errors.ModelMismatch: as in :func:`recorded`.
+        WeightsMismatch: as in :func:`recorded`.
     """
     design, weights = recorded(folder)
     network = design.build(precision=precision)

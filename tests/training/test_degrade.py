@@ -243,7 +243,7 @@ def config(**changes: Any) -> Callable[[], Degradations]:
     [
         ({"steps": [{"kind": "smear"}]}, "smear"),
         ({"steps": [{"kind": "blur", "sigma": (0, 1), "angle": 3}]}, "angle"),
-        ({"steps": [{"kind": "blur", "sigma": (1.6, 0.2)}]}, "from the lowest to the highest"),
+        ({"steps": [{"kind": "blur", "sigma": (1.6, 0.2)}]}, r"must be \(lowest, highest\)"),
         ({"steps": [{"kind": "blur", "sigma": (-1, 0.2)}]}, "greater than or equal to 0"),
         ({"steps": [{"kind": "jpeg", "quality": (30, 101)}]}, "less than or equal to 100"),
         ({"shrink_filters": ["nearest"]}, "'bicubic' or 'lanczos'"),

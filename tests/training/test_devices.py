@@ -146,9 +146,11 @@ def assert_close(folder: Path, other: Path) -> None:
 def test_more_devices_than_there_are_are_refused_and_a_batch_that_they_do_not_divide():
     there = len(keras.distribution.list_devices())
     many = small_config(stages=[{"batch_size": 64}])
-    with pytest.raises(ValueError, match=rf"devices is at most {there} \(.pu:0.*\), not 64"):
+    with pytest.raises(ValueError, match=rf"devices must be at most {there} \(.pu:0.*\), not 64"):
         devices.Devices(64, many)
-    with pytest.raises(ValueError, match=r"batch_size is a multiple of the devices \(3\), not 2"):
+    with pytest.raises(
+        ValueError, match=r"batch_size must be a multiple of the devices \(3\), not 2"
+    ):
         devices.Devices(3, small_config())
 
 
@@ -158,10 +160,10 @@ def test_what_a_backend_does_not_share_is_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"sigmoid needs 1 device on tensorflow.*, not 2"):
         devices.Devices(2, squashed)
     monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
-    with pytest.raises(ValueError, match=r"is 1 on tensorflow, not 2: .* KERAS_BACKEND=jax"):
+    with pytest.raises(ValueError, match=r"must be 1 on tensorflow, not 2: .* KERAS_BACKEND=jax"):
         devices.Devices(1, config)
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ValueError, match="precision is float32 or bfloat16 with several proc"):
+    with pytest.raises(ValueError, match="precision must be float32 or bfloat16 with several"):
         devices.Devices(2, small_config(precision="auto"))
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ValueError, match=r"training needs tensorflow or jax; .* is torch"):

@@ -72,7 +72,7 @@ def assert_same(run: Path, other: Path) -> None:
 
 def test_a_run_keeps_checkpoints_weights_history_and_record(finished):
     run, shown = finished
-    assert "small: 4,531 parameters, float32, 3 pictures to learn from, 3 to validate on" in shown
+    assert "small: 4,531 parameters, float32, 3 training pictures, 3 validation pictures" in shown
     assert "step      8  decay  loss" in shown
     _, arrays = state_of(run)
     assert {"variable:head/kernel", "variable:optimizer/iteration", "best:head/kernel"} <= set(
@@ -124,7 +124,7 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_one_that_never_was(
     config, run = small_config(), tmp_path / "small"
     file = tmp_path / "small.toml"
     file.write_text(as_toml(config))
-    real = fit._Keeper.note
+    real = fit._RunContext.note
 
     def press_ctrl_c(self, stage, step, loss):
         real(self, stage, step, loss)
@@ -138,7 +138,7 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_one_that_never_was(
     # Of a process in the background, a shell has it ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patch:
-        patch.setattr(fit._Keeper, "note", press_ctrl_c)
+        patch.setattr(fit._RunContext, "note", press_ctrl_c)
         stopped = fit_command()
     signal.signal(signal.SIGINT, before)
     assert stopped.exit_code == 130, stopped.output
@@ -149,7 +149,9 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_one_that_never_was(
     assert state_of(run)[1]["variable:optimizer/iteration"] == 3
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit._Keeper, "_show", lambda self, *_: setattr(self.stop, "signalled", True))
+        patch.setattr(
+            fit._RunContext, "_show", lambda self, *_: setattr(self.stop, "signalled", True)
+        )
         outcome, _ = train(config, pictures, run, go_on=True)
     assert not outcome.finished
     assert state_of(run)[1]["variable:optimizer/iteration"] == 4
@@ -207,7 +209,7 @@ def test_what_else_changed_in_a_config_is_named(pictures, finished, changed, say
 def test_a_run_is_not_started_over_nor_resumed_where_there_is_none(pictures, finished, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         train(small_config(), pictures, tmp_path / "run", go_on=True)
-    with pytest.raises(FileExistsError, match="holds a run already"):
+    with pytest.raises(FileExistsError, match="already contains a run"):
         train(small_config(), pictures, finished[0])
 
 
@@ -281,7 +283,7 @@ def test_another_machine_goes_on_in_another_precision(pictures, tmp_path):
 
 
 def test_a_precision_that_is_not_the_configs_is_refused(pictures, tmp_path):
-    with pytest.raises(ValueError, match="precision is float32, as the config says, not bfloat16"):
+    with pytest.raises(ValueError, match="the config has precision float32: it cannot be bfloat16"):
         train(small_config(), pictures, tmp_path / "run", precision="bfloat16")
 
 

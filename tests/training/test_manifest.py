@@ -112,7 +112,9 @@ def test_a_picture_that_is_noted_without_all_its_pixels_is_decoded_again(
 ):
     manifest = write_listed(tmp_path / "photos", pictures)
     expected = content(prepare(manifest, tmp_path / "at once").folder)
-    monkeypatch.setattr("training.prepare._write_whole", lambda file, data: file.write_bytes(data))
+    monkeypatch.setattr(
+        "training.prepare._write_atomically", lambda file, data: file.write_bytes(data)
+    )
     with monkeypatch.context() as patch:
         patch.setattr("training.prepare.hashlib.file_digest", None)  # stopped before set.json
         with pytest.raises(TypeError):

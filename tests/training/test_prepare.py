@@ -288,7 +288,7 @@ def test_crops_are_where_they_are_said_to_be():
 def test_a_folder_of_small_pictures_is_refused(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(encoded(photograph(1)[:100]))
-    with pytest.raises(PrepareFailed, match="none of 1 pictures has 512 px a side"):
+    with pytest.raises(PrepareFailed, match="none of 1 pictures has sides of at least 512 px"):
         prepare_folder(
             tmp_path / "photos",
             tmp_path / "out",

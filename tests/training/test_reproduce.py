@@ -81,8 +81,8 @@ def test_a_model_is_reproduced_with_what_it_starts_from_and_served_as_it_was_val
     shutil.copytree(root / "pictures", benchmarks / "Three" / "x2")
     arguments = ["reproduce", "small-x2", "--data-root", root, "--runs", runs, "--workers", 0]
     said = command(*arguments, "--benchmarks", benchmarks)
-    assert "small-x3: about 1 minutes of this machine are left" in said
-    assert "small-x2: about 1 minutes of this machine are left" in said
+    assert "small-x3: about 1 minutes left on this machine" in said
+    assert "small-x2: about 1 minutes left on this machine" in said
     card = read_card(runs / "models" / "small-x2")
     record = card.training
     assert record is not None
@@ -163,8 +163,8 @@ def test_export_refuses_what_no_command_can_make_again(configs, small_run, tmp_p
         refuse("code that differs from its commit", sessions=[session, session | {"dirty": dirty}])
     start = {"config": "gone", "config_sha256": "0", "weights_sha256": "0", "layers": []}
     refuse("small-x3 starts from None", started_from=start)
-    refuse("is not the log", steps_sha256="0" * 64)
-    refuse("is not what the record beside it tells of", weights_sha256="0" * 64)
+    refuse("is not the log of small-x3", steps_sha256="0" * 64)
+    refuse("does not match the hash in the record beside it", weights_sha256="0" * 64)
     data = [record["data"][0] | {"manifest_sha256": "0" * 64}]
     refuse("the pictures of pictures are not those", data=data)
 
@@ -265,7 +265,9 @@ def test_data_that_are_not_those_of_the_config_and_a_start_that_is_missing_are_t
     shutil.copytree(root, other)
     with (other / "pictures" / "manifest.csv").open("a") as file:
         file.write("\n")
-    with pytest.raises(Lazy("training.fit").TrainingFailed, match="not those that it was made for"):
+    with pytest.raises(
+        Lazy("training.fit").TrainingFailed, match="these are not the pictures of the config"
+    ):
         reproduce.prepare_sets(load_config("small-x3"), other, tmp_path)
     with pytest.raises(
         Lazy("training.fit").TrainingFailed, match=r"no finished run .* make it first"
