@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-FOLDERS = ("training", "docs")
-"""Folders that are checked. `superres` and `app` follow when their modules are in place."""
+FOLDERS = ("superres", "app", "training", "docs")
+"""Folders that are checked."""
 SUFFIXES = {".py", ".md", ".toml", ".html", ".js", ".css"}
 NAMES = {
     "Answer": "TimedResponse",

@@ -36,7 +36,6 @@ from app.inference.enhance import (
 from app.inference.service import AdmissionForecast
 from superres import errors
 from superres.codecs import (
-    DEFAULT_QUALITY,
     MEDIA_TYPES,
     OUTPUT_FORMATS,
     Header,
@@ -45,9 +44,10 @@ from superres.codecs import (
     in_words,
 )
 from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE
-from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
 
 router = APIRouter()
+
+DEFAULTS = EnhanceOptions()
 
 
 class EnhanceQuery(BaseModel):
@@ -56,27 +56,28 @@ class EnhanceQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     scale: float = Field(
-        DEFAULT_SCALE,
+        DEFAULTS.scale,
         ge=SMALLEST_SCALE,
         le=LARGEST_SCALE,
         description="Output side over input side.",
     )
-    model: str = Field(DEFAULT_MODEL, description="A family (`srcnn`) or a name (`srcnn-x3`).")
+    model: str = Field(DEFAULTS.model, description="A family (`srcnn`) or a name (`srcnn-x3`).")
     format: OutputFormat | None = Field(
         None,
         description="Default: what `Accept` asks for, else the upload's own format, else png.",
     )
     quality: int = Field(
-        DEFAULT_QUALITY, ge=1, le=100, description=f"For {in_words('and', lossy=True)}."
+        DEFAULTS.quality, ge=1, le=100, description=f"For {in_words('and', lossy=True)}."
     )
     icc: Icc = Field(
-        "keep", description="The colour profile goes along, or the colours become sRGB's."
+        DEFAULTS.icc, description="The colour profile goes along, or the colours become sRGB's."
     )
     metadata: Metadata = Field(
-        "keep", description="EXIF and XMP; orientation is applied and DPI kept either way."
+        DEFAULTS.metadata,
+        description="EXIF and XMP; orientation is applied and DPI kept either way.",
     )
     ensemble: bool = Field(
-        False,
+        DEFAULTS.ensemble,
         description="Average the model's answers to eight views of the picture, turned and "
         "mirrored: slightly better, in eight times the time.",
     )
@@ -84,12 +85,12 @@ class EnhanceQuery(BaseModel):
         False, description="Only compute what it would take, and say whether there is room now."
     )
     proof: bool = Field(
-        False,
+        DEFAULTS.proof,
         description="Estimate the gain on this picture: it is shrunk by `scale` (1.5 and above), "
         "brought back by bicubic and by the model, and both are scored against it.",
     )
     fallback: Fallback = Field(
-        "none",
+        DEFAULTS.fallback,
         description="`auto`: with a proof, and bicubic's answer where it favours bicubic. "
         "`always`: bicubic's answer, to look at beside.",
     )

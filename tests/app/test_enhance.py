@@ -1,0 +1,9 @@
+"""The options of POST /enhance, as a job keeps them."""
+
+from app.inference.enhance import EnhanceOptions
+
+
+def test_a_job_that_an_earlier_release_stored_keeps_its_options():
+    """Rows of earlier releases have keys that are no options; a row may lack options, too."""
+    stored = {"scale": 2, "fallback": "auto", "format": "png", "dry_run": False}
+    assert EnhanceOptions.from_mapping(stored) == EnhanceOptions(scale=2, fallback="auto")
