@@ -122,7 +122,7 @@ class Access:
             Unauthorized: there is no key, or it is not known.
         """
         if key is None:
-            raise Unauthorized("a key is sent as 'Authorization: Bearer KEY'; there is none")
+            raise Unauthorized("no key was sent; send one as 'Authorization: Bearer KEY'")
         digest = _digest(key)
         # All are compared, each in constant time: how long it takes tells nothing.
         known = [one for one in self.keys if hmac.compare_digest(one.digest, digest)]

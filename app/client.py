@@ -109,7 +109,7 @@ class Client:
 
         Raises:
             BadImage: it cannot be read, or has too many pixels.
-            BadRequest: a parameter is not what is allowed, or there are too many bytes.
+            BadRequest: a parameter is invalid, or there are too many bytes.
             ModelMissing: no such model.
             EngineError: the device failed.
             JobAbandoned: the service could not bring it to an end.
@@ -379,7 +379,7 @@ def _checked(answer: httpx.Response) -> httpx.Response:
     """The answer, if it is one.
 
     Raises:
-        SuperresError: the problem that it tells of, as the service raised it.
+        SuperresError: the problem in the response, as the class that the service raised.
     """
     if answer.is_success:
         return answer

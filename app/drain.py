@@ -1,8 +1,8 @@
-"""The end of a process: what is in flight finishes, and what cannot is told so.
+"""The end of a process: requests in flight finish, or are answered 503.
 
-On SIGTERM the service still listens, so that whoever comes is told to go elsewhere and
-``/readyz`` says why, until what it has begun is done or ``SUPERRES_DRAIN_S`` is over. Then it
-closes; only who connects in that very instant finds, as the kernel has it, nobody there.
+After SIGTERM the service still listens: it answers new requests with 503, and ``/readyz`` says why,
+until the work in flight is done or ``SUPERRES_DRAIN_S`` is over. Then it closes the socket. Only a
+client that connects at that moment is refused by the kernel.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Drain:
     """Knows what is in flight.
 
     Args:
-        service: is told when the end begins.
+        service: it stops accepting work when the end begins.
     """
 
     def __init__(self, service: Service) -> None:
@@ -84,7 +84,7 @@ class Drain:
     async def refuse_the_rest(self) -> None:
         """Answer 503 to all whose answer has not begun.
 
-        To what works on them it is as though the caller had hung up, which stops it.
+        Their work stops as it does when the client disconnects.
         """
         rest = [one for one in self._exchanges if not one.started]
         if rest:

@@ -63,17 +63,17 @@ _TITLES = {
     "animated-image": "Animated and multi-page pictures are not enhanced",
     "image-too-large": "The picture has too many pixels",
     "unreadable-image": "The picture cannot be read",
-    "bad-parameter": "A parameter is not what is allowed",
+    "bad-parameter": "Invalid parameter",
     "unknown-model": "No such model",
     "too-many-requests": "Too many requests with this key",
-    "caller-gone": "The caller hung up",
+    "caller-gone": "Client disconnected",
     "engine-failed": "The device failed",
     "job-abandoned": "The job was given up",
     "internal-error": "Something went wrong here",
     "not-ready": "The service is not ready",
     "busy": "The service is busy",
     "storage-failed": "Nothing can be stored now",
-    "deadline-exceeded": "The time is up",
+    "deadline-exceeded": "Deadline exceeded",
 }
 
 

@@ -87,8 +87,8 @@ class Enhancer:
     def enhance_rgb(self, lr: AnyRgb, size: Size, *, progress: Progress | None = None) -> AnyRgb:
         """Enlarge RGB of uint8, uint16 or float32 in [0, 1] to ``size``, in its type.
 
-        The network works at the scale that it was trained for; what it makes is then resized,
-        if need be: see :func:`own_size`.
+        The network works at the scale that it was trained for. For another scale its output is
+        resized: see :func:`native_size`.
         """
         sr = np.empty((*size, 3), lr.dtype)
         self._enlarge(lr, sr, progress)
@@ -97,7 +97,7 @@ class Enhancer:
     def _enlarge(self, lr: np.ndarray, sr: AnyRgb, progress: Progress | None) -> None:
         """Enlarge RGB, or the RGB of RGBA, into ``sr``."""
         size = (sr.shape[0], sr.shape[1])
-        made = own_size((lr.shape[0], lr.shape[1]), size, self.geometry)
+        made = native_size((lr.shape[0], lr.shape[1]), size, self.geometry)
         cut = plan(made, self.geometry)
         answers = sr if made == size else np.empty((*made, 3), lr.dtype)
         done = 0
@@ -113,7 +113,7 @@ class Enhancer:
             _resize_into(answers, sr)
 
 
-def own_size(lr_size: Size, size: Size, geometry: Geometry) -> Size:
+def native_size(lr_size: Size, size: Size, geometry: Geometry) -> Size:
     """Size that a network makes of a small picture, when ``size`` is asked for.
 
     It is the picture's times the scale that the network was trained for: at other scales its
@@ -121,7 +121,7 @@ def own_size(lr_size: Size, size: Size, geometry: Geometry) -> Size:
     a few pixels more than that, which a network of the ``hr`` domain can make, it is given.
 
     >>> geometry = Geometry(domain="hr", scale=3, halo=7, largest_tile=512)
-    >>> own_size((100, 100), (200, 200), geometry), own_size((170, 170), (512, 512), geometry)
+    >>> native_size((100, 100), (200, 200), geometry), native_size((170, 170), (512, 512), geometry)
     ((300, 300), (512, 512))
     """
     height, width = lr_size

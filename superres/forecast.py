@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from superres.arrays import Size
 from superres.codecs import FORMATS, MAX_OUTPUT_PIXELS, Header, OutputFormat
-from superres.enhancer import COLUMNS, output_size, own_size, plan
+from superres.enhancer import COLUMNS, native_size, output_size, plan
 from superres.models.card import Geometry
 from superres.tiling import Plan
 
@@ -65,7 +65,7 @@ def forecast(
     Forecast(output_size=(6000, 8000), tiles=300, pixels=60000000, peak_bytes=527453504)
     """
     size = output_size(header.size, scale, max_pixels=max_pixels)
-    made = own_size(header.size, size, geometry)
+    made = native_size(header.size, size, geometry)
     cut = plan(made, geometry)
     out = size[0] * size[1]
     given = header.size[0] * header.size[1]

@@ -159,7 +159,7 @@ def test_the_formats_in_the_readme_are_those_of_the_table():
     assert f"`format` ({names}; default" in text
     lossy = in_words("and", lossy=True)
     assert f"`quality` 1 to 100 (default {DEFAULT_QUALITY}) for {lossy}," in text
-    assert f" {in_words('and')} are read; the bytes decide" in text
+    assert f"The service reads {in_words('and')}. The bytes decide the format" in text
 
 
 def test_every_setting_is_documented_with_its_default():

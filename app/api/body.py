@@ -56,7 +56,7 @@ async def read_body(
             f"a body has {timeout_s:g} s to arrive; {reservation.bytes:,} bytes of this one did"
         ) from None
     except ClientDisconnect:
-        raise CallerGone("the caller hung up before the body was whole") from None
+        raise CallerGone("the client disconnected before its body was complete") from None
 
 
 async def _read_picture(request: Request) -> bytes:

@@ -180,7 +180,7 @@ async def find_job(job_id: UUID, jobs: JobsDependency, caller: CallerDependency)
     """The caller's job with this id.
 
     Raises:
-        JobMissing: there is none, or it belongs to another caller.
+        JobMissing: no such job, or it belongs to another caller.
     """
     return await jobs.find(job_id, caller)
 

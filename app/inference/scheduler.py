@@ -237,7 +237,7 @@ class ScheduledEngine:
         """Cancel the work, from any thread: nobody waits for it."""
         self._cancelled = True
         if pending := self._pending:
-            self._scheduler.withdraw(pending, CallerGone("the caller hung up"))
+            self._scheduler.withdraw(pending, CallerGone("the client disconnected"))
 
     def check(self) -> None:
         """Return if the work is still wanted.
@@ -247,7 +247,7 @@ class ScheduledEngine:
             DeadlineExceeded: its deadline has passed.
         """
         if self._cancelled:
-            raise CallerGone("the caller hung up")
+            raise CallerGone("the client disconnected")
         if time.monotonic() >= self._deadline:
             raise self._deadline_exceeded()
 

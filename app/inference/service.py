@@ -145,7 +145,7 @@ class Service:
         """Choose the model for a family or a name, and a scale.
 
         Raises:
-            ModelMissing: there is none.
+            ModelMissing: no such model.
         """
         return choose(self.models.cards, model, scale)
 

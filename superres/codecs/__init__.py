@@ -47,7 +47,6 @@ __all__ = [
     "Header",
     "OutputFormat",
     "Picture",
-    "account",
     "check_output",
     "conversion_notes",
     "decode",
@@ -55,7 +54,6 @@ __all__ = [
     "encode",
     "in_words",
     "probe",
-    "read_header",
     "to_srgb",
     "without_metadata",
 ]
@@ -173,11 +171,6 @@ def conversion_notes(picture: Picture, output_format: OutputFormat) -> str:
     dropped = [*picture.dropped, *(name for name in picture.metadata if name not in kept)]
     parts = {"kept": kept, "converted": converted, "dropped": dropped}
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
-
-
-# Their earlier names, which callers may still use.
-read_header = probe
-account = conversion_notes
 
 
 def _recognised(head: bytes) -> Format:

@@ -82,7 +82,7 @@ def _import_tensorflow() -> Any:
 
 
 def _find_device(tf: Any, device: str) -> str:
-    """TensorFlow's name of the device; a GPU is told not to take all of its memory."""
+    """Return TensorFlow's name of the device. A GPU's memory is set to grow on demand."""
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         # Refused once an earlier engine has started the device, with growth on.

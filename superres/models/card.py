@@ -120,7 +120,7 @@ class StartRecord(_Frozen):
     config_sha256: str
     weights_sha256: str
     layers: tuple[str, ...]
-    """Layers whose weights were taken; the others began anew."""
+    """Layers whose weights were copied; the others began with random weights."""
 
 
 class SessionRecord(_Frozen):
@@ -205,7 +205,7 @@ class ModelCard(_Frozen):
     """SHA-256 of all the rest, so that a field that was edited by hand is noticed."""
 
     def label(self, *, ensemble: bool = False) -> str:
-        """What makes an answer, in a word: the model, alone or as an ensemble of its own views."""
+        """Short name of what makes an answer: the model, or its ensemble of eight views."""
         return f"{self.name}+ensemble" if ensemble else self.name
 
     @property
@@ -235,7 +235,7 @@ def read_card(folder: Path) -> ModelCard:
     """Read ``folder/card.json``.
 
     Raises:
-        ModelMissing: there is none.
+        ModelMissing: the folder has no card.
         ModelMismatch: it is not a card, it was edited, or it is of another model than the
             folder's name.
     """

@@ -136,7 +136,7 @@ def test_a_caller_who_hangs_up_takes_the_rest_of_the_tiles_along(scheduler, engi
         gone = callers.submit(scheduled.predict, tiles(*range(9)))
         wait_for(lambda: engine.calls == 1)
         scheduled.cancel()
-        with pytest.raises(CallerGone, match="hung up"):
+        with pytest.raises(CallerGone, match="disconnected"):
             gone.result(PATIENCE_S)
         assert not engine.batches  # the device is still at its first tiles
     with pytest.raises(CallerGone):

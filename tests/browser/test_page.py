@@ -354,8 +354,7 @@ def test_a_scale_out_of_range_is_told_and_then_mended(
     choose(page, cat)
     alert = page.get_by_role("alert")
     expect(alert).to_have_text(
-        "A parameter is not what is allowed: scale: input should be less than or equal to 4, "
-        "not '9'."
+        "Invalid parameter: scale: input should be less than or equal to 4, not '9'."
     )
     assert_accessible(page)
     screenshot(page, "enhance-problem-light")
@@ -370,7 +369,7 @@ def test_a_scale_out_of_range_is_told_and_then_mended(
     [
         ({"max_body_bytes": 1000}, "The body has too many bytes: a body has at most 1,000 bytes"),
         ({"max_output_pixels": 1000}, "The picture has too many pixels: at most 1,000 output"),
-        ({"deadline_s": 0.2}, "The time is up: "),
+        ({"deadline_s": 0.2}, "Deadline exceeded: "),
     ],
 )
 def test_the_services_limits_are_told_in_a_sentence(

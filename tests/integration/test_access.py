@@ -94,7 +94,7 @@ def test_nothing_else_asks_for_a_key(guarded):
 
 def test_a_body_is_not_read_of_a_caller_without_a_key(guarded):
     answer = guarded.post("/enhance?scale=9", content=b"no picture")
-    assert_problem(answer, 401, "unauthorized", "there is none")
+    assert_problem(answer, 401, "unauthorized", "no key was sent")
 
 
 def test_with_a_key_a_picture_is_enhanced(guarded):
@@ -141,7 +141,7 @@ def test_without_any_keys_nobody_is_an_admin(fake_service):
 
 def test_the_client_sends_its_key_and_waits_as_its_limit_says(guarded):
     url = str(guarded.base_url)
-    with Client(url) as client, pytest.raises(errors.Unauthorized, match="there is none"):
+    with Client(url) as client, pytest.raises(errors.Unauthorized, match="no key was sent"):
         client.enhance(plain())
     with Client(url, key=KEYS["alice"][0]) as client:
         assert client.enhance(plain()).size == (30, 60)

@@ -70,7 +70,8 @@ class EnhanceQuery(BaseModel):
         DEFAULTS.quality, ge=1, le=100, description=f"For {in_words('and', lossy=True)}."
     )
     icc: Icc = Field(
-        DEFAULTS.icc, description="The colour profile goes along, or the colours become sRGB's."
+        DEFAULTS.icc,
+        description="Keep the colour profile, or convert the colours to sRGB.",
     )
     metadata: Metadata = Field(
         DEFAULTS.metadata,

@@ -15,7 +15,7 @@ router = APIRouter()
 
 @router.get("/healthz", summary="The event loop is alive")
 async def healthz() -> Health:
-    """Answers from the first moment on, whatever the models do."""
+    """Answer as soon as the process listens, also while the models are loading."""
     return Health(status="ok")
 
 
