@@ -172,7 +172,7 @@ def test_as_a_process_the_command_says_in_a_line_what_it_refuses(tmp_path: Path)
     arguments = ["evaluate", "--model", tmp_path, "--data", tmp_path, "--protocol", "upstream"]
     refused = subprocess.run([command, *arguments, "--json"], capture_output=True, text=True)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("error: --protocol upstream prints a table and no more")
+    assert refused.stderr.startswith("error: --protocol upstream only prints a table")
     assert "Traceback" not in refused.stderr
 
 
