@@ -80,6 +80,17 @@ def is_inside(path: AnyPath, folder: AnyPath) -> bool:
     return f"{path}/".startswith(f"{folder}/")
 
 
+def identity(path: AnyPath) -> object:
+    """A key that is equal for all paths of one file, also through links."""
+    if not isinstance(path, Path):
+        return str(path)
+    try:
+        status = path.stat()
+    except OSError:  # it does not exist
+        return path.resolve()
+    return status.st_dev, status.st_ino
+
+
 def is_same(one: AnyPath, other: AnyPath) -> bool:
     """Whether two paths name the same file; both exist."""
     if isinstance(one, Path) and isinstance(other, Path):

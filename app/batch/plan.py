@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from app.paths import AnyPath, is_inside, path_below
+from app.paths import AnyPath, identity, is_inside, path_below
 from superres.codecs import (
     INPUT_SUFFIXES,
     OUTPUT_SUFFIXES,
@@ -51,6 +51,7 @@ def plan(
 
     A picture keeps its name, and its path below the folder that was given. Its suffix
     changes where the format does. If two pictures have the same target, the second has a problem.
+    A picture whose target is another input has one, too.
 
     Args:
         inputs: pictures, and folders of pictures.
@@ -67,6 +68,7 @@ def plan(
     sources: dict[AnyPath, AnyPath] = {}
     """By target."""
     pictures = list(_pictures(inputs, output, recursive))
+    inputs_by_file = {identity(source): source for source, _ in pictures}
     with ThreadPoolExecutor(READERS) as readers:
         headers = list(readers.map(_format_and_pixels, [source for source, _ in pictures]))
     for (source, place), (own_format, pixels) in zip(pictures, headers, strict=True):
@@ -75,6 +77,11 @@ def plan(
         problem = None
         if target in sources:
             problem = f"{target} is already the result of {sources[target]}"
+        elif inputs_by_file.get(identity(target), source) != source:
+            problem = (
+                f"{target} is an input of this batch, and an input is never overwritten: "
+                "choose another folder or format"
+            )
         sources.setdefault(target, source)
         jobs.append(Job(source, target, chosen, pixels, problem))
     return jobs

@@ -99,6 +99,41 @@ def test_a_changed_format_changes_the_suffix_and_of_twins_the_second_fails(photo
     assert (tmp_path / "out" / "sub" / "deep" / "c.webp").exists()
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_no_input_is_ever_overwritten(tmp_path: Path, chelsea: RgbU8, seed: int):
+    """Names at random, into their own folder, or by a link to it."""
+    random = np.random.default_rng(seed)
+    folder = tmp_path / "photos" / "sub"
+    folder.mkdir(parents=True)
+    names = [
+        f"{stem}{suffix}" for stem in "ab" for suffix in (".png", ".bmp", ".gif", ".jpg", ".PNG")
+    ]
+    for i, name in enumerate(random.choice(names, 6, replace=False)):
+        Image.fromarray(np.roll(chelsea[:20, :30], i, axis=1)).save(folder / name)
+        if i % 2:
+            Image.fromarray(chelsea[:20, :30]).save(folder.parent / name)
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    before = {file: file.read_bytes() for file in folder.parent.rglob("*.*")}
+    out = [folder, link][seed % 2]
+    chosen = [None, "png", "jpeg"][random.integers(3)]
+    jobs = plan([folder] if seed % 2 else [folder, folder.parent], out, chosen, recursive=False)
+    enhancer = Enhancer(BlurEngine(GEOMETRY), GEOMETRY)
+    batch = BatchRunner(enhancer, OPTIONS, Ledger(out), resume=False, force=True)
+    outcomes = list(batch.run(jobs, lambda job, part: None))
+    inputs = {job.source for job in jobs}
+    assert {file for file in inputs if file.read_bytes() != before[file]} == set()
+    assert len(outcomes) == len(jobs)
+
+
+def test_a_target_that_is_another_input_is_named(tmp_path: Path, chelsea: RgbU8):
+    for name in ("a.bmp", "a.png"):
+        Image.fromarray(chelsea[:20, :30]).save(tmp_path / name)
+    outcomes = enhance(tmp_path, tmp_path, force=True)
+    assert statuses(outcomes) == ["failed", "failed"]
+    assert "a.png is an input of this batch, and an input is never" in outcomes[0].reason
+
+
 def test_the_device_does_one_thing_at_a_time(photos: Path, tmp_path: Path):
     engine = Watched()
     enhance(photos, tmp_path / "out", engine=engine)
