@@ -14,11 +14,11 @@ import typer
 from rich.console import Console
 
 from superres import load_model
-from superres.codecs import Picture
-from superres.evaluation.metrics import score
+from superres.evaluation.proof import compare_pair
 from superres.models.card import read_card
 from superres.models.registry import DEFAULT_MODELS
 from training.config import load_config
+from training.prepared import PreparedSet
 from training.reproduce import prepare_sets
 from training.validation import HELD_OUT, held_out_pairs
 
@@ -36,12 +36,8 @@ def main(
     gains = {name: _gains(name, validation) for name in model}
     print(f"| gain over bicubic, dB | {' | '.join(model)} |")
     print("|---|" + "---|" * len(model))
-    rows = {
-        "clean": lambda one: one["clean"].mean(),
-        "degraded": lambda one: one["degraded"].mean(),
-    }
-    for label, pick in rows.items():
-        print(f"| {label} | {' | '.join(f'{pick(one):+.2f}' for one in gains.values())} |")
+    for kind in ("clean", "degraded"):
+        print(f"| {kind} | {' | '.join(f'{one[kind].mean():+.2f}' for one in gains.values())} |")
     for index, name in enumerate(HELD_OUT):
         cells = [f"{one['degraded'][index :: len(HELD_OUT)].mean():+.2f}" for one in gains.values()]
         print(f"| {name} | {' | '.join(cells)} |")
@@ -52,7 +48,7 @@ def main(
         print(f"| {label} | {' | '.join(cells)} |")
 
 
-def _gains(name: str, validation: object) -> dict[str, np.ndarray]:
+def _gains(name: str, validation: PreparedSet) -> dict[str, np.ndarray]:
     """PSNR of luma beyond bicubic's, for each clean and each degraded picture."""
     scale = int(read_card(DEFAULT_MODELS / name).geometry.scale)
     enhancer = load_model(name, precision="float32")
@@ -61,15 +57,10 @@ def _gains(name: str, validation: object) -> dict[str, np.ndarray]:
         pairs = held_out_pairs(
             validation, scale=scale, halo=0, domain="lr", degraded=kind == "degraded"
         )
-        gains = []
-        for pair in pairs:
-            sr = enhancer.enhance(Picture(np.ascontiguousarray(pair.plane)), scale).rgb
-            ours, bicubic = (
-                score(pair.hr, estimate, data_range=255, shave=scale).psnr_y
-                for estimate in (sr, pair.bicubic())
-            )
-            gains.append(ours - bicubic)
-        found[kind] = np.array(gains)
+        compared = [compare_pair(enhancer, pair.hr, pair.plane, scale) for pair in pairs]
+        found[kind] = np.array(
+            [one.sr_scores.psnr_y - one.bicubic_scores.psnr_y for one in compared]
+        )
     Console(stderr=True).print(f"{name} is scored")
     return found
 

@@ -6,6 +6,7 @@ weights are the same.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -106,16 +107,30 @@ def edsr(
     def inner(x: keras.KerasTensor, margin: int) -> keras.KerasTensor:
         return Inner(margin, dtype=policy)(x) if padding == "valid" else x
 
-    x = convolution(filters, "head", activation="relu")(_centred(small) if centred else small)
+    x = _centred(small) if centred else small
+    x = _residual_blocks(x, blocks, filters, policy, convolution, inner)
+    x = layers.Activation("linear", dtype="float32")(convolution(3 * scale**2, "subpixels")(x))
+    answer = _enlarged(small, x, scale, skip, padding, 2 + 2 * blocks)
+    return keras.Model(small, answer, name="edsr")
+
+
+def _residual_blocks(
+    x: keras.KerasTensor,
+    blocks: int,
+    filters: int,
+    policy: str,
+    convolution: Callable[..., layers.Layer],
+    inner: Callable[[keras.KerasTensor, int], keras.KerasTensor],
+) -> keras.KerasTensor:
+    """The body of EDSR: a convolution with a ReLU, then blocks that add to their input."""
+    x = convolution(filters, "head", activation="relu")(x)
     for block in range(1, blocks + 1):
         branch = convolution(filters, f"block{block}_1", activation="relu")(x)
         # With a small gain, each block begins near the identity, and so does the network.
         gain = keras.initializers.VarianceScaling(0.1)
         branch = convolution(filters, f"block{block}_2", kernel_initializer=gain)(branch)
         x = layers.Add(dtype=policy)([inner(x, 2), branch])
-    x = layers.Activation("linear", dtype="float32")(convolution(3 * scale**2, "subpixels")(x))
-    answer = _enlarged(small, x, scale, skip, padding, 2 + 2 * blocks)
-    return keras.Model(small, answer, name="edsr")
+    return x
 
 
 def edsr_folded(
@@ -157,12 +172,7 @@ def edsr_folded(
         return Inner(margin, dtype=dtype)(x) if padding == "valid" else x
 
     x = Fold(FOLD, dtype="float32")(_centred(small) if centred else small)
-    x = convolution(filters, "head", activation="relu")(x)
-    for block in range(1, blocks + 1):
-        branch = convolution(filters, f"block{block}_1", activation="relu")(x)
-        gain = keras.initializers.VarianceScaling(0.1)
-        branch = convolution(filters, f"block{block}_2", kernel_initializer=gain)(branch)
-        x = layers.Add(dtype=policy)([inner(x, 2, policy), branch])
+    x = _residual_blocks(x, blocks, filters, policy, convolution, partial(inner, dtype=policy))
     x = convolution(3 * (FOLD * scale) ** 2, "subpixels")(x)
     x = PixelShuffle(FOLD * scale, dtype="float32")(layers.Activation("linear", dtype="float32")(x))
     if skip:
