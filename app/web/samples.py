@@ -1,27 +1,24 @@
-"""The sample pictures of the page: photographs from the package scikit-image."""
+"""The sample pictures of the page: photographs of ``photographs/``; its README has the sources."""
 
 from functools import cache
+from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-
-from superres.arrays import RgbU8
-from superres.codecs import Picture, encode
+from superres.arrays import RgbU8, to_integer
+from superres.codecs import Picture, decode, encode
 from superres.resample import degrade
 
 Sample = Literal["coffee", "astronaut", "chelsea", "rocket"]
 SAMPLES: tuple[Sample, ...] = get_args(Sample)
 THUMBNAIL_HEIGHT = 208
 """Height in px: twice the height on the page, for dense screens."""
+_FOLDER = Path(__file__).with_name("photographs")
 
 
 @cache
 def read_sample(name: Sample) -> RgbU8:
     """The sample's pixels, about 1 MB; cached."""
-    # Imported here: scikit-image takes a while, and many services never show a sample.
-    from skimage import data
-
-    picture = np.asarray(getattr(data, name)())
+    picture = to_integer(decode((_FOLDER / f"{name}.jpg").read_bytes()).rgb, "uint8")
     picture.setflags(write=False)
     return picture
 

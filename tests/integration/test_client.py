@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from app.client import AsyncClient, Client
+from app.web.samples import read_sample
 from superres import errors
 from superres.codecs import decode
 from superres.models.card import ModelCard
@@ -48,9 +49,9 @@ def test_a_picture_is_enhanced_from_bytes_or_from_a_file(client: Client, chelsea
     assert (tmp_path / "larger.webp").read_bytes() == answer.content
 
 
-def test_comparisons_and_the_models_quality_come_typed(client: Client, coffee):
+def test_comparisons_and_the_models_quality_come_typed(client: Client):
     sample = client.compare(sample="coffee", scale=3)
-    assert sample == client.compare(encoded(coffee), 3)
+    assert sample == client.compare(encoded(read_sample("coffee")), 3)
     assert sample.gain_db > 0
     assert {"srcnn-x3", "srcnn-x2"} <= {one.model for one in client.metrics().models}
 

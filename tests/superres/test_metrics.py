@@ -2,6 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.metrics import structural_similarity
 
 from superres.arrays import RgbU8
 from superres.evaluation.metrics import mean_scores, psnr, score, shave, ssim, to_y
@@ -37,6 +40,32 @@ def test_ssim_of_rgb_is_the_mean_of_its_channels(coffee: RgbU8):
     noisy = coffee ^ 8
     channels = [ssim(coffee[..., c], noisy[..., c], data_range=255, shave=0) for c in range(3)]
     assert ssim(coffee, noisy, data_range=255, shave=0) == pytest.approx(np.mean(channels))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    height=st.integers(11, 40),
+    width=st.integers(11, 40),
+    channels=st.sampled_from([None, 3]),
+    noise=st.sampled_from([0, 1, 20, 255]),
+    dtype=st.sampled_from([np.uint8, np.float64]),
+)
+def test_ssim_is_scikit_images(seed, height, width, channels, noise, dtype):
+    random = np.random.default_rng(seed)
+    shape = (height, width) if channels is None else (height, width, channels)
+    truth = np.cumsum(random.normal(0, 6, shape), axis=1) + 128
+    estimate = truth + random.normal(0, noise, shape)
+    truth, estimate = (x.clip(0, 255).astype(dtype) for x in (truth, estimate))
+    expected = structural_similarity(
+        truth,
+        estimate,
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=None if channels is None else -1,
+    )
+    assert ssim(truth, estimate, data_range=255, shave=0) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_set_scores_the_mean_of_its_pictures():
