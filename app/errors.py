@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from app import service_errors
 from app.api.middleware import HEADERS
 from app.api.schemas import Problem
 from superres import errors
@@ -20,14 +21,14 @@ TYPE_PREFIX = "urn:superres:problem:"
 UNFORESEEN = "an unforeseen error; the log has it by request_id"
 
 STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
-    errors.MalformedRequest: (400, "malformed-request"),
+    service_errors.MalformedRequest: (400, "malformed-request"),
     errors.Unauthorized: (401, "unauthorized"),
     errors.Forbidden: (403, "forbidden"),
-    errors.JobMissing: (404, "unknown-job"),
-    errors.NotAcceptable: (406, "not-acceptable"),
-    errors.BodyTooSlow: (408, "body-too-slow"),
-    errors.JobUnfinished: (409, "job-unfinished"),
-    errors.ReloadFailed: (409, "reload-failed"),
+    service_errors.JobMissing: (404, "unknown-job"),
+    service_errors.NotAcceptable: (406, "not-acceptable"),
+    service_errors.BodyTooSlow: (408, "body-too-slow"),
+    service_errors.JobUnfinished: (409, "job-unfinished"),
+    service_errors.ReloadFailed: (409, "reload-failed"),
     errors.BodyTooLarge: (413, "body-too-large"),
     errors.UnsupportedFormat: (415, "unsupported-format"),
     errors.AnimatedImage: (422, "animated-image"),
@@ -36,13 +37,13 @@ STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
     errors.BadRequest: (422, "bad-parameter"),
     errors.ModelMissing: (422, "unknown-model"),
     errors.TooManyRequests: (429, "too-many-requests"),
-    errors.CallerGone: (499, "caller-gone"),
+    service_errors.CallerGone: (499, "caller-gone"),
     errors.EngineError: (500, "engine-failed"),
     errors.JobAbandoned: (500, "job-abandoned"),
     errors.ModelError: (500, "internal-error"),
     errors.NotReady: (503, "not-ready"),
     errors.Busy: (503, "busy"),
-    errors.StorageError: (503, "storage-failed"),
+    service_errors.StorageError: (503, "storage-failed"),
     errors.DeadlineExceeded: (504, "deadline-exceeded"),
 }
 """Looked up along a class's bases, nearest first."""
@@ -81,8 +82,8 @@ RETRIED = (
     errors.NotReady,
     errors.Busy,
     errors.TooManyRequests,
-    errors.JobUnfinished,
-    errors.StorageError,
+    service_errors.JobUnfinished,
+    service_errors.StorageError,
 )
 """Those that come with a ``Retry-After``."""
 
@@ -175,7 +176,7 @@ def to_response(request: Request, error: SuperresError) -> JSONResponse:
         response.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.Unauthorized):
         response.headers["WWW-Authenticate"] = 'Bearer realm="superres"'
-    if isinstance(error, errors.BodyTooSlow):
+    if isinstance(error, service_errors.BodyTooSlow):
         response.headers["Connection"] = "close"  # the rest of it is not waited for
     return response
 

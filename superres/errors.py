@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree.
+"""Errors of the library, the client and the command, as one tree.
 
 ::
 
@@ -8,31 +8,23 @@
     |   +-- AnimatedImage       more than one frame
     |   +-- ImageTooLarge       over a limit on pixels
     +-- BadRequest            an argument outside what is allowed
-    |   +-- MalformedRequest    a request that cannot be parsed
     |   +-- BodyTooLarge        over the limit on bytes
-    |   +-- BodyTooSlow         not there in time
-    |   +-- NotAcceptable       no answer in a form that the caller accepts
-    |   +-- JobMissing          no such job, or not the caller's
     +-- AccessDenied          the caller may not do this
     |   +-- Unauthorized        without a key, or with one that is not known
     |   +-- Forbidden           with a key that is good for less
     +-- ModelError
     |   +-- ModelMissing        no such model or family in the models folder
     |   +-- ModelMismatch       a model that is not what its card says
-    |   +-- ReloadFailed        models that cannot take over from those being served
     +-- EngineError           the device failed at work that it should manage
     +-- JobAbandoned          a job that could not be brought to an end
-    +-- CallerGone            nobody waits for the answer any more
     +-- Unavailable           right, but not now: try again later
         +-- NotReady            the models are still being loaded, or the service is stopping
         +-- Busy                no room beside those at work
         +-- TooManyRequests     over the limit of the caller's own key
         +-- DeadlineExceeded    the caller's time is up
-        +-- JobUnfinished       a result that is not made yet
-        +-- StorageError        nothing can be written: disk full, database locked
 
-A message states the limit and the value received. The core knows no status codes:
-``app.errors`` gives each class one.
+A message states the limit and the value received. No class knows a status code: ``app.errors``
+gives each one, and those of ``app.service_errors``, which only the service raises.
 """
 
 
@@ -60,24 +52,8 @@ class BadRequest(SuperresError):
     """An argument outside what is allowed."""
 
 
-class MalformedRequest(BadRequest):
-    """A request that cannot be parsed."""
-
-
 class BodyTooLarge(BadRequest):
     """Over the limit on bytes."""
-
-
-class BodyTooSlow(BadRequest):
-    """A body that was not there in time."""
-
-
-class NotAcceptable(BadRequest):
-    """No answer in a form that the caller accepts."""
-
-
-class JobMissing(BadRequest):
-    """No such job, or it is somebody else's: which of the two is not told."""
 
 
 class AccessDenied(SuperresError):
@@ -104,20 +80,12 @@ class ModelMismatch(ModelError):
     """A model that is not what its card says."""
 
 
-class ReloadFailed(ModelError):
-    """Models that cannot take over from those being served."""
-
-
 class EngineError(SuperresError):
     """The device failed at work that it should manage."""
 
 
 class JobAbandoned(SuperresError):
     """A job that could not be brought to an end, and is not tried again."""
-
-
-class CallerGone(SuperresError):
-    """Nobody waits for the answer any more."""
 
 
 class Unavailable(SuperresError):
@@ -145,11 +113,3 @@ class TooManyRequests(Unavailable):
 
 class DeadlineExceeded(Unavailable):
     """The caller's time is up."""
-
-
-class JobUnfinished(Unavailable):
-    """A result that is not made yet."""
-
-
-class StorageError(Unavailable):
-    """Nothing can be written now: the disk is full, or the database is locked."""

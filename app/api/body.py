@@ -8,13 +8,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from app.inference.admission import Reservation
-from superres.errors import (
-    BodyTooLarge,
-    BodyTooSlow,
-    CallerGone,
-    MalformedRequest,
-    UnsupportedFormat,
-)
+from app.service_errors import BodyTooSlow, CallerGone, MalformedRequest
+from superres.errors import BodyTooLarge, UnsupportedFormat
 
 
 async def read_body(

@@ -18,15 +18,16 @@ from fastapi import Header as HttpHeader
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from app import service_errors
 from app.api.body import read_body
 from app.inference.admission import Reservation
 from app.inference.service import Service
 from app.jobs.queue import JobQueue
 from app.jobs.rows import Job
+from app.service_errors import NotAcceptable
 from app.telemetry import Stages, Telemetry
 from superres import errors
 from superres.codecs import Header, probe
-from superres.errors import NotAcceptable
 
 
 async def get_service(request: Request) -> Service:
@@ -206,9 +207,9 @@ UPLOAD: dict[str, Any] = {
 """OpenAPI of the body that :func:`read_upload` reads."""
 
 UPLOAD_ERRORS = (
-    errors.MalformedRequest,
+    service_errors.MalformedRequest,
     errors.BodyTooLarge,
-    errors.BodyTooSlow,
+    service_errors.BodyTooSlow,
     errors.UnsupportedFormat,
     errors.BadImage,
     errors.AnimatedImage,
@@ -217,14 +218,14 @@ UPLOAD_ERRORS = (
 """Errors that :func:`read_upload` raises."""
 
 ENHANCING_ERRORS = (
-    errors.NotAcceptable,
+    service_errors.NotAcceptable,
     errors.BadRequest,
     errors.ModelMissing,
     errors.EngineError,
     errors.NotReady,
     errors.Busy,
     errors.DeadlineExceeded,
-    errors.CallerGone,
+    service_errors.CallerGone,
 )
 """Errors of choosing a model and a media type, and of the work itself."""
 

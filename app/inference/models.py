@@ -18,12 +18,13 @@ import numpy as np
 
 import superres.engines
 from app.inference.admission import Admission, WorkloadKey
+from app.service_errors import ReloadFailed
 from app.settings import Settings
 from superres.codecs import Picture
 from superres.engines.base import Engine, Precision
 from superres.engines.ensemble import VIEWS
 from superres.enhancer import Enhancer
-from superres.errors import NotReady, ReloadFailed, SuperresError
+from superres.errors import NotReady, SuperresError
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE, read_cards
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from structlog.contextvars import get_contextvars
 
+from app.service_errors import CallerGone
 from superres.arrays import TileBatch
 from superres.engines.base import BATCH, Engine
-from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady, SuperresError
+from superres.errors import DeadlineExceeded, EngineError, NotReady, SuperresError
 
 logger = logging.getLogger("superres")
 

@@ -18,7 +18,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.paths import AnyPath
-from superres.errors import BadRequest, StorageError
+from app.service_errors import StorageError
+from superres.errors import BadRequest
 
 LOCK_TIMEOUT_S = 1.0
 """Seconds to wait for a lock of the database."""

@@ -15,7 +15,8 @@ from uuid import UUID
 
 from app.jobs.rows import Job
 from app.paths import AnyPath, write_whole
-from superres.errors import JobAbandoned, JobMissing, StorageError
+from app.service_errors import JobMissing, StorageError
+from superres.errors import JobAbandoned
 
 UPLOAD, RESULT, PARTIAL = ".upload", ".result", ".partial"
 

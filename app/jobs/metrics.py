@@ -7,7 +7,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from app.jobs.repository import JobRepository
-from superres.errors import StorageError
+from app.service_errors import StorageError
 
 logger = logging.getLogger("superres")
 

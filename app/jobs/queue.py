@@ -14,7 +14,7 @@ from app.jobs.rows import ENDED, Job
 from app.jobs.runner import JobRunner, RunningJob
 from app.jobs.status import JobStatus
 from app.jobs.store import JobStore
-from superres.errors import JobMissing, JobUnfinished, StorageError
+from app.service_errors import JobMissing, JobUnfinished, StorageError
 
 WATCH_S = 0.2
 """Seconds between two reads of a job that is watched."""

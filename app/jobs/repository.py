@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.jobs.databases import WRITE, Database, database_errors
 from app.jobs.rows import ENDED, STATES, Base, Job, Progress, State
-from superres.errors import Busy, JobAbandoned, StorageError
+from app.service_errors import StorageError
+from superres.errors import Busy, JobAbandoned
 
 ATTEMPTS = 2
 """Most times that a job is begun: the job itself may be what kills the service."""

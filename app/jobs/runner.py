@@ -30,16 +30,10 @@ from app.inference.scheduler import ScheduledEngine
 from app.inference.service import Service
 from app.jobs.rows import Job, Progress
 from app.jobs.store import JobStore
+from app.service_errors import CallerGone, StorageError
 from app.telemetry import Stages, Telemetry
 from superres.codecs import MEDIA_TYPES, OUTPUT_FORMATS, probe
-from superres.errors import (
-    Busy,
-    CallerGone,
-    JobAbandoned,
-    NotReady,
-    StorageError,
-    SuperresError,
-)
+from superres.errors import Busy, JobAbandoned, NotReady, SuperresError
 
 RETRY_S = 1.0
 """Seconds until the next try, after an error of the disk or the database."""

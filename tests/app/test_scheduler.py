@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from app.inference.scheduler import BatchScheduler, ScheduledEngine
+from app.service_errors import CallerGone
 from superres.engines.base import BATCH, Engine
-from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady
+from superres.errors import DeadlineExceeded, EngineError, NotReady
 
 PATIENCE_S = 60
 """That a test waits for what should happen at once, on a machine that has much else to do."""

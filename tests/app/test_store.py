@@ -19,7 +19,8 @@ from app.jobs.queue import JobQueue
 from app.jobs.repository import ATTEMPTS
 from app.jobs.rows import Job, Progress
 from app.jobs.store import JobStore
-from superres.errors import BadRequest, Busy, EngineError, JobAbandoned, JobMissing, StorageError
+from app.service_errors import JobMissing, StorageError
+from superres.errors import BadRequest, Busy, EngineError, JobAbandoned
 from tests.storage import empty_database, new_database, postgres
 
 UPLOAD, RESULT = b"upload", b"result, longer"

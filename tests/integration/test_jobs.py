@@ -19,9 +19,9 @@ import pytest
 
 from app.jobs.rows import STATES
 from app.main import create_app
+from app.service_errors import StorageError
 from app.settings import Settings
 from superres.codecs import probe
-from superres.errors import StorageError
 from superres.forecast import forecast
 from superres.models.card import ModelCard
 from tests.engines import BlurEngine

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from app import service_errors
 from app.api.dependencies import ServiceDependency
 from app.api.routes.status import ready_models
 from app.api.schemas import Reloaded
@@ -13,7 +14,7 @@ router = APIRouter()
 
 @router.post(
     "/admin/reload",
-    responses=declare(errors.ReloadFailed, errors.NotReady),
+    responses=declare(service_errors.ReloadFailed, errors.NotReady),
     summary="Let the models that are in the models folder now take over",
 )
 async def reload(service: ServiceDependency) -> Reloaded:

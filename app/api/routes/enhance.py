@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.http import parse_set_header
 
+from app import service_errors
 from app.api.dependencies import (
     ENHANCING_ERRORS,
     UPLOAD,
@@ -34,7 +35,6 @@ from app.inference.enhance import (
     prepare_request,
 )
 from app.inference.service import AdmissionForecast
-from superres import errors
 from superres.codecs import (
     MEDIA_TYPES,
     OUTPUT_FORMATS,
@@ -154,7 +154,7 @@ ACCEPTED = {
     responses={
         200: ENHANCED,
         202: ACCEPTED,
-        **declare(*UPLOAD_ERRORS, *ENHANCING_ERRORS, errors.StorageError),
+        **declare(*UPLOAD_ERRORS, *ENHANCING_ERRORS, service_errors.StorageError),
     },
     openapi_extra=UPLOAD,
     summary="Enlarge and sharpen a picture",

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterable
 from fastapi import APIRouter, Request, Response
 from fastapi.sse import EventSourceResponse
 
+from app import service_errors
 from app.api.dependencies import JobDependency, JobsDependency, ServiceDependency
 from app.api.responses import TimedFileResponse
 from app.api.routes.enhance import ENHANCED
@@ -14,7 +15,7 @@ from superres import errors
 
 router = APIRouter()
 
-JOB_ERRORS = (errors.JobMissing, errors.BadRequest, errors.StorageError)
+JOB_ERRORS = (service_errors.JobMissing, errors.BadRequest, service_errors.StorageError)
 
 
 @router.get("/jobs/{job_id}", responses=declare(*JOB_ERRORS), summary="How far a job is")
@@ -42,7 +43,7 @@ async def job_events(job: JobDependency, jobs: JobsDependency) -> AsyncIterable[
         200: ENHANCED | {"description": "The enhanced picture, as `POST /enhance` answers."},
         **declare(
             *JOB_ERRORS,
-            errors.JobUnfinished,
+            service_errors.JobUnfinished,
             errors.JobAbandoned,
             errors.UnsupportedFormat,
             errors.BadImage,

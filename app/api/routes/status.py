@@ -4,6 +4,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
+from app import service_errors
 from app.api.dependencies import ServiceDependency, TelemetryDependency, negotiate
 from app.api.schemas import Health, ModelQuality, QualityReport, Readiness, ReadyModel
 from app.errors import declare
@@ -57,7 +58,7 @@ def ready_models(service: Service) -> list[ReadyModel]:
                 "application/openmetrics-text": {"schema": {"type": "string"}},
             },
         },
-        **declare(errors.NotAcceptable),
+        **declare(service_errors.NotAcceptable),
     },
     summary="Prometheus metrics, and each model's quality beside bicubic",
 )

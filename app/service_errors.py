@@ -1,0 +1,53 @@
+"""Errors that only the service raises: of HTTP, of jobs and of the administrator's requests.
+
+::
+
+    SuperresError
+    +-- BadRequest
+    |   +-- MalformedRequest    a request that cannot be parsed
+    |   +-- BodyTooSlow         not there in time
+    |   +-- NotAcceptable       no answer in a form that the caller accepts
+    |   +-- JobMissing          no such job, or not the caller's
+    +-- ModelError
+    |   +-- ReloadFailed        models that cannot replace those being served
+    +-- CallerGone            nobody waits for the answer any more
+    +-- Unavailable
+        +-- JobUnfinished       a result that is not made yet
+        +-- StorageError        nothing can be written: disk full, database locked
+
+The rest of the tree is in :mod:`superres.errors`; :mod:`app.errors` gives each class its status.
+"""
+
+from superres.errors import BadRequest, ModelError, SuperresError, Unavailable
+
+
+class MalformedRequest(BadRequest):
+    """A request that cannot be parsed."""
+
+
+class BodyTooSlow(BadRequest):
+    """A body that was not there in time."""
+
+
+class NotAcceptable(BadRequest):
+    """No answer in a form that the caller accepts."""
+
+
+class JobMissing(BadRequest):
+    """No such job, or it is somebody else's: which of the two is not told."""
+
+
+class ReloadFailed(ModelError):
+    """Models that cannot take over from those being served."""
+
+
+class CallerGone(SuperresError):
+    """Nobody waits for the answer any more."""
+
+
+class JobUnfinished(Unavailable):
+    """A result that is not made yet."""
+
+
+class StorageError(Unavailable):
+    """Nothing can be written now: the disk is full, or the database is locked."""
