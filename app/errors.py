@@ -10,14 +10,13 @@ from starlette.exceptions import HTTPException
 
 from app import service_errors
 from app.api.middleware import HEADERS
-from app.api.schemas import Problem
 from superres import errors
 from superres.errors import SuperresError
+from superres.schemas import PROBLEM_TYPE, Problem
 
 logger = logging.getLogger("superres")
 
 MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "urn:superres:problem:"
 UNFORESEEN = "an unforeseen error; the log has it by request_id"
 
 STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
@@ -102,7 +101,7 @@ def declare(*kinds: type[SuperresError]) -> dict[int | str, dict[str, Any]]:
             },
         )
         entry["description"] += ("; " if entry["description"] else "") + (
-            f"{_TITLES[slug]} (`{TYPE_PREFIX}{slug}`)"
+            f"{_TITLES[slug]} (`{PROBLEM_TYPE}{slug}`)"
         )
         if status == 401:
             entry["headers"] = {
@@ -192,7 +191,9 @@ def describe_error(error: Exception, request_id: str) -> dict[str, Any]:
 
 def answer_with(request: Request, problem: Problem) -> JSONResponse:
     """The answer of a request whose work has failed earlier, in a job."""
-    return _problem(request, problem.status, problem.type.removeprefix(TYPE_PREFIX), problem.detail)
+    return _problem(
+        request, problem.status, problem.type.removeprefix(PROBLEM_TYPE), problem.detail
+    )
 
 
 def _status_and_slug(error: SuperresError) -> tuple[int, str]:
@@ -206,7 +207,7 @@ def _problem(request: Request, status: int, slug: str, detail: str) -> JSONRespo
 
 def _told(status: int, slug: str, detail: str, request_id: str) -> Problem:
     return Problem(
-        type=f"{TYPE_PREFIX}{slug}",
+        type=f"{PROBLEM_TYPE}{slug}",
         title=_TITLES[slug],
         status=status,
         detail=detail,

@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from skimage import data
 
-from app.batch.ledger import Options
-from app.batch.plan import plan
-from app.batch.runner import BatchRunner
 from superres import load_model
+from superres.batch.ledger import Options
+from superres.batch.plan import plan
+from superres.batch.runner import BatchRunner
 from superres.codecs import Picture, decode, encode
 
 PICTURES = 24

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import main
+from superres.cli import main
 
 INSTALLED = Path(sys.executable).with_name("superres")
 """The command as a program of its own; it takes seconds to start TensorFlow again."""

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from skimage import data
 
-from app.client import Client
 from app.settings import Settings
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
+from superres.client import Client
 from superres.engines.base import Engine
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards

@@ -13,16 +13,17 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
-from app.cli import cli
-from app.errors import STATUS_AND_TYPE, TYPE_PREFIX
+from app.errors import STATUS_AND_TYPE
 from app.settings import Settings
 from app.web.samples import read_sample
 from benchmarks.quality import SHORT_TABLE, quality_page, with_tables
 from superres import Enhancer
 from superres.arrays import RgbU8
+from superres.cli import cli
 from superres.codecs import DEFAULT_QUALITY, OUTPUT_FORMATS, in_words
 from superres.evaluation.proof import compare
 from superres.models.registry import DEFAULT_MODELS, read_cards
+from superres.schemas import PROBLEM_TYPE
 from tests.commands import superres
 from tests.needs import program
 
@@ -53,7 +54,7 @@ def test_the_readmes_curl_examples_work(service: httpx.Client, folder: Path, cur
         assert run.stdout.startswith(shown)
     else:
         assert run.stdout.startswith("{")
-        assert TYPE_PREFIX not in run.stdout
+        assert PROBLEM_TYPE not in run.stdout
 
 
 def test_the_readmes_job_works(service: httpx.Client, folder: Path):

@@ -59,7 +59,7 @@ import json, struct, sys
 from pathlib import Path
 import httpx
 import superres.codecs
-from app.client import Client
+from superres.client import Client
 from app.settings import Settings
 from superres.models.registry import read_cards
 from tests.commands import superres as command

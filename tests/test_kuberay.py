@@ -11,8 +11,8 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from app.cli import cli
 from app.settings import Settings
+from superres.cli import cli
 from tests.kuberay import SCHEMAS
 from tests.lazy import Lazy
 

@@ -2,9 +2,9 @@
 
 Ray Data keeps the actors busy, starts as many as there is room for, and gives the jobs of a machine
 that is lost to other actors. Each actor has one engine and does one picture at a time, from the
-file's bytes to the result's file, as :class:`app.batch.runner.BatchRunner` does on one machine. A
-picture's entry in the ledger says that it is done, so that a picture that is given out twice is
-made once.
+file's bytes to the result's file, as :class:`superres.batch.runner.BatchRunner` does on one
+machine. A picture's entry in the ledger says that it is done, so that a picture that is given out
+twice is made once.
 """
 
 import os
@@ -17,13 +17,13 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from app.batch.ledger import Options, SharedLedger
-from app.batch.plan import READERS, Job
-from app.batch.runner import BatchRunner, Outcome, Progress
 from app.cluster.connect import connect
-from app.paths import AnyPath
+from superres.batch.ledger import Options, SharedLedger
+from superres.batch.plan import READERS, Job
+from superres.batch.runner import BatchRunner, Outcome, Progress
 from superres.enhancer import Enhancer
 from superres.errors import EngineError
+from superres.paths import AnyPath
 
 BLOCKS = 10_000
 """Most blocks that Ray Data divides the jobs into."""

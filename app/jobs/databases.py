@@ -17,9 +17,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.paths import AnyPath
 from app.service_errors import StorageError
 from superres.errors import BadRequest
+from superres.paths import AnyPath
 
 LOCK_TIMEOUT_S = 1.0
 """Seconds to wait for a lock of the database."""

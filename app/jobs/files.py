@@ -14,9 +14,9 @@ from typing import BinaryIO
 from uuid import UUID
 
 from app.jobs.rows import Job
-from app.paths import AnyPath, write_whole
 from app.service_errors import JobMissing, StorageError
 from superres.errors import JobAbandoned
+from superres.paths import AnyPath, write_whole
 
 UPLOAD, RESULT, PARTIAL = ".upload", ".result", ".partial"
 

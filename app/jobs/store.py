@@ -14,7 +14,7 @@ from app.jobs.databases import open_database
 from app.jobs.files import JobFiles
 from app.jobs.repository import JobRepository
 from app.jobs.rows import Job
-from app.paths import to_path
+from superres.paths import to_path
 
 ORPHAN_S = 3600.0
 """Age in seconds from which a file without a row is removed, where services share the jobs.

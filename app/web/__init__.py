@@ -10,12 +10,12 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from app.api.schemas import ComparisonReport
 from app.web.samples import SAMPLES
 from superres.arrays import RgbU8
 from superres.codecs import FORMATS, MEDIA_TYPES, OutputFormat, Picture, encode, in_words
 from superres.evaluation.proof import Comparison
 from superres.evaluation.strip import AMPLIFIED, draw_difference
+from superres.schemas import ComparisonReport
 
 STATIC = Path(__file__).with_name("static")
 HEADERS = {

@@ -28,7 +28,7 @@ def test_the_plain_service_does_without_ray_and_a_cluster_is_refused_with_what_t
     script = """
 import sys
 sys.modules.update(dict.fromkeys(("fsspec", "ray", "tenacity", "upath")))
-from app.cli import main
+from superres.cli import main
 from app.main import create_app
 create_app()
 print("made")

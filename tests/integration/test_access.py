@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from app.access import make_key, read_keys
 from app.api.middleware import HEADERS
-from app.cli import cli
-from app.client import Client
 from app.settings import Settings
 from superres import errors
+from superres.cli import cli
+from superres.client import Client
 from superres.errors import BadRequest, EngineError, ModelMissing
 from superres.models.card import ModelCard
 from tests.engines import BlurEngine

@@ -12,9 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.client import AsyncClient, Client
+from app.errors import STATUS_AND_TYPE, describe_error
+from app.service_errors import CallerGone
 from app.web.samples import read_sample
 from superres import errors
+from superres.client import AsyncClient, Client
 from superres.codecs import decode
 from superres.models.card import ModelCard
 from tests.engines import BlurEngine
@@ -23,11 +25,11 @@ from tests.pictures import animated, bomb, encoded, plain
 from tests.serving import wait_until
 
 
-def test_importing_it_brings_in_nothing_heavy():
+def test_importing_it_brings_in_nothing_heavy_and_nothing_of_the_service():
     script = (
-        "import sys; from app.client import Client;"
-        "heavy = ('tensorflow', 'keras', 'fastapi', 'uvicorn', 'sqlalchemy', 'skimage', 'scipy',"
-        "    'matplotlib');"
+        "import sys; from superres.client import Client;"
+        "heavy = ('app', 'tensorflow', 'keras', 'fastapi', 'uvicorn', 'sqlalchemy', 'skimage',"
+        "    'scipy', 'matplotlib', 'typer');"
         "print([name for name in heavy if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -76,7 +78,7 @@ def test_the_same_calls_are_awaited(fake_service: httpx.Client, client: Client, 
 def test_a_large_picture_is_a_job_and_comes_out_the_same(
     fake_service, client: Client, chelsea, monkeypatch
 ):
-    monkeypatch.setattr("app.client.POLL_S", 0.1)
+    monkeypatch.setattr("superres.client.POLL_S", 0.1)
     picture = encoded(chelsea)
     before = jobs_of(fake_service)
     expected = client.enhance(picture, 2, output_format="jpeg", proof=True)
@@ -151,6 +153,29 @@ def test_a_refusal_is_raised_as_the_service_raised_it(
         client.enhance(picture, **parameters)
     assert type(refusal.value) is kind
     assert "request " in refusal.value.__notes__[0]
+
+
+@pytest.mark.parametrize("kind", STATUS_AND_TYPE, ids=lambda kind: kind.__name__)
+def test_every_problem_of_the_service_has_a_class_in_the_client(kind):
+    """Its own, or the base class of one that only the service has."""
+    if kind is CallerGone:
+        return  # nobody gets its answer
+    response = describe_error(kind("why"), "id")
+    transport = httpx.MockTransport(
+        lambda request: httpx.Response(response["status"], json=response)
+    )
+    with (
+        httpx.Client(base_url="http://service", transport=transport) as http,
+        pytest.raises(errors.SuperresError, match="why") as raised,
+    ):
+        Client(http=http).metrics()
+    if kind is errors.ModelError:  # an internal error can be any
+        assert type(raised.value) is errors.SuperresError
+    elif kind.__module__ == "superres.errors":
+        assert type(raised.value) is kind
+    else:
+        assert type(raised.value) in kind.__mro__[1:]
+        assert type(raised.value) is not errors.SuperresError
 
 
 def test_too_many_bytes_are_refused_by_name(serve, srcnn_card: ModelCard):

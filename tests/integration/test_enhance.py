@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.client import Client
 from superres import Enhancer
 from superres.arrays import RgbU8
+from superres.client import Client
 from superres.codecs import decode
 from superres.evaluation.metrics import psnr, to_y
 from superres.models.card import read_card

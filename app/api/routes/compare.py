@@ -24,7 +24,6 @@ from app.api.dependencies import (
     negotiate,
 )
 from app.api.responses import TimedResponse
-from app.api.schemas import ComparisonReport
 from app.errors import declare
 from app.inference.compare import compare_picture, prepare_comparison
 from app.inference.service import Service
@@ -38,6 +37,7 @@ from superres.evaluation.proof import Comparison
 from superres.evaluation.strip import draw_strip
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
+from superres.schemas import ComparisonReport
 
 router = APIRouter()
 

@@ -23,7 +23,7 @@ from app.api.dependencies import (
     negotiate,
 )
 from app.api.responses import TimedResponse, enhanced_headers
-from app.api.schemas import DryRun, JobReport
+from app.api.schemas import DryRun, job_report
 from app.errors import declare
 from app.inference.enhance import (
     EnhanceOptions,
@@ -44,6 +44,7 @@ from superres.codecs import (
     in_words,
 )
 from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE
+from superres.schemas import JobReport
 
 router = APIRouter()
 
@@ -199,7 +200,7 @@ async def enhance(
             deadline_s=context.requested_deadline_s,
         )
         return JSONResponse(
-            JobReport.of(jobs.status(job)).model_dump(mode="json"),
+            job_report(jobs.status(job)).model_dump(mode="json"),
             status_code=202,
             headers={
                 "Location": f"/jobs/{job.id}",

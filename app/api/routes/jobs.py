@@ -9,9 +9,10 @@ from app import service_errors
 from app.api.dependencies import JobDependency, JobsDependency, ServiceDependency
 from app.api.responses import TimedFileResponse
 from app.api.routes.enhance import ENHANCED
-from app.api.schemas import JobReport, Problem
+from app.api.schemas import job_report
 from app.errors import answer_with, declare
 from superres import errors
+from superres.schemas import JobReport, Problem
 
 router = APIRouter()
 
@@ -21,7 +22,7 @@ JOB_ERRORS = (service_errors.JobMissing, errors.BadRequest, service_errors.Stora
 @router.get("/jobs/{job_id}", responses=declare(*JOB_ERRORS), summary="How far a job is")
 async def read_job(job: JobDependency, jobs: JobsDependency) -> JobReport:
     """Made by `POST /enhance` with `Prefer: respond-async`."""
-    return JobReport.of(jobs.status(job))
+    return job_report(jobs.status(job))
 
 
 @router.get(
@@ -33,7 +34,7 @@ async def read_job(job: JobDependency, jobs: JobsDependency) -> JobReport:
 async def job_events(job: JobDependency, jobs: JobsDependency) -> AsyncIterable[JobReport]:
     """What `GET /jobs/{job_id}` answers, whenever it has changed, until the job has ended."""
     async for status in jobs.watch(job):
-        yield JobReport.of(status)
+        yield job_report(status)
 
 
 @router.get(

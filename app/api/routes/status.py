@@ -6,10 +6,11 @@ from prometheus_client.exposition import choose_encoder
 
 from app import service_errors
 from app.api.dependencies import ServiceDependency, TelemetryDependency, negotiate
-from app.api.schemas import Health, ModelQuality, QualityReport, Readiness, ReadyModel
+from app.api.schemas import Health, Readiness, ReadyModel
 from app.errors import declare
 from app.inference.service import Service
 from superres import errors
+from superres.schemas import ModelQuality, QualityReport
 
 router = APIRouter()
 

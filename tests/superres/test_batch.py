@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 from upath import UPath
 
-from app.batch.ledger import Ledger, Options, SharedLedger
-from app.batch.plan import plan
-from app.batch.runner import BatchRunner, Outcome
-from app.paths import write_whole
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
+from superres.batch.ledger import Ledger, Options, SharedLedger
+from superres.batch.plan import plan
+from superres.batch.runner import BatchRunner, Outcome
 from superres.codecs import Picture, decode, encode
 from superres.models.card import Geometry
+from superres.paths import write_whole
 from tests.commands import INSTALLED, superres
 from tests.engines import BlurEngine
 from tests.pictures import animated, encoded, plain
@@ -158,7 +158,7 @@ def test_pictures_are_decoded_and_encoded_while_the_device_works(
                 assert all(decoded.acquire(timeout=60) for _ in range(2))
             return super().predict(tiles)
 
-    monkeypatch.setattr("app.batch.runner.decode", decode_and_tell)
+    monkeypatch.setattr("superres.batch.runner.decode", decode_and_tell)
     assert statuses(enhance(photos, tmp_path / "out", engine=Waiting())) == ["made"] * 4
 
 
@@ -316,7 +316,7 @@ def test_an_error_of_a_buckets_own_kind_fails_its_picture_alone(
             raise NoCredentials("unable to locate credentials")
         write_whole(target, *args, **kwargs)
 
-    monkeypatch.setattr("app.batch.runner.write_whole", refuse)
+    monkeypatch.setattr("superres.batch.runner.write_whole", refuse)
     out = UPath(f"memory://{uuid4().hex}")
     enhancer = Enhancer(BlurEngine(GEOMETRY), GEOMETRY)
     batch = BatchRunner(enhancer, OPTIONS, SharedLedger(out), resume=False, force=False)

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from app.batch.ledger import Ledger, Options
-from app.batch.plan import Job
-from app.paths import is_same, write_whole
 from superres.arrays import Size, TileBatch
+from superres.batch.ledger import Ledger, Options
+from superres.batch.plan import Job
 from superres.codecs import MAX_OUTPUT_PIXELS, decode, encode
 from superres.engines.base import Engine
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadRequest, SuperresError
+from superres.paths import is_same, write_whole
 
 THREADS = 3
 """One for the device, one for what comes before it, one for what comes after."""

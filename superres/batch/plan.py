@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from app.paths import AnyPath, identity, is_inside, path_below
 from superres.codecs import (
     INPUT_SUFFIXES,
     OUTPUT_SUFFIXES,
@@ -20,6 +19,7 @@ from superres.codecs import (
     probe,
 )
 from superres.errors import BadImage
+from superres.paths import AnyPath, identity, is_inside, path_below
 
 HEADER_BYTES = 2**18
 """Bytes of a bucket's picture that are read for its header."""

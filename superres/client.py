@@ -5,56 +5,39 @@ there, so that code which calls the service reads as code which calls the librar
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any
 
 import httpx
-from httpx_retries import Retry, RetryTransport
-from pydantic import ValidationError
 
-from app.api.schemas import ComparisonReport, JobReport, Problem, QualityReport
-from superres.arrays import Size
-from superres.codecs import OutputFormat, probe
-from superres.errors import BadImage, ModelError, SuperresError, Unavailable
+from superres.codecs import OutputFormat
+from superres.errors import SuperresError
+from superres.messages import (
+    EncodedPicture,
+    Enhanced,
+    Fallback,
+    authorization,
+    check_answer,
+    enhance_query,
+    no_answer,
+    output_pixels,
+    read_content,
+    request_parts,
+    retrying_transport,
+    to_enhanced,
+)
+from superres.schemas import ComparisonReport, JobReport, QualityReport
+
+__all__ = ["AsyncClient", "Client", "EncodedPicture", "Enhanced", "Fallback"]
 
 URL = "http://127.0.0.1:8000"
 JOB_PIXELS = 8_000_000
 """Output pixels from which a picture is enhanced as a job."""
 POLL_S = 1.0
 """Seconds between two looks at a job."""
-EncodedPicture = bytes | os.PathLike[str]
-"""An encoded picture, or the path of one."""
-Fallback = Literal["none", "auto", "always"]
-
-
-@dataclass(frozen=True)
-class Enhanced:
-    """The answer of POST /enhance."""
-
-    content: bytes
-    """The encoded picture."""
-    media_type: str
-    """``image/png`` and the like."""
-    size: Size
-    """(height, width), px."""
-    model: str
-    """What made it: ``srcnn-x3@0123456789ab``, ``srcnn-x3+ensemble@0123456789ab``, ``bicubic``."""
-    gain_db: float | None
-    """With a proof, the model's estimated gain over bicubic."""
-    notes: str
-    """What the format could not hold, or why bicubic answered; empty if nothing."""
-    request_id: str
-    """Names this request in the service's log."""
-
-    def save(self, file: os.PathLike[str]) -> None:
-        """Write the picture to a file."""
-        Path(file).write_bytes(self.content)
 
 
 class Client:
@@ -86,9 +69,9 @@ class Client:
         self._job_pixels = job_pixels
         self._http = http or httpx.Client(
             base_url=url,
-            headers=_authorization(key),
+            headers=authorization(key),
             timeout=timeout,
-            transport=_transport(retries),
+            transport=retrying_transport(retries),
         )
 
     def enhance(
@@ -117,12 +100,12 @@ class Client:
             Unavailable: no answer, or busy, not ready, too late or over the key's limit, after
                 all retries.
         """
-        query = _query(scale, model, output_format, quality, ensemble, proof, fallback)
-        content = _content(picture)
-        large = _output_pixels(content, scale) >= self._job_pixels
+        query = enhance_query(scale, model, output_format, quality, ensemble, proof, fallback)
+        content = read_content(picture)
+        large = output_pixels(content, scale) >= self._job_pixels
         answer = self._call("POST", "/enhance", query, content, as_job=large)
         if answer.status_code != 202:
-            return _enhanced(answer)
+            return to_enhanced(answer)
         job = JobReport.model_validate_json(answer.content)
         path = f"/jobs/{job.id}"
         try:
@@ -130,7 +113,7 @@ class Client:
                 time.sleep(POLL_S)
                 answer = self._call("GET", path)
                 job = JobReport.model_validate_json(answer.content)
-            return _enhanced(self._call("GET", f"{path}/result"))
+            return to_enhanced(self._call("GET", f"{path}/result"))
         finally:
             with suppress(SuperresError):  # it has its answer, or an error that tells more
                 self._call("DELETE", path)
@@ -149,7 +132,7 @@ class Client:
             SuperresError: as :meth:`enhance`.
         """
         query = {"scale": scale, "sample": sample, "model": model}
-        content = None if picture is None else _content(picture)
+        content = None if picture is None else read_content(picture)
         answer = self._call("GET" if picture is None else "POST", "/compare", query, content)
         return ComparisonReport.model_validate_json(answer.content)
 
@@ -165,7 +148,7 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Client":
         return self
 
     def __exit__(
@@ -185,11 +168,11 @@ class Client:
         *,
         as_job: bool = False,
     ) -> httpx.Response:
-        parts = _parts(path, query or {}, content, as_job)
+        parts = request_parts(path, query or {}, content, as_job)
         try:
-            return _checked(self._http.request(method, path, **parts))
+            return check_answer(self._http.request(method, path, **parts))
         except httpx.HTTPError as error:
-            raise _unanswered(error, self._http.base_url) from error
+            raise no_answer(error, self._http.base_url) from error
 
 
 class AsyncClient:
@@ -208,9 +191,9 @@ class AsyncClient:
         self._job_pixels = job_pixels
         self._http = http or httpx.AsyncClient(
             base_url=url,
-            headers=_authorization(key),
+            headers=authorization(key),
             timeout=timeout,
-            transport=_transport(retries),
+            transport=retrying_transport(retries),
         )
 
     async def enhance(
@@ -226,12 +209,12 @@ class AsyncClient:
         fallback: Fallback = "none",
     ) -> Enhanced:
         """As :meth:`Client.enhance`."""
-        query = _query(scale, model, output_format, quality, ensemble, proof, fallback)
-        content = _content(picture)
-        large = _output_pixels(content, scale) >= self._job_pixels
+        query = enhance_query(scale, model, output_format, quality, ensemble, proof, fallback)
+        content = read_content(picture)
+        large = output_pixels(content, scale) >= self._job_pixels
         answer = await self._call("POST", "/enhance", query, content, as_job=large)
         if answer.status_code != 202:
-            return _enhanced(answer)
+            return to_enhanced(answer)
         job = JobReport.model_validate_json(answer.content)
         path = f"/jobs/{job.id}"
         try:
@@ -239,7 +222,7 @@ class AsyncClient:
                 await asyncio.sleep(POLL_S)
                 answer = await self._call("GET", path)
                 job = JobReport.model_validate_json(answer.content)
-            return _enhanced(await self._call("GET", f"{path}/result"))
+            return to_enhanced(await self._call("GET", f"{path}/result"))
         finally:
             with suppress(SuperresError):  # it has its answer, or an error that tells more
                 await self._call("DELETE", path)
@@ -254,7 +237,7 @@ class AsyncClient:
     ) -> ComparisonReport:
         """As :meth:`Client.compare`."""
         query = {"scale": scale, "sample": sample, "model": model}
-        content = None if picture is None else _content(picture)
+        content = None if picture is None else read_content(picture)
         answer = await self._call("GET" if picture is None else "POST", "/compare", query, content)
         return ComparisonReport.model_validate_json(answer.content)
 
@@ -266,7 +249,7 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> "AsyncClient":
         return self
 
     async def __aexit__(
@@ -286,120 +269,8 @@ class AsyncClient:
         *,
         as_job: bool = False,
     ) -> httpx.Response:
-        parts = _parts(path, query or {}, content, as_job)
+        parts = request_parts(path, query or {}, content, as_job)
         try:
-            return _checked(await self._http.request(method, path, **parts))
+            return check_answer(await self._http.request(method, path, **parts))
         except httpx.HTTPError as error:
-            raise _unanswered(error, self._http.base_url) from error
-
-
-def _authorization(key: str | None) -> dict[str, str]:
-    return {} if key is None else {"Authorization": f"Bearer {key}"}
-
-
-def _transport(retries: int) -> RetryTransport:
-    return RetryTransport(
-        retry=Retry(
-            total=retries,
-            # Each call can be made again: at worst there are two jobs, and one goes unfetched.
-            allowed_methods=["DELETE", "GET", "POST"],
-            status_forcelist=[429, 503],
-            retry_on_exceptions=[httpx.ConnectError, httpx.RemoteProtocolError],
-            backoff_factor=0.5,
-        )
-    )
-
-
-def _query(
-    scale: float,
-    model: str | None,
-    output_format: OutputFormat | None,
-    quality: int | None,
-    ensemble: bool,
-    proof: bool,
-    fallback: Fallback,
-) -> dict[str, Any]:
-    return {
-        "scale": scale,
-        "model": model,
-        "format": output_format,
-        "quality": quality,
-        "ensemble": ensemble,
-        "proof": proof,
-        "fallback": fallback,
-    }
-
-
-def _content(picture: EncodedPicture) -> bytes:
-    return picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-
-
-def _output_pixels(content: bytes, scale: float) -> float:
-    """About how many will be made; none of what the service will refuse."""
-    try:
-        height, width = probe(content).size
-    except BadImage:
-        return 0
-    return height * width * scale**2
-
-
-def _parts(
-    path: str, query: Mapping[str, Any], content: bytes | None, as_job: bool
-) -> dict[str, Any]:
-    """The request but for method and path; parameters left to the service are not sent."""
-    accept = "image/*" if path == "/enhance" else "application/json"
-    parts: dict[str, Any] = {
-        "params": {name: value for name, value in query.items() if value is not None},
-        "headers": {"Accept": accept},
-    }
-    if as_job:
-        parts["headers"]["Prefer"] = "respond-async"
-    if content is not None:
-        parts["content"] = content
-        parts["headers"]["Content-Type"] = "application/octet-stream"
-    return parts
-
-
-def _enhanced(answer: httpx.Response) -> Enhanced:
-    headers = answer.headers
-    width, height = map(int, headers["x-output-size"].split("x"))
-    gain = headers.get("x-proof-gain-db")
-    return Enhanced(
-        content=answer.content,
-        media_type=headers["content-type"],
-        size=(height, width),
-        model=headers["x-model"],
-        gain_db=None if gain is None else float(gain),
-        notes=headers.get("x-notes", ""),
-        request_id=headers["x-request-id"],
-    )
-
-
-def _checked(answer: httpx.Response) -> httpx.Response:
-    """The answer, if it is one.
-
-    Raises:
-        SuperresError: the problem in the response, as the class that the service raised.
-    """
-    if answer.is_success:
-        return answer
-    # The table brings in FastAPI, and only an error needs it.
-    from app.errors import STATUS_AND_TYPE, TYPE_PREFIX
-
-    try:
-        problem = Problem.model_validate_json(answer.content)
-    except ValidationError:
-        raise SuperresError(
-            f"{answer.url} answered {answer.status_code}, and not as the service does"
-        ) from None
-    # An internal error is more than a model that cannot be served.
-    kinds = {slug: kind for kind, (_, slug) in STATUS_AND_TYPE.items() if kind is not ModelError}
-    error = kinds.get(problem.type.removeprefix(TYPE_PREFIX), SuperresError)(problem.detail)
-    if isinstance(error, Unavailable):
-        error.retry_after = int(answer.headers.get("retry-after", error.retry_after))
-    error.add_note(f"{problem.status} {problem.type}, request {problem.request_id}")
-    raise error
-
-
-def _unanswered(error: httpx.HTTPError, url: httpx.URL) -> Unavailable:
-    return Unavailable(f"no answer from {url}: {error or type(error).__name__}")
+            raise no_answer(error, self._http.base_url) from error

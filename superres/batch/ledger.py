@@ -5,8 +5,8 @@ import json
 import threading
 from dataclasses import asdict, dataclass
 
-from app.batch.plan import Job
-from app.paths import AnyPath, path_below, write_whole
+from superres.batch.plan import Job
+from superres.paths import AnyPath, path_below, write_whole
 
 LEDGER = ".superres.jsonl"
 ENTRIES = ".superres"

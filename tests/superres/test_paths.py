@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.paths import write_whole
+from superres.paths import write_whole
 
 
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path):

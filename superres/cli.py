@@ -1,25 +1,21 @@
-"""The ``superres`` command: serve, key, enhance, compare, models, health."""
+"""The ``superres`` command: enhance, compare, models, health; in a clone, also serve and key."""
 
-import ipaddress
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn, get_args
+from typing import Annotated, get_args
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app.batch.ledger import Ledger, Options
-from app.batch.plan import is_file, plan
-from app.batch.runner import BatchRunner, Outcome, Status
-from app.paths import AnyPath, to_path, write_whole
-from superres import load_model
+from superres import clone, load_model
 from superres.arrays import to_integer
+from superres.batch.ledger import Ledger, Options
+from superres.batch.plan import is_file, plan
+from superres.batch.runner import BatchRunner, Outcome, Status
 from superres.codecs import (
     DEFAULT_QUALITY,
     OUTPUT_SUFFIXES,
@@ -39,7 +35,9 @@ from superres.models.registry import (
     choose,
     read_cards,
 )
+from superres.paths import AnyPath, to_path, write_whole
 
+_SERVICE = "app.commands"
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Scale = Annotated[float, typer.Option(help="1 to 4; fractions too.")]
 Model = Annotated[str, typer.Option(help="A family (srcnn) or a name (srcnn-x3).")]
@@ -107,9 +105,8 @@ def enhance_command(
     if cluster:
         if dry_run or to_file:
             raise BadRequest("--cluster is for making pictures, into a folder")
-        with _cluster_needed():
-            from app.cluster.batch import ClusterBatchRunner
-        run = ClusterBatchRunner(load, options, target, resume=resume, force=force).run
+        runner = clone.part(_SERVICE, "superres enhance --cluster").cluster_batch_runner()
+        run = runner(load, options, target, resume=resume, force=force).run
     else:
         ledger = None if to_file else Ledger(target)
         enhancer = None if dry_run else load()
@@ -209,59 +206,6 @@ def models_command(models: Models = DEFAULT_MODELS) -> None:
     Console().print(table)
 
 
-@cli.command("serve")
-def serve_command(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
-    without_keys: Annotated[
-        bool,
-        typer.Option(
-            "--without-keys", help="Listen beyond this machine though everybody may then call."
-        ),
-    ] = False,
-    cluster: OnCluster = False,
-) -> None:
-    """Serve the HTTP API. Settings are environment variables, SUPERRES_*: see the README."""
-    from app.access import read_keys
-    from app.drain import serve
-    from app.logs import configure
-    from app.main import create_app
-    from app.settings import Settings
-
-    settings = Settings()
-    keys = read_keys(settings.api_keys.get_secret_value(), settings.rate_limit)
-    if not (keys or without_keys or settings.without_keys or _is_loopback(host)):
-        raise BadRequest(
-            f"on {host}, others than this machine could call, and there are no keys: set "
-            "SUPERRES_API_KEYS (`superres key NAME` makes one), or, if something else decides "
-            "who may call, say --without-keys or set SUPERRES_WITHOUT_KEYS=true"
-        )
-    if cluster:
-        with _cluster_needed():
-            from app.cluster.serve import serve_on_cluster
-        serve_on_cluster(host, port)
-        return
-    app = create_app(settings)
-    configure(settings.log_format)
-    serve(app, app.state.drain, host=host, port=port)
-
-
-@cli.command("key")
-def key_command(
-    name: Annotated[str, typer.Argument(help="Whose it is: in logs, and as owner of jobs.")],
-    admin: Annotated[bool, typer.Option("--admin", help="Good for /admin, too.")] = False,
-    limit: Annotated[
-        str | None, typer.Option(help="As 120/minute. Default: SUPERRES_RATE_LIMIT.")
-    ] = None,
-) -> None:
-    """Make an API key. It is shown once: the service knows only its hash."""
-    from app.access import make_key
-
-    key, entry = make_key(name, admin=admin, limit=limit)
-    print(f"The key, for {name} alone; it is not shown again:\n  {key}")
-    print(f"For SUPERRES_API_KEYS, beside the others, separated by commas:\n  {entry}")
-
-
 @cli.command("health")
 def health_command(
     url: Annotated[str, typer.Option(help="Of the service.")] = "http://127.0.0.1:8000",
@@ -285,31 +229,21 @@ def main() -> None:
     try:
         cli()
     except (SuperresError, OSError) as error:
-        _fail(str(error))
-    except ValidationError as error:
-        if error.title != "Settings":
-            raise
-        # Without what was set: it may be a secret.
-        messages = (
-            f"SUPERRES_{one['loc'][0]}".upper() + f": {one['msg']}" for one in error.errors()
-        )
-        _fail("; ".join(messages))
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise SystemExit(1) from None
 
 
-def _fail(reason: str) -> NoReturn:
-    Console(stderr=True).print(f"error: {reason}", style="red", markup=False, highlight=False)
-    raise SystemExit(1) from None
-
-
-@contextmanager
-def _cluster_needed() -> Iterator[None]:
-    """Around the import of what needs Ray."""
-    try:
-        yield
-    except ImportError as error:
-        raise BadRequest(
-            f"--cluster needs the extra cluster ({error}): make install EXTRA=cluster"
-        ) from error
+def _add_service_commands() -> None:
+    """Add the commands of ``app``; where there is no ``app``, commands that say so."""
+    if clone.has(_SERVICE):
+        cli.add_typer(clone.part(_SERVICE, "superres").commands)
+        return
+    for name in ("serve", "key"):
+        cli.command(
+            name,
+            help="Only in a clone of the project.",
+            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        )(partial(clone.part, _SERVICE, f"superres {name}"))
 
 
 def _load(
@@ -323,13 +257,6 @@ def _load(
     with Console(stderr=True).status("loading the model"):
         enhancer = load_model(model, scale=scale, models=models, precision=precision, device=device)
     return enhancer.ensembled() if ensemble else enhancer
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _format_of(output: AnyPath) -> OutputFormat:
@@ -365,3 +292,6 @@ def _summary(outcomes: list[Outcome], seconds: float) -> Table:
     table.add_section()
     table.add_row("in all", str(len(outcomes)), f"in {seconds:.1f} s")
     return table
+
+
+_add_service_commands()

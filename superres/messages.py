@@ -1,0 +1,207 @@
+"""What the clients send and receive: how a request is made, and how an answer is read."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+from httpx_retries import Retry, RetryTransport
+from pydantic import ValidationError
+
+from superres.arrays import Size
+from superres.codecs import OutputFormat, probe
+from superres.errors import (
+    AnimatedImage,
+    BadImage,
+    BadRequest,
+    BodyTooLarge,
+    Busy,
+    DeadlineExceeded,
+    EngineError,
+    Forbidden,
+    ImageTooLarge,
+    JobAbandoned,
+    ModelError,
+    ModelMissing,
+    NotReady,
+    SuperresError,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnsupportedFormat,
+)
+from superres.schemas import PROBLEM_TYPE, Problem
+
+EncodedPicture = bytes | os.PathLike[str]
+"""An encoded picture, or the path of one."""
+Fallback = Literal["none", "auto", "always"]
+
+ERRORS: dict[str, type[SuperresError]] = {
+    "unauthorized": Unauthorized,
+    "forbidden": Forbidden,
+    "body-too-large": BodyTooLarge,
+    "unsupported-format": UnsupportedFormat,
+    "animated-image": AnimatedImage,
+    "image-too-large": ImageTooLarge,
+    "unreadable-image": BadImage,
+    "unknown-model": ModelMissing,
+    "too-many-requests": TooManyRequests,
+    "engine-failed": EngineError,
+    "job-abandoned": JobAbandoned,
+    "job-unfinished": Unavailable,
+    "reload-failed": ModelError,
+    "not-ready": NotReady,
+    "busy": Busy,
+    "deadline-exceeded": DeadlineExceeded,
+}
+"""The class that is raised for a problem, by its type."""
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """The answer of POST /enhance."""
+
+    content: bytes
+    """The encoded picture."""
+    media_type: str
+    """``image/png`` and the like."""
+    size: Size
+    """(height, width), px."""
+    model: str
+    """What made it: ``srcnn-x3@0123456789ab``, ``srcnn-x3+ensemble@0123456789ab``, ``bicubic``."""
+    gain_db: float | None
+    """With a proof, the model's estimated gain over bicubic."""
+    notes: str
+    """What the format could not hold, or why bicubic answered; empty if nothing."""
+    request_id: str
+    """Names this request in the service's log."""
+
+    def save(self, file: os.PathLike[str]) -> None:
+        """Write the picture to a file."""
+        Path(file).write_bytes(self.content)
+
+
+def authorization(key: str | None) -> dict[str, str]:
+    """The header that carries a key, if there is one."""
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
+def retrying_transport(retries: int) -> RetryTransport:
+    """A transport that repeats a call after the service's ``Retry-After``."""
+    return RetryTransport(
+        retry=Retry(
+            total=retries,
+            # Each call can be made again: at worst there are two jobs, and one goes unfetched.
+            allowed_methods=["DELETE", "GET", "POST"],
+            status_forcelist=[429, 503],
+            retry_on_exceptions=[httpx.ConnectError, httpx.RemoteProtocolError],
+            backoff_factor=0.5,
+        )
+    )
+
+
+def enhance_query(
+    scale: float,
+    model: str | None,
+    output_format: OutputFormat | None,
+    quality: int | None,
+    ensemble: bool,
+    proof: bool,
+    fallback: Fallback,
+) -> dict[str, Any]:
+    """The parameters of POST /enhance; None leaves one to the service."""
+    return {
+        "scale": scale,
+        "model": model,
+        "format": output_format,
+        "quality": quality,
+        "ensemble": ensemble,
+        "proof": proof,
+        "fallback": fallback,
+    }
+
+
+def read_content(picture: EncodedPicture) -> bytes:
+    """The bytes of a picture."""
+    return picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+
+
+def output_pixels(content: bytes, scale: float) -> float:
+    """About how many pixels the result will have; 0 for a picture that the service will refuse."""
+    try:
+        height, width = probe(content).size
+    except BadImage:
+        return 0
+    return height * width * scale**2
+
+
+def request_parts(
+    path: str, query: Mapping[str, Any], content: bytes | None, as_job: bool
+) -> dict[str, Any]:
+    """The request but for method and path; parameters left to the service are not sent."""
+    accept = "image/*" if path == "/enhance" else "application/json"
+    parts: dict[str, Any] = {
+        "params": {name: value for name, value in query.items() if value is not None},
+        "headers": {"Accept": accept},
+    }
+    if as_job:
+        parts["headers"]["Prefer"] = "respond-async"
+    if content is not None:
+        parts["content"] = content
+        parts["headers"]["Content-Type"] = "application/octet-stream"
+    return parts
+
+
+def to_enhanced(answer: httpx.Response) -> Enhanced:
+    """Read an answer of POST /enhance, or of GET /jobs/ID/result."""
+    headers = answer.headers
+    width, height = map(int, headers["x-output-size"].split("x"))
+    gain = headers.get("x-proof-gain-db")
+    return Enhanced(
+        content=answer.content,
+        media_type=headers["content-type"],
+        size=(height, width),
+        model=headers["x-model"],
+        gain_db=None if gain is None else float(gain),
+        notes=headers.get("x-notes", ""),
+        request_id=headers["x-request-id"],
+    )
+
+
+def check_answer(answer: httpx.Response) -> httpx.Response:
+    """The answer, if it is one.
+
+    Raises:
+        SuperresError: the problem in the response, as the class of :data:`ERRORS`. One that is not
+            there is a ``BadRequest`` where the request is to blame, ``Unavailable`` where the
+            same request may be answered later, and a ``SuperresError`` otherwise.
+    """
+    if answer.is_success:
+        return answer
+    try:
+        problem = Problem.model_validate_json(answer.content)
+    except ValidationError:
+        raise SuperresError(
+            f"{answer.url} answered {answer.status_code}, and not as the service does"
+        ) from None
+    error = _error_class(problem)(problem.detail)
+    if isinstance(error, Unavailable):
+        error.retry_after = int(answer.headers.get("retry-after", error.retry_after))
+    error.add_note(f"{problem.status} {problem.type}, request {problem.request_id}")
+    raise error
+
+
+def _error_class(problem: Problem) -> type[SuperresError]:
+    known = ERRORS.get(problem.type.removeprefix(PROBLEM_TYPE))
+    if known is not None:
+        return known
+    if problem.status in (429, 503, 504):
+        return Unavailable
+    return BadRequest if 400 <= problem.status < 500 else SuperresError
+
+
+def no_answer(error: httpx.HTTPError, url: httpx.URL) -> Unavailable:
+    """The error that says that the service does not answer."""
+    return Unavailable(f"no answer from {url}: {error or type(error).__name__}")
