@@ -1,6 +1,7 @@
 """The Python client, against a real service."""
 
 import asyncio
+import importlib
 import socket
 import subprocess
 import sys
@@ -34,6 +35,13 @@ def test_importing_it_brings_in_nothing_heavy_and_nothing_of_the_service():
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_its_former_name_still_works_and_says_so():
+    sys.modules.pop("app.client", None)
+    with pytest.warns(DeprecationWarning, match=r"app\.client is now superres\.client"):
+        former = importlib.import_module("app.client")
+    assert (former.Client, former.AsyncClient) == (Client, AsyncClient)
 
 
 def test_a_picture_is_enhanced_from_bytes_or_from_a_file(client: Client, chelsea, tmp_path: Path):
