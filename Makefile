@@ -119,17 +119,19 @@ format: $(TOOLS)
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
+GPU_LOCK := --group gpu --overrides requirements/without-tensorflow-cpu.txt
+
 lock: $(TOOLS)
-	$(COMPILE) pyproject.toml --extra cpu -o requirements/cpu.lock
-	$(COMPILE) pyproject.toml --extra gpu -o requirements/gpu.lock
+	$(COMPILE) pyproject.toml --extra serve -o requirements/cpu.lock
 	@# All that is in both is the same.
-	for lock in cpu gpu; do \
-		$(COMPILE) pyproject.toml --extra $$lock --extra cluster \
-			--constraints requirements/$$lock.lock \
-			-o requirements/cluster$$(test $$lock = cpu || echo -$$lock).lock || exit 1; \
-	done
-	$(COMPILE) pyproject.toml --extra train --constraints requirements/cluster.lock \
-		-o requirements/train.lock
+	$(COMPILE) pyproject.toml --extra serve $(GPU_LOCK) --constraints requirements/cpu.lock \
+		-o requirements/gpu.lock
+	$(COMPILE) pyproject.toml --extra serve --extra cluster --constraints requirements/cpu.lock \
+		-o requirements/cluster.lock
+	$(COMPILE) pyproject.toml --extra serve --extra cluster $(GPU_LOCK) \
+		--constraints requirements/gpu.lock -o requirements/cluster-gpu.lock
+	$(COMPILE) pyproject.toml --extra train --overrides requirements/without-tensorflow.txt \
+		--constraints requirements/cluster.lock -o requirements/train.lock
 	$(COMPILE) --group dev --constraints requirements/cluster.lock -o requirements/dev.lock
 	$(COMPILE) --group bench --constraints requirements/cluster.lock \
 		--constraints requirements/dev.lock -o requirements/bench.lock

@@ -31,7 +31,8 @@ def make_provider(enabled: bool) -> TracerProvider:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
         raise BadRequest(
-            f"SUPERRES_TRACES=true needs the extra otel ({error}): pip install -e '.[otel]'"
+            f"SUPERRES_TRACES=true needs the extra otel ({error}): "
+            "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
         ) from error
     os.environ.setdefault("OTEL_SERVICE_NAME", "superres")
     provider = TracerProvider()

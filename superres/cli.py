@@ -239,11 +239,15 @@ def _add_service_commands() -> None:
         cli.add_typer(clone.part(_SERVICE, "superres").commands)
         return
     for name in ("serve", "key"):
-        cli.command(
-            name,
-            help="Only in a clone of the project.",
-            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-        )(partial(clone.part, _SERVICE, f"superres {name}"))
+        _add_missing_command(name)
+
+
+def _add_missing_command(name: str) -> None:
+    anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+    @cli.command(name, help="Only in a clone of the project.", context_settings=anything)
+    def missing_command() -> None:
+        clone.part(_SERVICE, f"superres {name}")
 
 
 def _load(

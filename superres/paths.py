@@ -30,7 +30,10 @@ def to_path(text: str) -> AnyPath:
 
         return UPath(text, use_listings_cache=False)  # other processes write
     except ImportError as error:  # of upath, or of the package for this kind of bucket
-        raise BadRequest(f"{text} needs the extra cluster: make install EXTRA=cluster") from error
+        raise BadRequest(
+            f"{text} needs the extra cluster: make install EXTRA=cluster, or "
+            "pip install universal-pathlib 'fsspec[gcs,s3]'"
+        ) from error
 
 
 def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = None) -> None:

@@ -5,13 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.commands import superres
+from tests.packages import link_locked_packages
 from tests.serving import free_port, wait_until_ready
 
 REPOSITORY = Path(__file__).parents[1]
@@ -22,33 +22,6 @@ def instructions(stage: str) -> list[str]:
     text = (REPOSITORY / "Dockerfile").read_text().replace("\\\n", " ")
     body = re.split(rf"^FROM \S+ AS {stage}\n", text, flags=re.MULTILINE)[1]
     return re.split(r"^FROM ", body, flags=re.MULTILINE)[0].splitlines()
-
-
-def link_locked_packages(lock: Path, to: Path) -> None:
-    """Fill a folder with links to those packages of a lock file that are installed here."""
-    versions = re.findall(
-        r"^([a-z0-9.-]+)(?:\[.*?\])?==(\S+)", lock.read_text(), flags=re.MULTILINE
-    )
-    for name, version in versions:
-        try:
-            package = distribution(name)
-        except PackageNotFoundError:  # of another system
-            continue
-        if package.version != version:  # of another Python
-            continue
-        for file in package.files or ():
-            installed = Path(str(file.locate()))
-            if ".." in file.parts:  # a command
-                continue
-            # A package as a whole; of a namespace, its file.
-            whole = installed.parents[len(file.parts) - 2] if len(file.parts) > 1 else installed
-            if (whole / "__init__.py").exists():
-                link, source = to / file.parts[0], whole
-            else:
-                link, source = to / file, installed
-            if not link.exists():
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(source)
 
 
 @pytest.mark.timeout(900)

@@ -76,8 +76,13 @@ def _import_tensorflow() -> Any:
     # By itself it takes oneDNN's convolutions only where the processor has AVX-512; with AVX2
     # alone they are faster than its own, too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    import tensorflow
-
+    try:
+        import tensorflow
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"this model needs TensorFlow ({error}): pip install tensorflow-cpu, or "
+            "'tensorflow[and-cuda]' for a GPU, and never both"
+        ) from error
     return tensorflow
 
 

@@ -1,13 +1,17 @@
 """A models folder -> the model that a family or a name, and a scale, ask for."""
 
 from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 
 from superres.errors import ModelMissing
 from superres.models.card import CARD, ModelCard, read_card
 
-DEFAULT_MODELS = Path(__file__).resolve().parents[2] / "models"
-"""The models of this clone or image."""
+_INSTALLED_MODELS = Path(str(files("superres"))) / "shipped_models"
+DEFAULT_MODELS = (
+    _INSTALLED_MODELS if _INSTALLED_MODELS.is_dir() else _INSTALLED_MODELS.parents[1] / "models"
+)
+"""The models that an installed package contains, else those of this clone or image."""
 DEFAULT_MODEL = "srcnn"
 DEFAULT_SCALE = 3
 
