@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from importlib.metadata import version
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI
@@ -23,9 +23,9 @@ from fastapi_offline import FastAPIOffline
 
 from app import errors
 from app.access import Access, admit, admit_admin, read_keys
+from app.api import routes
 from app.api.middleware import ProtectionMiddleware, TelemetryMiddleware
 from app.api.responses import enhanced_headers
-from app.api.routes import admin, compare, enhance, jobs, models, page, status
 from app.drain import Drain, DrainMiddleware
 from app.errors import declare, describe_error
 from app.inference.metrics import ServiceCollector
@@ -139,16 +139,16 @@ def create_app(
     app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
     errors.install(app)
     keyed = declare(Unauthorized, TooManyRequests)
-    for routes in (page, compare, status):  # compare has a page, and checks the key itself
-        app.include_router(routes.router)
-    for routes in (enhance, jobs, models):
-        app.include_router(routes.router, dependencies=[Depends(admit)], responses=keyed)
-    app.include_router(
-        admin.router,
-        dependencies=[Depends(admit_admin)],
-        responses=keyed | declare(Forbidden),
-    )
-
+    guards: dict[str, dict[str, Any]] = {
+        "open": {},
+        "key": {"dependencies": [Depends(admit)], "responses": keyed},
+        "admin": {
+            "dependencies": [Depends(admit_admin)],
+            "responses": keyed | declare(Forbidden),
+        },
+    }
+    for module in sorted(routes.modules(), key=lambda module: list(guards).index(module.ACCESS)):
+        app.include_router(module.router, **guards[module.ACCESS])
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
 

@@ -29,6 +29,7 @@ from superres.messages import (
     retrying_transport,
     to_enhanced,
 )
+from superres.models.registry import DEFAULT_SCALE
 from superres.schemas import ComparisonReport, JobReport, QualityReport
 
 __all__ = ["AsyncClient", "Client", "EncodedPicture", "Enhanced", "Fallback"]
@@ -77,7 +78,7 @@ class Client:
     def enhance(
         self,
         picture: EncodedPicture,
-        scale: float = 3,
+        scale: float = DEFAULT_SCALE,
         *,
         model: str | None = None,
         output_format: OutputFormat | None = None,
@@ -121,7 +122,7 @@ class Client:
     def compare(
         self,
         picture: EncodedPicture | None = None,
-        scale: float = 3,
+        scale: float = DEFAULT_SCALE,
         *,
         sample: str | None = None,
         model: str | None = None,
@@ -199,7 +200,7 @@ class AsyncClient:
     async def enhance(
         self,
         picture: EncodedPicture,
-        scale: float = 3,
+        scale: float = DEFAULT_SCALE,
         *,
         model: str | None = None,
         output_format: OutputFormat | None = None,
@@ -230,7 +231,7 @@ class AsyncClient:
     async def compare(
         self,
         picture: EncodedPicture | None = None,
-        scale: float = 3,
+        scale: float = DEFAULT_SCALE,
         *,
         sample: str | None = None,
         model: str | None = None,

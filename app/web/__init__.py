@@ -15,6 +15,7 @@ from superres.arrays import RgbU8
 from superres.codecs import FORMATS, MEDIA_TYPES, OutputFormat, Picture, encode, in_words
 from superres.evaluation.proof import Comparison
 from superres.evaluation.strip import AMPLIFIED, draw_difference
+from superres.models.registry import DEFAULT_SCALE
 from superres.schemas import ComparisonReport
 
 STATIC = Path(__file__).with_name("static")
@@ -100,7 +101,7 @@ def _page(
     heading: str,
     lede: str,
     verb: str,
-    scale: str = "3",
+    scale: str = f"{DEFAULT_SCALE:g}",
     model: str = "",
     ensemble: bool = False,
     sample: str = "",

@@ -9,6 +9,7 @@ from app.api.schemas import Reloaded
 from app.errors import declare
 from superres import errors
 
+ACCESS = "admin"
 router = APIRouter()
 
 

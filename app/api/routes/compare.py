@@ -39,6 +39,7 @@ from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
 from superres.schemas import ComparisonReport
 
+ACCESS = "open"  # shows a page without a key, and checks the key itself
 router = APIRouter()
 
 VERSION = version("superres")

@@ -46,6 +46,7 @@ from superres.codecs import (
 from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE
 from superres.schemas import JobReport
 
+ACCESS = "key"
 router = APIRouter()
 
 DEFAULTS = EnhanceOptions()

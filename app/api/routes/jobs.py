@@ -14,6 +14,7 @@ from app.errors import answer_with, declare
 from superres import errors
 from superres.schemas import JobReport, Problem
 
+ACCESS = "key"
 router = APIRouter()
 
 JOB_ERRORS = (service_errors.JobMissing, errors.BadRequest, service_errors.StorageError)

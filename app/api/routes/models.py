@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from app.api.dependencies import ServiceDependency
 from app.api.schemas import ModelList, ModelReport, Version
 
+ACCESS = "key"
 router = APIRouter()
 
 

@@ -11,6 +11,7 @@ from app.web import HEADERS, enhance_page
 from app.web.samples import Sample, encode_sample
 from superres import errors
 
+ACCESS = "open"
 router = APIRouter()
 
 

@@ -12,6 +12,7 @@ from app.inference.service import Service
 from superres import errors
 from superres.schemas import ModelQuality, QualityReport
 
+ACCESS = "open"
 router = APIRouter()
 
 
