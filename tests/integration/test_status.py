@@ -76,8 +76,8 @@ def test_an_unchanged_comparison_tells_nothing_of_the_pace(serve, srcnn_card, mo
         assert recorded == ["compare"]
 
 
-def test_an_upload_is_compared_as_the_truth(fake_service, coffee):
-    picture = encoded(coffee)
+def test_an_upload_is_compared_as_the_truth(fake_service):
+    picture = encoded(read_sample("coffee"))
     uploaded = fake_service.post("/compare", files={"file": picture})
     assert uploaded.json() == fake_service.get("/compare").json()
 
