@@ -20,6 +20,7 @@ from app.batch.runner import BatchRunner, Outcome, Status
 from app.paths import AnyPath, to_path, write_whole
 from superres import load_model
 from superres.arrays import to_integer
+from superres.automatic import AutomaticEnhancer
 from superres.codecs import (
     DEFAULT_QUALITY,
     OUTPUT_SUFFIXES,
@@ -32,17 +33,32 @@ from superres.codecs import (
 from superres.engines.base import PrecisionChoice
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadRequest, NotReady, SuperresError, Unavailable
+from superres.models.card import ModelCard
 from superres.models.registry import (
+    AUTO,
+    COMPARED_MODEL,
     DEFAULT_MODEL,
     DEFAULT_MODELS,
     DEFAULT_SCALE,
+    all_cards,
     choose,
-    read_cards,
 )
+from superres.models.selection import candidates
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Scale = Annotated[float, typer.Option(help="1 to 4; fractions too.")]
-Model = Annotated[str, typer.Option(help="A family (srcnn) or a name (srcnn-x3).")]
+Model = Annotated[
+    str,
+    typer.Option(
+        envvar="SUPERRES_DEFAULT_MODEL",
+        help="auto chooses by what each file shows; else a family (srcnn), a name (srcnn-x3), "
+        "or bicubic.",
+    ),
+]
+ComparedModel = Annotated[
+    str,
+    typer.Option(help="A family (srcnn) or a name (srcnn-x3); auto is its model for clean ones."),
+]
 Ensemble = Annotated[
     bool, typer.Option("--ensemble", help="Average eight views: eight times the work.")
 ]
@@ -101,9 +117,10 @@ def enhance_command(
         output_format = _format_of(target)
     jobs = plan(sources, target, output_format, recursive=recursive)
     output_size((1, 1), scale)  # a wrong scale is one error, not one a file
-    card = choose(read_cards(models), model, scale)
-    options = Options(f"{card.label(ensemble=ensemble)}@{card.short_hash}", scale, quality)
-    load = partial(_load, card.name, scale, models, precision, device, ensemble)
+    used = _cards(model, scale, models)
+    labels = (f"{card.label(ensemble=ensemble)}@{card.short_hash}" for card in used)
+    options = Options(" ".join(labels), scale, quality)
+    load = partial(_load, model, scale, models, precision, device, ensemble)
     if cluster:
         if dry_run or to_file:
             raise BadRequest("--cluster is for making pictures, into a folder")
@@ -112,8 +129,10 @@ def enhance_command(
         run = ClusterBatchRunner(load, options, target, resume=resume, force=force).run
     else:
         ledger = None if to_file else Ledger(target)
-        enhancer = None if dry_run else load()
-        run = BatchRunner(enhancer, options, ledger, resume=resume, force=force).run
+        enhancer = None if dry_run and model != AUTO else load()
+        run = BatchRunner(
+            enhancer, options, ledger, resume=resume, force=force, dry_run=dry_run
+        ).run
     stderr = Console(stderr=True)
     outcomes = []
     started = time.monotonic()
@@ -126,7 +145,8 @@ def enhance_command(
             if outcome.status in ("made", "to be made"):
                 height, width = outcome.size
                 progress.console.print(
-                    f"{outcome.job.source} -> {outcome.job.target} ({width}x{height})",
+                    f"{outcome.job.source} -> {outcome.job.target} ({width}x{height})"
+                    + (f": {outcome.note}" if outcome.note else ""),
                     highlight=False,
                     markup=False,
                     soft_wrap=True,
@@ -153,7 +173,7 @@ def compare_command(
         Path | None, typer.Option("--output", "-o", help="Where to put the captioned strip.")
     ] = None,
     scale: Scale = DEFAULT_SCALE,
-    model: Model = DEFAULT_MODEL,
+    model: ComparedModel = COMPARED_MODEL,
     ensemble: Ensemble = False,
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
@@ -165,7 +185,8 @@ def compare_command(
 
     truth = to_integer(decode(picture.read_bytes()).rgb, "uint8")
     output_format = None if output is None else _format_of(output)
-    enhancer = _load(model, scale, models, precision, device, ensemble)
+    card = _cards(model, scale, models)[0]
+    enhancer = _load_one(scale, models, precision, device, ensemble, card)
     comparison = compare(enhancer, truth, scale)
     method = f"{model}+ensemble" if ensemble else model
     table = Table(title=f"{picture.name} at x{scale:g}", title_justify="left")
@@ -194,7 +215,7 @@ def models_command(models: Models = DEFAULT_MODELS) -> None:
     table = Table()
     for column in ("name", "family", "parameters", "set", "bicubic, dB", "model, dB", "wins"):
         table.add_column(column)
-    for card in read_cards(models):
+    for card in all_cards(models):
         about = (card.name, card.family, f"{card.parameters:,}")
         if not card.scores:
             table.add_row(*about, "not scored")
@@ -312,6 +333,12 @@ def _cluster_needed() -> Iterator[None]:
         ) from error
 
 
+def _cards(model: str, scale: float, models: Path) -> tuple[ModelCard, ...]:
+    """The model, or those that ``auto`` chooses between; first that for clean pictures."""
+    cards = all_cards(models)
+    return candidates(cards, scale).cards if model == AUTO else (choose(cards, model, scale),)
+
+
 def _load(
     model: str,
     scale: float,
@@ -319,9 +346,26 @@ def _load(
     precision: PrecisionChoice,
     device: str,
     ensemble: bool,
+) -> Enhancer | AutomaticEnhancer:
+    load = partial(_load_one, scale, models, precision, device, ensemble)
+    cards = all_cards(models)
+    if model == AUTO:
+        return AutomaticEnhancer(candidates(cards, scale), load)
+    return load(choose(cards, model, scale))
+
+
+def _load_one(
+    scale: float,
+    models: Path,
+    precision: PrecisionChoice,
+    device: str,
+    ensemble: bool,
+    card: ModelCard,
 ) -> Enhancer:
     with Console(stderr=True).status("loading the model"):
-        enhancer = load_model(model, scale=scale, models=models, precision=precision, device=device)
+        enhancer = load_model(
+            card.name, scale=scale, models=models, precision=precision, device=device
+        )
     return enhancer.ensembled() if ensemble else enhancer
 
 

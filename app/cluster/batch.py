@@ -22,6 +22,7 @@ from app.batch.plan import READERS, Job
 from app.batch.runner import BatchRunner, Outcome, Progress
 from app.cluster.connect import connect
 from app.paths import AnyPath
+from superres.automatic import AutomaticEnhancer
 from superres.enhancer import Enhancer
 from superres.errors import EngineError
 
@@ -41,7 +42,7 @@ class ClusterBatchRunner:
         force: overwrite files that exist.
     """
 
-    load: Callable[[], Enhancer]
+    load: Callable[[], Enhancer | AutomaticEnhancer]
     options: Options
     output: AnyPath
     resume: bool

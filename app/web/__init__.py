@@ -36,9 +36,10 @@ _SAMPLE = Template(
 )
 
 
-def enhance_page() -> str:
-    """The page at ``/``."""
+def enhance_page(model: str) -> str:
+    """The page at ``/``, with the model that is chosen at first."""
     return _page(
+        model=model,
         mode="enhance",
         title="superres: larger, sharper pictures",
         heading="Larger and sharper, and by how much",
@@ -101,7 +102,7 @@ def _page(
     lede: str,
     verb: str,
     scale: str = "3",
-    model: str = "",
+    model: str,
     ensemble: bool = False,
     sample: str = "",
     comparison: str = "",

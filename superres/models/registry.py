@@ -3,12 +3,17 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from superres.errors import ModelMissing
+from superres.errors import ModelMismatch, ModelMissing
+from superres.models.bicubic import BICUBIC
 from superres.models.card import CARD, ModelCard, read_card
 
 DEFAULT_MODELS = Path(__file__).resolve().parents[2] / "models"
 """The models of this clone or image."""
-DEFAULT_MODEL = "srcnn"
+AUTO = "auto"
+"""The name by which a caller leaves the choice to :mod:`superres.models.selection`."""
+DEFAULT_MODEL = AUTO
+COMPARED_MODEL = "srcnn"
+"""The model of a comparison with bicubic, and of code that loads one without a name."""
 DEFAULT_SCALE = 3
 
 
@@ -17,12 +22,28 @@ def read_cards(models: Path) -> tuple[ModelCard, ...]:
 
     Raises:
         ModelMissing: there are none.
-        ModelMismatch: one is not a card.
+        ModelMismatch: one is not a card, or has a name that is reserved.
     """
     folders = sorted(file.parent for file in models.glob(f"*/{CARD}"))
     if not folders:
         raise ModelMissing(f"no models in {models}: a model is a folder with a {CARD}")
-    return tuple(read_card(folder) for folder in folders)
+    cards = tuple(read_card(folder) for folder in folders)
+    for card in cards:
+        if reserved := {card.name, card.family} & {AUTO, BICUBIC.name}:
+            raise ModelMismatch(
+                f"{models / card.name}: {reserved.pop()!r} is a name of this program; "
+                "export the model under another one"
+            )
+    return cards
+
+
+def all_cards(models: Path) -> tuple[ModelCard, ...]:
+    """Cards of all models that can be used: those of a folder, and bicubic's.
+
+    Raises:
+        ModelMissing, ModelMismatch: as :func:`read_cards`.
+    """
+    return (*read_cards(models), BICUBIC)
 
 
 def choose(cards: Iterable[ModelCard], model: str, scale: float) -> ModelCard:
