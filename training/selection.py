@@ -5,83 +5,29 @@ is for fitting; the benchmarks and photos512/test are only for scores.
 """
 
 import hashlib
-import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from PIL import Image
 
+from superres import load_model
 from superres.arrays import RgbU8
-from superres.codecs import Picture, decode, encode
+from superres.codecs import decode
+from superres.engines.base import PrecisionChoice
 from superres.enhancer import Enhancer
 from superres.evaluation.metrics import psnr, to_y
 from superres.models.evidence import Evidence, examine
-from superres.models.selection import Candidates, Rules, select
-from training.degrade import Blur, Jpeg, Noise, Sharpen, Step
+from superres.models.registry import all_cards
+from superres.models.selection import Candidates, Rules, candidates, read_rules, select
+from training.dataset import dataset_name
 from training.evaluate import read_evaluation_pairs
+from training.kinds import FITTED_KINDS
 
-SEED = 21
-"""Seed of the degradations."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of picture file: what happened to the picture, and how it was encoded last."""
-
-    container: Literal["png", "jpeg", "webp"]
-    quality: tuple[int, int] = (100, 100)
-    """Range of the quality of the last encoding; unused for PNG."""
-    steps: tuple[Step, ...] = ()
-
-    def make(self, lr: RgbU8, random: np.random.Generator) -> bytes:
-        """Degrade a small picture and encode it."""
-        for step in self.steps:
-            lr = step.apply(lr, random)
-        quality = int(random.integers(*self.quality, endpoint=True))
-        if self.container == "png":
-            return encode(Picture(lr), "png")
-        if self.container == "webp":
-            return encode(Picture(lr), "webp", quality)
-        file = io.BytesIO()
-        Image.fromarray(lr).save(file, "JPEG", quality=quality)  # 4:2:0, as most writers
-        return file.getvalue()
-
-
-_BLUR = Blur(kind="blur", sigma=(0.8, 0.8))
-_SHARPEN = Sharpen(kind="sharpen", sigma=(0.8, 0.8), amount=(0.8, 0.8))
-
-KINDS: dict[str, Kind] = {
-    "clean": Kind("png"),
-    "jpeg 90": Kind("jpeg", (90, 90)),
-    "jpeg 75": Kind("jpeg", (75, 75)),
-    "jpeg 50": Kind("jpeg", (50, 50)),
-    "jpeg 30": Kind("jpeg", (30, 30)),
-    "blur 0.8, jpeg 60": Kind("jpeg", (60, 60), (_BLUR,)),
-    "noise 5": Kind("png", steps=(Noise(kind="noise", sigma=(5, 5)),)),
-    "chat: sharpen, jpeg 60 to 75 twice": Kind(
-        "jpeg", (60, 75), (_SHARPEN, Jpeg(kind="jpeg", quality=(60, 75)))
-    ),
-}
-"""The kinds of the benchmark's table, by name."""
-
-FITTED_KINDS: dict[str, Kind] = KINDS | {
-    "jpeg 95": Kind("jpeg", (95, 95)),
-    "jpeg 83": Kind("jpeg", (83, 83)),
-    "jpeg 60": Kind("jpeg", (60, 60)),
-    "webp 60": Kind("webp", (60, 60)),
-    "noise 2": Kind("png", steps=(Noise(kind="noise", sigma=(2, 2)),)),
-    "blur 0.8": Kind("png", steps=(_BLUR,)),
-    "sharpen, jpeg 92": Kind("jpeg", (92, 92), (_SHARPEN,)),
-    "cropped jpeg 50, saved as png": Kind(
-        "png", steps=(Jpeg(kind="jpeg", quality=(50, 50), shifted=1.0),)
-    ),
-    "jpeg 75, saved as png": Kind("png", steps=(Jpeg(kind="jpeg", quality=(75, 75)),)),
-}
-"""The kinds that the thresholds are fitted on."""
+FOR_SCORES = ("Set5", "Set14", "BSD100", "photos512-test")
+"""Sets that nothing is fitted on."""
 
 
 def picture_files(folder: Path, scale: int, kind: str) -> Iterator[tuple[str, RgbU8, bytes]]:
@@ -90,11 +36,11 @@ def picture_files(folder: Path, scale: int, kind: str) -> Iterator[tuple[str, Rg
     Args:
         folder: HR pictures, or pairs, as :func:`training.evaluate.evaluate` takes them.
         scale: the scale of the pairs.
-        kind: a name of :data:`FITTED_KINDS`.
+        kind: a name of :data:`training.kinds.FITTED_KINDS`.
     """
-    pairs = read_evaluation_pairs(folder, scale, lr_jpeg=None)
+    pairs = read_evaluation_pairs(folder, scale)
     for number, (name, hr, lr) in enumerate(pairs):
-        yield name, hr, FITTED_KINDS[kind].make(lr, np.random.default_rng([SEED, number]))
+        yield name, hr, FITTED_KINDS[kind].make(lr, number)
 
 
 class StoredScores:
@@ -164,7 +110,7 @@ def examples(
     Args:
         folder: as :func:`picture_files`.
         scale: likewise.
-        kinds: names of :data:`FITTED_KINDS`.
+        kinds: names of :data:`training.kinds.FITTED_KINDS`.
         enhancers: the candidates, by the label of their model: name and hash.
         stored: scores of earlier calls.
     """
@@ -224,3 +170,78 @@ def fit(data: Sequence[Example], candidates: Candidates) -> Rules:
         for quality in (80, 87, 94)
     )
     return min(map(descend, starts), key=cost)
+
+
+def load_candidates(
+    models: Path, scale: int, precision: PrecisionChoice = "auto"
+) -> tuple[Candidates, dict[str, Enhancer]]:
+    """Load the models that ``auto`` chooses between at a scale.
+
+    Returns:
+        The candidates, and the enhancer of each by the label of its model.
+
+    Raises:
+        ValueError: a family has no model at the scale, so that there is nothing to choose.
+    """
+    between = candidates(all_cards(models), scale)
+    if between.photo is None or len(between.cards) < 3:
+        names = ", ".join(card.name for card in between.cards)
+        raise ValueError(f"x{scale}: there must be a clean and a photo model; there are {names}")
+    return between, {
+        f"{card.name}@{card.short_hash}": load_model(
+            card.name, scale=scale, models=models, precision=precision
+        )
+        for card in between.cards
+    }
+
+
+def fit_scale(folder: Path, scale: int, models: Path, stored: StoredScores) -> tuple[Rules, str]:
+    """Fit the thresholds of a scale.
+
+    Args:
+        folder: HR pictures, none of which is for scores.
+        scale: the scale.
+        models: the models folder.
+        stored: scores of earlier calls.
+
+    Returns:
+        The thresholds, and a note of what they were fitted on.
+
+    Raises:
+        ValueError: the pictures are for scores, or a model is missing.
+    """
+    dataset = dataset_name(folder)
+    if dataset in FOR_SCORES:
+        raise ValueError(f"{dataset} is only for scores: fit on photos512/val")
+    between, enhancers = load_candidates(models, scale)
+    data = list(examples(folder, scale, [*FITTED_KINDS], enhancers, stored))
+    rules = fit(data, between)
+    chosen = [select(one.evidence, between, rules).card.name for one in data]
+    regret = np.mean([one.regret(name) for one, name in zip(data, chosen, strict=True)])
+    losses = sum(one.gain(name) < 0 for one, name in zip(data, chosen, strict=True))
+    note = (
+        f"Fitted on {len(data)} files of {dataset}, for {' and '.join([*enhancers][:2])}:\n"
+        f"mean regret {regret:.3f} dB; {losses} files under bicubic."
+    )
+    return rules, note
+
+
+def write_rules(file: Path, fitted: dict[int, tuple[Rules, str]]) -> None:
+    """Write the thresholds of each scale, and what they were fitted on.
+
+    Scales that were not fitted stay as they are in the file.
+    """
+    tables = {scale: (rules, "") for scale, rules in read_rules().items()} | fitted
+    notes = _notes(file) | {scale: note for scale, (_, note) in fitted.items()}
+    lines = ["# Written by superres-train fit-selection."]
+    for scale, (rules, _) in sorted(tables.items()):
+        lines += ["", *(f"# {line}" for line in notes.get(scale, "").splitlines())]
+        lines += [f"[scale.{scale}]"]
+        lines += [f"{name} = {value:g}" for name, value in rules.model_dump().items()]
+    file.write_text("\n".join(lines) + "\n")
+
+
+def _notes(file: Path) -> dict[int, str]:
+    """The comment above the table of each scale."""
+    found = re.findall(r"((?:^# .*\n)+)^\[scale\.(\d)\]", file.read_text(), re.MULTILINE)
+    return {int(scale): re.sub("^# ", "", note, flags=re.MULTILINE) for note, scale in found}
