@@ -43,7 +43,7 @@ from superres.models.registry import (
     all_cards,
     choose,
 )
-from superres.models.selection import candidates
+from superres.models.selection import candidates, rules_label
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Scale = Annotated[float, typer.Option(help="1 to 4; fractions too.")]
@@ -118,7 +118,9 @@ def enhance_command(
     jobs = plan(sources, target, output_format, recursive=recursive)
     output_size((1, 1), scale)  # a wrong scale is one error, not one a file
     used = _cards(model, scale, models)
-    labels = (f"{card.label(ensemble=ensemble)}@{card.short_hash}" for card in used)
+    labels = [f"{card.label(ensemble=ensemble)}@{card.short_hash}" for card in used]
+    if model == AUTO:
+        labels.append(rules_label())
     options = Options(" ".join(labels), scale, quality)
     load = partial(_load, model, scale, models, precision, device, ensemble)
     if cluster:

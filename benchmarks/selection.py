@@ -19,7 +19,7 @@ from superres.models.registry import DEFAULT_MODELS
 from superres.models.selection import Candidates, select
 from training.dataset import dataset_name
 from training.kinds import FITTED_KINDS, KINDS
-from training.selection import Example, StoredScores, examples, load_candidates
+from training.selection import Example, StoredScores, examples, find_candidates
 
 COLUMNS = ("files", "auto, dB", "clean", "photo", "not under", "worst, dB", "regret, dB", "right")
 """The first figures are gains over bicubic; "not under" counts the files where ``auto``'s is 0 or
@@ -37,10 +37,10 @@ def main(
     scores: Path = Path("artefacts/selection.json"),
 ) -> None:
     """Print a row for each kind of file."""
-    between, enhancers = load_candidates(models, scale)
+    between, loaders = find_candidates(models, scale)
     stored = StoredScores(scores)
     kinds = [*(FITTED_KINDS if all_kinds else KINDS)]
-    found = {folder: list(examples(folder, scale, kinds, enhancers, stored)) for folder in data}
+    found = {folder: list(examples(folder, scale, kinds, loaders, stored)) for folder in data}
     for folder, rows in found.items():
         print(f"| {dataset_name(folder)} x{scale} | {' | '.join(COLUMNS)} |")
         print("|---|" + "---|" * len(COLUMNS))

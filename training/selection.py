@@ -7,8 +7,9 @@ is for fitting; the benchmarks and photos512/test are only for scores.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,9 @@ def picture_files(folder: Path, scale: int, kind: str) -> Iterator[tuple[str, Rg
         yield name, hr, FITTED_KINDS[kind].make(lr, number)
 
 
+LoadModel = Callable[[], Enhancer]
+
+
 class StoredScores:
     """PSNR of luma of each model on each file, kept in a JSON file, since models are slow.
 
@@ -56,12 +60,12 @@ class StoredScores:
             json.loads(file.read_text()) if file.exists() else {}
         )
 
-    def psnr(self, label: str, enhancer: Enhancer, hr: RgbU8, file: bytes, scale: int) -> float:
+    def psnr(self, label: str, load: LoadModel, hr: RgbU8, file: bytes, scale: int) -> float:
         """PSNR of luma, dB; computed if it is not stored.
 
         Args:
             label: name and hash of the model, which a new model changes.
-            enhancer: the model.
+            load: loads the model.
             hr: the ground truth.
             file: the encoded LR picture.
             scale: the scale of the pair.
@@ -69,7 +73,7 @@ class StoredScores:
         scores = self._scores.setdefault(label, {})
         key = hashlib.sha256(file + hr.tobytes()).hexdigest()[:16]
         if key not in scores:
-            sr = enhancer.enhance_rgb(decode(file).rgb, (hr.shape[0], hr.shape[1]))
+            sr = load().enhance_rgb(decode(file).rgb, (hr.shape[0], hr.shape[1]))
             scores[key] = round(psnr(to_y(hr), to_y(sr), data_range=255, shave=scale), 4)
         return scores[key]
 
@@ -102,7 +106,7 @@ def examples(
     folder: Path,
     scale: int,
     kinds: Sequence[str],
-    enhancers: dict[str, Enhancer],
+    loaders: dict[str, LoadModel],
     stored: StoredScores,
 ) -> Iterator[Example]:
     """Yield an example of each picture of a folder and each kind; the scores are saved by kind.
@@ -111,14 +115,14 @@ def examples(
         folder: as :func:`picture_files`.
         scale: likewise.
         kinds: names of :data:`training.kinds.FITTED_KINDS`.
-        enhancers: the candidates, by the label of their model: name and hash.
+        loaders: the candidates, by the label of their model: name and hash.
         stored: scores of earlier calls.
     """
     for kind in kinds:
         for name, hr, file in picture_files(folder, scale, kind):
             psnr = {
-                label.partition("@")[0]: stored.psnr(label, enhancer, hr, file, scale)
-                for label, enhancer in enhancers.items()
+                label.partition("@")[0]: stored.psnr(label, load, hr, file, scale)
+                for label, load in loaders.items()
             }
             yield Example(name, kind, examine(file, decode(file)), psnr)
         stored.save()
@@ -172,13 +176,13 @@ def fit(data: Sequence[Example], candidates: Candidates) -> Rules:
     return min(map(descend, starts), key=cost)
 
 
-def load_candidates(
+def find_candidates(
     models: Path, scale: int, precision: PrecisionChoice = "auto"
-) -> tuple[Candidates, dict[str, Enhancer]]:
-    """Load the models that ``auto`` chooses between at a scale.
+) -> tuple[Candidates, dict[str, LoadModel]]:
+    """Find the models that ``auto`` chooses between at a scale.
 
     Returns:
-        The candidates, and the enhancer of each by the label of its model.
+        The candidates; and by the label of each model what loads it, once, when it is called.
 
     Raises:
         ValueError: a family has no model at the scale, so that there is nothing to choose.
@@ -188,8 +192,8 @@ def load_candidates(
         names = ", ".join(card.name for card in between.cards)
         raise ValueError(f"x{scale}: there must be a clean and a photo model; there are {names}")
     return between, {
-        f"{card.name}@{card.short_hash}": load_model(
-            card.name, scale=scale, models=models, precision=precision
+        f"{card.name}@{card.short_hash}": cache(
+            partial(load_model, card.name, scale=scale, models=models, precision=precision)
         )
         for card in between.cards
     }
@@ -213,14 +217,14 @@ def fit_scale(folder: Path, scale: int, models: Path, stored: StoredScores) -> t
     dataset = dataset_name(folder)
     if dataset in FOR_SCORES:
         raise ValueError(f"{dataset} is only for scores: fit on photos512/val")
-    between, enhancers = load_candidates(models, scale)
-    data = list(examples(folder, scale, [*FITTED_KINDS], enhancers, stored))
+    between, loaders = find_candidates(models, scale)
+    data = list(examples(folder, scale, [*FITTED_KINDS], loaders, stored))
     rules = fit(data, between)
     chosen = [select(one.evidence, between, rules).card.name for one in data]
     regret = np.mean([one.regret(name) for one, name in zip(data, chosen, strict=True)])
     losses = sum(one.gain(name) < 0 for one, name in zip(data, chosen, strict=True))
     note = (
-        f"Fitted on {len(data)} files of {dataset}, for {' and '.join([*enhancers][:2])}:\n"
+        f"Fitted on {len(data)} files of {dataset}, for {' and '.join([*loaders][:2])}:\n"
         f"mean regret {regret:.3f} dB; {losses} files under bicubic."
     )
     return rules, note

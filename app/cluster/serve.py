@@ -31,7 +31,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from app.cluster.connect import connect
 from app.drain import Drain
-from app.inference.models import default_cards
+from app.inference.startup import default_cards
 from app.logs import configure
 from app.main import create_app
 from app.settings import Settings

@@ -12,25 +12,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
-
-import numpy as np
+from typing import Protocol, TypeVar
 
 import superres.engines
-from app.inference.admission import Admission, WorkloadKey
+from app.inference.admission import Admission
+from app.inference.startup import Measurement, default_cards, preloaded_cards, warm_up
 from app.settings import Settings
-from superres.codecs import Picture
 from superres.engines.base import Engine, Precision
-from superres.engines.ensemble import VIEWS
-from superres.enhancer import Enhancer
-from superres.errors import NotReady, ReloadFailed, SuperresError
+from superres.errors import EngineError, NotReady, ReloadFailed, SuperresError
 from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard
-from superres.models.registry import AUTO, DEFAULT_SCALE, choose, read_cards
-from superres.models.selection import automatic_families
-
-WARM_UP_SIZE = (128, 128)
-"""Size of the picture by which a model is warmed up and timed."""
+from superres.models.registry import read_cards
 
 logger = logging.getLogger("superres")
 Result = TypeVar("Result")
@@ -45,14 +37,6 @@ class ModelEngine(Engine, Protocol):
 
 LoadEngine = Callable[[Path, ModelCard], ModelEngine]
 """Loads a model from its folder, whose files have been checked against its card."""
-
-
-class _Measurement(NamedTuple):
-    """Time of a warm-up, as :meth:`app.inference.admission.Admission.record` takes it."""
-
-    workload: WorkloadKey
-    pixels: int
-    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +88,7 @@ class Models:
     ) -> None:
         self._folder = settings.models
         self._default = settings.default_model
-        self._preload = [name.strip() for name in settings.preload.split(",") if name.strip()]
+        self._preload = settings.preload
         self._admission = admission
         self._given_engines = engines
         self._load_engine: LoadEngine = load_engine or partial(
@@ -136,8 +120,8 @@ class Models:
         else:
             logger.info("ready after %.1f s", time.monotonic() - started)
             self._started = True
-            with suppress(NotReady):  # it has been logged
-                await self.require(*self._preloaded(self.cards))
+            with suppress(EngineError):  # it has been logged
+                await self.require(*preloaded_cards(self._preload, self.cards))
         finally:
             self._releasing = asyncio.create_task(self._release_replaced())
 
@@ -147,7 +131,7 @@ class Models:
         While the service starts, this returns at once, and :meth:`engine` says what is missing.
 
         Raises:
-            NotReady: a model cannot be loaded.
+            EngineError: a model cannot be loaded.
         """
         for card in cards:
             if not (self._started and self.is_loading(card)):
@@ -160,9 +144,7 @@ class Models:
                 except Exception as error:
                     logger.exception("%s cannot be served", card.name)
                     reason = str(error) if isinstance(error, SuperresError) else "the log says why"
-                    raise NotReady(
-                        f"{card.name} cannot be served: {reason}", retry_after=60
-                    ) from error
+                    raise EngineError(f"{card.name} cannot be served: {reason}") from error
 
     async def reload(self) -> list[str]:
         """Load what has changed in the models folder, and serve all of it, or nothing of it.
@@ -257,20 +239,8 @@ class Models:
             superres.engines.check_files(self._folder / card.name, card)
         cards = (*cards, BICUBIC)
         default_cards(self._default, cards)
-        self._preloaded(cards)
+        preloaded_cards(self._preload, cards)
         return cards
-
-    def _preloaded(self, cards: tuple[ModelCard, ...]) -> list[ModelCard]:
-        """The models of ``SUPERRES_PRELOAD``.
-
-        Raises:
-            ModelMissing: it names no model.
-        """
-        if self._preload == ["all"]:
-            return [*cards]
-        for name in self._preload:
-            choose(cards, name, DEFAULT_SCALE)
-        return [card for card in cards if {card.name, card.family}.intersection(self._preload)]
 
     async def _load_one(self, card: ModelCard) -> None:
         """Load a model that is not loaded, and serve it."""
@@ -293,7 +263,7 @@ class Models:
             finally:
                 self._releasing = asyncio.create_task(self._release_replaced())
 
-    def _record(self, measurements: list[_Measurement]) -> None:
+    def _record(self, measurements: list[Measurement]) -> None:
         for measurement in measurements:
             self._admission.record(*measurement)
 
@@ -308,17 +278,21 @@ class Models:
 
     def _load_changed(
         self,
-    ) -> tuple[tuple[ModelCard, ...], tuple[LoadedModel, ...], list[_Measurement]]:
+    ) -> tuple[tuple[ModelCard, ...], tuple[LoadedModel, ...], list[Measurement]]:
         """Read the cards; load models whose name is served already, and those that are needed.
 
         Models that have not changed are taken over.
         """
         models: list[LoadedModel] = []
-        measurements: list[_Measurement] = []
+        measurements: list[Measurement] = []
         cards = self._read_cards()
         in_use = {model.card.name for model in self.loaded}
         needed = {
-            card.name for card in (*default_cards(self._default, cards), *self._preloaded(cards))
+            card.name
+            for card in (
+                *default_cards(self._default, cards),
+                *preloaded_cards(self._preload, cards),
+            )
         }
         for card in cards:
             if served := self._find(card):
@@ -329,7 +303,7 @@ class Models:
                 measurements += measured
         return cards, tuple(models), measurements
 
-    def _load(self, card: ModelCard) -> tuple[LoadedModel, list[_Measurement]]:
+    def _load(self, card: ModelCard) -> tuple[LoadedModel, list[Measurement]]:
         """Load, check, warm up and time a model."""
         if not card.files:  # bicubic, which needs no device
             engine: ModelEngine = superres.engines.load_engine(self._folder / card.name, card)
@@ -338,42 +312,7 @@ class Models:
         else:
             engine = self._load_engine(self._folder / card.name, card)
         device = engine.device.strip("/").lower()
-        return LoadedModel(card, engine, engine.precision, device), _warm_up(engine, card)
-
-
-def default_cards(default: str, cards: tuple[ModelCard, ...]) -> list[ModelCard]:
-    """The models that the default needs, in the order in which they are loaded.
-
-    Args:
-        default: ``auto``, a family or a name.
-        cards: what there is to choose from.
-
-    Raises:
-        ModelMissing: no such model.
-    """
-    if default == AUTO:
-        names = automatic_families(cards)
-    else:
-        choose(cards, default, DEFAULT_SCALE)
-        names = (default,)
-    needed = [card for name in names for card in cards if name in (card.name, card.family)]
-    return sorted(needed, key=lambda card: card.geometry.scale != DEFAULT_SCALE)
-
-
-def _warm_up(engine: Engine, card: ModelCard) -> list[_Measurement]:
-    """Enlarge a picture of 8 bits and one of 16; the times predict those of the first requests."""
-    measurements: list[_Measurement] = []
-    for bits, dtype in ((8, np.uint8), (16, np.uint16)):
-        started = time.monotonic()
-        scale = card.geometry.scale
-        picture = Picture(np.zeros((*WARM_UP_SIZE, 3), dtype))
-        Enhancer(engine, card.geometry).enhance(picture, scale)
-        pixels = (1 + scale**2) * WARM_UP_SIZE[0] * WARM_UP_SIZE[1]
-        seconds = time.monotonic() - started
-        for ensemble, views in ((False, 1), (True, VIEWS)):
-            workload = WorkloadKey("enhance", card.label(ensemble=ensemble), bits)
-            measurements.append(_Measurement(workload, pixels, views * seconds))
-    return measurements
+        return LoadedModel(card, engine, engine.precision, device), warm_up(engine, card)
 
 
 def _trim_malloc() -> None:

@@ -210,7 +210,7 @@ class Service:
         Also returns when the deadline has passed.
 
         Raises:
-            NotReady: a model cannot be loaded.
+            EngineError: a model cannot be loaded.
         """
         await self.models.require(*request.cards)
         while context.seconds_left() > 0 and (

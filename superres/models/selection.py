@@ -5,6 +5,7 @@ sharpened. Where neither helps, bicubic is chosen. The thresholds are data: ``se
 which ``superres-train fit-selection`` writes.
 """
 
+import hashlib
 import math
 import tomllib
 from collections.abc import Iterable
@@ -52,6 +53,11 @@ def read_rules() -> dict[int, Rules]:
     """The rules that the package has, by scale."""
     tables = tomllib.loads(RULES_FILE.read_text())["scale"]
     return {int(scale): Rules.model_validate(table) for scale, table in tables.items()}
+
+
+def rules_label() -> str:
+    """Names the rules that the package has, as a model's label names the model."""
+    return f"selection@{hashlib.sha256(RULES_FILE.read_bytes()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

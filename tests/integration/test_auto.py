@@ -198,8 +198,13 @@ def test_a_model_that_cannot_be_loaded_is_tried_again_and_harms_no_other(
     engines = CountingEngines(folder, failing=True)
     with serve(engines, models=folder, default_model="edsr-lite") as client:
         answer = client.post("/enhance?model=srcnn", content=plain())
-        assert_problem(answer, 503, "not-ready", "srcnn-x3 cannot be served")
+        assert_problem(answer, 500, "engine-failed", "srcnn-x3 cannot be served")
         assert "today" not in answer.text
+        engines.failing = True
+        job = client.post(
+            "/enhance?model=srcnn", content=plain(), headers={"Prefer": "respond-async"}
+        ).json()
+        wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["state"] == "failed")
         assert client.post("/enhance", content=plain()).status_code == 200
         assert client.post("/enhance?model=srcnn", content=plain()).status_code == 200
 

@@ -121,7 +121,9 @@ def test_an_engine_that_was_added_is_held_to_its_card(
 
 def test_a_format_that_no_engine_loads_is_named(srcnn_card: ModelCard):
     card = srcnn_card.model_copy(update={"format": "other"})
-    with pytest.raises(ModelMismatch, match="format 'other'; there is an engine for bicubic, savedmodel"):
+    with pytest.raises(
+        ModelMismatch, match="format 'other'; there is an engine for bicubic, savedmodel"
+    ):
         load_engine(DEFAULT_MODELS / card.name, card)
 
 

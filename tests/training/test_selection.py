@@ -67,9 +67,9 @@ def test_a_score_is_computed_once_for_each_model(coffee: RgbU8, tmp_path: Path):
     bicubic = load_model("bicubic")
     for label in ("one@1", "one@2"):
         stored = StoredScores(tmp_path / "scores.json")
-        first = list(examples(tmp_path, 3, ["clean", "jpeg 50"], {label: bicubic}, stored))
+        first = list(examples(tmp_path, 3, ["clean", "jpeg 50"], {label: lambda: bicubic}, stored))
         again = StoredScores(tmp_path / "scores.json")
-        broken = {label: replace(bicubic, engine=None)}
+        broken = {label: lambda: replace(bicubic, engine=None)}
         assert list(examples(tmp_path, 3, ["clean", "jpeg 50"], broken, again)) == first
         with pytest.raises(AttributeError):
             list(examples(tmp_path, 3, ["noise 5"], broken, again))
