@@ -22,7 +22,7 @@ from superres.enhancer import Enhancer
 from superres.evaluation.metrics import psnr, to_y
 from superres.models.evidence import Evidence, examine
 from superres.models.registry import all_cards
-from superres.models.selection import Candidates, Rules, candidates, read_rules, select
+from superres.models.selection import Candidates, Rules, candidates, parse_rules, select
 from training.dataset import dataset_name
 from training.evaluate import read_evaluation_pairs
 from training.kinds import FITTED_KINDS
@@ -235,7 +235,7 @@ def write_rules(file: Path, fitted: dict[int, tuple[Rules, str]]) -> None:
 
     Scales that were not fitted stay as they are in the file.
     """
-    tables = {scale: (rules, "") for scale, rules in read_rules().items()} | fitted
+    tables = {scale: (rules, "") for scale, rules in parse_rules(file.read_text()).items()} | fitted
     notes = _notes(file) | {scale: note for scale, (_, note) in fitted.items()}
     lines = ["# Written by superres-train fit-selection."]
     for scale, (rules, _) in sorted(tables.items()):

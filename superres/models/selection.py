@@ -51,7 +51,12 @@ class Rules(BaseModel):
 @cache
 def read_rules() -> dict[int, Rules]:
     """The rules that the package has, by scale."""
-    tables = tomllib.loads(RULES_FILE.read_text())["scale"]
+    return parse_rules(RULES_FILE.read_text())
+
+
+def parse_rules(text: str) -> dict[int, Rules]:
+    """The rules in the text of such a file, by scale."""
+    tables = tomllib.loads(text)["scale"]
     return {int(scale): Rules.model_validate(table) for scale, table in tables.items()}
 
 

@@ -145,8 +145,8 @@ def test_blocks_are_noticed_wherever_they_begin(coffee, chelsea, top: int, left:
         before = examined(encoded(picture)).blockiness
         compressed = decode(encoded(picture, "JPEG", quality=40)).rgb
         after = examined(encoded(np.ascontiguousarray(compressed[top:, left:]))).blockiness
-        assert before < 0.5 * read_rules()[3].blockiness
-        assert after > read_rules()[3].blockiness
+        assert after > 3 * before
+        assert after > 0.1
 
 
 def test_noise_is_measured_in_levels(coffee):
