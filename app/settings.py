@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.logs import LogFormat
 from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS
 from superres.engines.base import PrecisionChoice
-from superres.models.registry import DEFAULT_MODELS
+from superres.models.registry import DEFAULT_MODEL, DEFAULT_MODELS
 
 DEFAULT_JOBS = DEFAULT_MODELS.with_name("jobs")
 
@@ -26,6 +26,15 @@ class Settings(BaseSettings):
     )
     precision: PrecisionChoice = Field(
         "auto", description="float32, bfloat16, or auto: the faster, found by trial at start-up."
+    )
+    default_model: str = Field(
+        DEFAULT_MODEL,
+        description="The model where a caller names none: auto, a family, a name, or bicubic.",
+    )
+    preload: str = Field(
+        "",
+        description="Families and names, separated by commas, or all: loaded at the start, after "
+        "those of the default. Any other model is loaded at its first use.",
     )
     max_body_bytes: int = Field(
         64 * 2**20, ge=1, description="Most bytes of a request's body; enforced while reading."

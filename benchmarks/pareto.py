@@ -19,12 +19,11 @@ import numpy as np
 import typer
 from matplotlib.figure import Figure
 
-from superres import Enhancer
+from superres import Enhancer, load_model
 from superres.arrays import Size
 from superres.codecs import Picture
 from superres.engines import load_engine
 from superres.engines.ensemble import EnsembleEngine
-from superres.enhancer import BICUBIC
 from superres.models.registry import DEFAULT_MODELS, read_cards
 from training.dataset import dataset_name
 from training.evaluate import evaluate
@@ -58,7 +57,7 @@ def main(
     rounds: int = 5,
 ) -> None:
     """Print a Markdown table, and draw it."""
-    methods = {"bicubic": BICUBIC}
+    methods = {"bicubic": load_model("bicubic")}
     for card in read_cards(DEFAULT_MODELS):
         if card.geometry.scale != scale:
             continue

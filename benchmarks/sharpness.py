@@ -35,7 +35,7 @@ def main(
     scores = {name: [] for name in methods}
     distances = {name: [] for name in methods}
     edges = {name: [] for name in methods}
-    pairs = list(read_evaluation_pairs(pictures, scale, lr_jpeg=None))
+    pairs = list(read_evaluation_pairs(pictures, scale))
     for _, hr, lr in track(pairs, console=Console(stderr=True)):
         expected = features(to_float(hr)[None])
         for name, method in methods.items():

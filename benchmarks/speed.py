@@ -28,9 +28,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from skimage import data
 
+from superres import load_model
 from superres.codecs import OutputFormat, Picture, decode, encode
 from superres.engines.tensorflow import SavedModelEngine
-from superres.enhancer import BICUBIC, Enhancer, plan
+from superres.enhancer import Enhancer, plan
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from superres.resample import resize_bands
@@ -220,7 +221,7 @@ def around(bare: Bare) -> Iterator[Row]:
     size = (SCALE * rgb.shape[0], SCALE * rgb.shape[1])
     megapixels = size[0] * size[1] / 1e6
     small, large = Picture(rgb), Picture(photograph(*size))
-    without_network = Enhancer(BICUBIC.engine, bare.engine.card.geometry)
+    without_network = Enhancer(load_model("bicubic").engine, bare.engine.card.geometry)
     works: dict[str, Callable[[], object]] = {
         f"decode, {one}": partial(decode, encode(small, one)) for one in FORMATS
     }

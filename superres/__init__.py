@@ -16,11 +16,11 @@ from superres.enhancer import Enhancer
 from superres.evaluation.metrics import psnr, ssim
 from superres.models.card import ModelCard
 from superres.models.registry import (
-    DEFAULT_MODEL,
+    COMPARED_MODEL,
     DEFAULT_MODELS,
     DEFAULT_SCALE,
+    all_cards,
     choose,
-    read_cards,
 )
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def load_model(
-    model: str = DEFAULT_MODEL,
+    model: str = COMPARED_MODEL,
     *,
     scale: float = DEFAULT_SCALE,
     models: Path = DEFAULT_MODELS,
@@ -46,7 +46,7 @@ def load_model(
     """Load the model that a family or a name, and a scale, ask for.
 
     Args:
-        model: a family (``srcnn``) or a name (``srcnn-x3``).
+        model: a family (``srcnn``), a name (``srcnn-x3``) or ``bicubic``.
         scale: what it will be used at; chooses within a family.
         models: the models folder.
         precision: ``auto``, ``float32`` or ``bfloat16``.
@@ -57,6 +57,6 @@ def load_model(
         ModelMismatch: it is not what its card says.
         EngineError: no such device.
     """
-    card = choose(read_cards(models), model, scale)
+    card = choose(all_cards(models), model, scale)
     engine = load_engine(models / card.name, card, precision=precision, device=device)
     return Enhancer(engine, card.geometry)

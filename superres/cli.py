@@ -13,6 +13,7 @@ from rich.table import Table
 
 from superres import clone, load_model
 from superres.arrays import to_integer
+from superres.automatic import AutomaticEnhancer
 from superres.batch.ledger import Ledger, Options
 from superres.batch.plan import is_file, plan
 from superres.batch.runner import BatchRunner, Outcome, Status
@@ -28,19 +29,34 @@ from superres.codecs import (
 from superres.engines.base import PrecisionChoice
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadRequest, NotReady, SuperresError, Unavailable
+from superres.models.card import ModelCard
 from superres.models.registry import (
+    AUTO,
+    COMPARED_MODEL,
     DEFAULT_MODEL,
     DEFAULT_MODELS,
     DEFAULT_SCALE,
+    all_cards,
     choose,
-    read_cards,
 )
+from superres.models.selection import candidates, rules_label
 from superres.paths import AnyPath, to_path, write_whole
 
 _SERVICE = "app.commands"
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Scale = Annotated[float, typer.Option(help="1 to 4; fractions too.")]
-Model = Annotated[str, typer.Option(help="A family (srcnn) or a name (srcnn-x3).")]
+Model = Annotated[
+    str,
+    typer.Option(
+        envvar="SUPERRES_DEFAULT_MODEL",
+        help="auto chooses by what each file shows; else a family (srcnn), a name (srcnn-x3), "
+        "or bicubic.",
+    ),
+]
+ComparedModel = Annotated[
+    str,
+    typer.Option(help="A family (srcnn) or a name (srcnn-x3); auto is its model for clean ones."),
+]
 Ensemble = Annotated[
     bool, typer.Option("--ensemble", help="Average eight views: eight times the work.")
 ]
@@ -99,9 +115,12 @@ def enhance_command(
         output_format = _format_of(target)
     jobs = plan(sources, target, output_format, recursive=recursive)
     output_size((1, 1), scale)  # a wrong scale is one error, not one a file
-    card = choose(read_cards(models), model, scale)
-    options = Options(f"{card.label(ensemble=ensemble)}@{card.short_hash}", scale, quality)
-    load = partial(_load, card.name, scale, models, precision, device, ensemble)
+    used = _cards(model, scale, models)
+    labels = [f"{card.label(ensemble=ensemble)}@{card.short_hash}" for card in used]
+    if model == AUTO:
+        labels.append(rules_label())
+    options = Options(" ".join(labels), scale, quality)
+    load = partial(_load, model, scale, models, precision, device, ensemble)
     if cluster:
         if dry_run or to_file:
             raise BadRequest("--cluster is for making pictures, into a folder")
@@ -109,8 +128,10 @@ def enhance_command(
         run = runner(load, options, target, resume=resume, force=force).run
     else:
         ledger = None if to_file else Ledger(target)
-        enhancer = None if dry_run else load()
-        run = BatchRunner(enhancer, options, ledger, resume=resume, force=force).run
+        enhancer = None if dry_run and model != AUTO else load()
+        run = BatchRunner(
+            enhancer, options, ledger, resume=resume, force=force, dry_run=dry_run
+        ).run
     stderr = Console(stderr=True)
     outcomes = []
     started = time.monotonic()
@@ -123,7 +144,8 @@ def enhance_command(
             if outcome.status in ("made", "to be made"):
                 height, width = outcome.size
                 progress.console.print(
-                    f"{outcome.job.source} -> {outcome.job.target} ({width}x{height})",
+                    f"{outcome.job.source} -> {outcome.job.target} ({width}x{height})"
+                    + (f": {outcome.note}" if outcome.note else ""),
                     highlight=False,
                     markup=False,
                     soft_wrap=True,
@@ -150,7 +172,7 @@ def compare_command(
         Path | None, typer.Option("--output", "-o", help="Where to put the captioned strip.")
     ] = None,
     scale: Scale = DEFAULT_SCALE,
-    model: Model = DEFAULT_MODEL,
+    model: ComparedModel = COMPARED_MODEL,
     ensemble: Ensemble = False,
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
@@ -162,7 +184,8 @@ def compare_command(
 
     truth = to_integer(decode(picture.read_bytes()).rgb, "uint8")
     output_format = None if output is None else _format_of(output)
-    enhancer = _load(model, scale, models, precision, device, ensemble)
+    card = _cards(model, scale, models)[0]
+    enhancer = _load_one(scale, models, precision, device, ensemble, card)
     comparison = compare(enhancer, truth, scale)
     method = f"{model}+ensemble" if ensemble else model
     table = Table(title=f"{picture.name} at x{scale:g}", title_justify="left")
@@ -191,7 +214,7 @@ def models_command(models: Models = DEFAULT_MODELS) -> None:
     table = Table()
     for column in ("name", "family", "parameters", "set", "bicubic, dB", "model, dB", "wins"):
         table.add_column(column)
-    for card in read_cards(models):
+    for card in all_cards(models):
         about = (card.name, card.family, f"{card.parameters:,}")
         if not card.scores:
             table.add_row(*about, "not scored")
@@ -250,6 +273,12 @@ def _add_missing_command(name: str) -> None:
         clone.part(_SERVICE, f"superres {name}")
 
 
+def _cards(model: str, scale: float, models: Path) -> tuple[ModelCard, ...]:
+    """The model, or those that ``auto`` chooses between; first that for clean pictures."""
+    cards = all_cards(models)
+    return candidates(cards, scale).cards if model == AUTO else (choose(cards, model, scale),)
+
+
 def _load(
     model: str,
     scale: float,
@@ -257,9 +286,26 @@ def _load(
     precision: PrecisionChoice,
     device: str,
     ensemble: bool,
+) -> Enhancer | AutomaticEnhancer:
+    load = partial(_load_one, scale, models, precision, device, ensemble)
+    cards = all_cards(models)
+    if model == AUTO:
+        return AutomaticEnhancer(candidates(cards, scale), load)
+    return load(choose(cards, model, scale))
+
+
+def _load_one(
+    scale: float,
+    models: Path,
+    precision: PrecisionChoice,
+    device: str,
+    ensemble: bool,
+    card: ModelCard,
 ) -> Enhancer:
     with Console(stderr=True).status("loading the model"):
-        enhancer = load_model(model, scale=scale, models=models, precision=precision, device=device)
+        enhancer = load_model(
+            card.name, scale=scale, models=models, precision=precision, device=device
+        )
     return enhancer.ensembled() if ensemble else enhancer
 
 

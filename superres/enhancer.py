@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from superres import tiling
-from superres.arrays import AnyRgb, Raster, Rgb, Size, TileBatch, to_float, to_integer
+from superres.arrays import AnyRgb, Raster, Rgb, Size, to_float, to_integer
 from superres.codecs import MAX_OUTPUT_PIXELS, Picture
 from superres.colour import bleed
 from superres.engines.base import BATCH, Engine
@@ -174,14 +174,3 @@ def _for_engine(samples: np.ndarray) -> np.ndarray:
 def _like(samples: np.ndarray, picture: np.ndarray) -> np.ndarray:
     """Samples back in the picture's type."""
     return samples if picture.dtype == np.float32 else to_integer(samples, picture.dtype)
-
-
-class _Unchanged:
-    """An engine that gives its tiles back as they are."""
-
-    def predict(self, tiles: TileBatch) -> TileBatch:
-        return tiles
-
-
-BICUBIC = Enhancer(_Unchanged(), Geometry(domain="hr", scale=1, halo=0, largest_tile=512))
-"""Bicubic alone: the baseline, enlarged the same way as by a model."""

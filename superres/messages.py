@@ -70,11 +70,11 @@ class Enhanced:
     size: Size
     """(height, width), px."""
     model: str
-    """What made it: ``srcnn-x3@0123456789ab``, ``srcnn-x3+ensemble@0123456789ab``, ``bicubic``."""
+    """What made it: ``srcnn-x3@0123456789ab``, ``srcnn-x3+ensemble@0123456789ab``."""
     gain_db: float | None
     """With a proof, the model's estimated gain over bicubic."""
     notes: str
-    """What the format could not hold, or why bicubic answered; empty if nothing."""
+    """What the format could not hold, and why the model was chosen; empty if nothing."""
     request_id: str
     """Names this request in the service's log."""
 

@@ -1,5 +1,6 @@
 """What many tests share: photographs from scikit-image's wheel, the shipped model, services."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -37,6 +38,14 @@ GROUPS = {
 
 collect_ignore = ["clusters.py"]
 """It imports Ray, and has no doctests."""
+
+
+def pytest_configure() -> None:
+    """Let ``srcnn`` be the default model, as most services of the tests have no other.
+
+    A test of ``auto`` asks for it.
+    """
+    os.environ["SUPERRES_DEFAULT_MODEL"] = "srcnn"
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups

@@ -1,4 +1,4 @@
-"""The ``superres-train`` command: prepare, sheet, pack, fit, reproduce, evaluate, export."""
+"""The ``superres-train`` command: prepare, fit, reproduce, evaluate, export and more."""
 
 import json
 import math
@@ -14,9 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from superres.engines.base import Precision, PrecisionChoice
+from superres.enhancer import Enhancer
 from superres.errors import SuperresError
 from superres.models.card import DatasetScores, Scores, read_card, write_card
-from superres.models.registry import DEFAULT_MODELS
+from superres.models.registry import AUTO, DEFAULT_MODELS, all_cards
 from training.evaluate import (
     JPEG_QUALITY,
     Evaluation,
@@ -293,7 +294,13 @@ def _print_outcome(run: Path, outcome: "Outcome") -> None:
 
 @cli.command("evaluate")
 def evaluate_command(
-    model: Annotated[Path, typer.Option(help="A model's folder, such as models/srcnn-x3.")],
+    model: Annotated[
+        Path,
+        typer.Option(
+            help="A model's folder, such as models/srcnn-x3; or auto, for which the LR pictures "
+            "become files."
+        ),
+    ],
     data: Folders,
     scale: Scale = 3,
     precision: Annotated[
@@ -307,6 +314,10 @@ def evaluate_command(
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON with the scores of each picture.")
+    ] = False,
+    degraded: Annotated[
+        bool,
+        typer.Option("--degraded", help="More rows: the kinds of files that people have."),
     ] = False,
     protocol: Annotated[
         Protocol,
@@ -324,27 +335,48 @@ def evaluate_command(
     Each set has a second row, for LR pictures that are compressed as JPEG at quality 75.
     """
     from superres import load_model
+    from superres.automatic import AutomaticEnhancer
+    from superres.models.selection import candidates
+    from training.kinds import KINDS
 
+    automatic = str(model) == AUTO
+    if automatic and write_card:
+        raise ValueError("auto is no model and has no card: leave out --write-card")
     if ensemble and write_card:
         raise ValueError("a card stores scores without the ensemble: leave out --ensemble")
     if protocol == "upstream" and (as_json or report or write_card):
         raise ValueError(
             "--protocol upstream only prints a table: leave out --json, --report and --write-card"
         )
-    enhancer = load_model(model.name, models=model.resolve().parent, precision=precision)
-    if ensemble:
-        enhancer = enhancer.ensembled()
+    folder = DEFAULT_MODELS if automatic else model.resolve().parent
+
+    def load(name: str) -> Enhancer:
+        enhancer = load_model(name, models=folder, precision=precision)
+        return enhancer.ensembled() if ensemble else enhancer
+
+    enhancer = (
+        AutomaticEnhancer(candidates(all_cards(folder), scale), lambda card: load(card.name))
+        if automatic
+        else load(model.name)
+    )
     if protocol == "upstream":
-        for folder in data:
-            evaluation = evaluate(enhancer, folder, scale, protocol=protocol)
+        for pictures in data:
+            evaluation = evaluate(enhancer, pictures, scale, protocol=protocol)
             Console().print(upstream_table(model.name, evaluation))
         return
     evaluations = [
-        (folder, lr_jpeg, evaluate(enhancer, folder, scale, lr_jpeg=lr_jpeg))
-        for folder in data
+        (pictures, lr_jpeg, evaluate(enhancer, pictures, scale, lr_jpeg=lr_jpeg))
+        for pictures in data
         for lr_jpeg in (None, JPEG_QUALITY)
     ]
     summaries = [evaluation.summarise() for _, _, evaluation in evaluations]
+    if degraded:
+        summaries += [
+            evaluate(enhancer, pictures, scale, kind=kind).summarise()
+            for pictures in data
+            for kind in KINDS.items()
+            if kind[0] not in ("clean", f"jpeg {JPEG_QUALITY}")
+        ]
     if as_json:
         print(json.dumps([_to_json(evaluation) for _, _, evaluation in evaluations], indent=2))
     else:
@@ -352,7 +384,29 @@ def evaluate_command(
     if report is not None:
         write_report(evaluations, enhancer, model.name, report)
     if write_card:
-        _store_scores(model, summaries)
+        _store_scores(model, [evaluation.summarise() for _, _, evaluation in evaluations])
+
+
+@cli.command("fit-selection")
+def fit_selection_command(
+    data: Annotated[Path, typer.Option(help="Folder of HR pictures: photos512/val.")],
+    scale: Annotated[list[int], typer.Option(help="Repeat the option for more.")] = [2, 3, 4],  # noqa: B006
+    models: Models = DEFAULT_MODELS,
+    scores: Annotated[
+        Path, typer.Option(help="Where the scores of the models are kept, for the next time.")
+    ] = Path("artefacts/selection.json"),
+) -> None:
+    """Fit the thresholds by which `model=auto` chooses, and write them to the package.
+
+    Each picture is shrunk, degraded and encoded in many ways; both models and bicubic are scored on
+    each file. A stored score is used again until its model changes.
+    """
+    from superres.models.selection import RULES_FILE
+    from training.selection import StoredScores, fit_scale, write_rules
+
+    stored = StoredScores(scores)
+    write_rules(RULES_FILE, {one: fit_scale(data, one, models, stored) for one in scale})
+    print(RULES_FILE.read_text(), end="")
 
 
 @cli.command("export")

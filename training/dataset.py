@@ -1,6 +1,5 @@
 """Pairs of network input and HR picture, and batches of whole pictures."""
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from superres.arrays import RgbU8, Size, to_integer
 from superres.codecs import INPUT_SUFFIXES, decode
@@ -91,14 +89,6 @@ def crop_to_multiple(hr: RgbU8, scale: int) -> RgbU8:
     """
     height, width = hr.shape[:2]
     return hr[: height - height % scale, : width - width % scale]
-
-
-def through_jpeg(rgb: RgbU8, quality: int) -> RgbU8:
-    """Encode a picture as JPEG with 4:2:0 chroma, and decode it."""
-    file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=quality)
-    with Image.open(file) as image:
-        return np.asarray(image)
 
 
 def make_pair(

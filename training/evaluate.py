@@ -1,7 +1,8 @@
 """Scores of a served model and of bicubic on folders of pictures, by the published protocol."""
 
 import csv
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,10 +11,11 @@ import numpy as np
 from rich.table import Table
 
 from superres.arrays import RgbU8
-from superres.codecs import Picture, encode
+from superres.automatic import AutomaticEnhancer
+from superres.codecs import Picture, decode, encode
 from superres.enhancer import Enhancer
 from superres.evaluation.metrics import mean_scores
-from superres.evaluation.proof import compare_pair
+from superres.evaluation.proof import Comparison, compare_pair
 from superres.evaluation.strip import draw_strip
 from superres.models.card import DatasetScores, Scores
 from superres.resample import degrade
@@ -22,8 +24,8 @@ from training.dataset import (
     dataset_name,
     picture_files,
     read_rgb,
-    through_jpeg,
 )
+from training.kinds import Kind
 
 Protocol = Literal["published", "upstream"]
 
@@ -74,11 +76,12 @@ class Evaluation:
 
 
 def evaluate(
-    enhancer: Enhancer,
+    enhancer: Enhancer | AutomaticEnhancer,
     folder: Path,
     scale: int,
     *,
     lr_jpeg: int | None = None,
+    kind: tuple[str, Kind] | None = None,
     protocol: Protocol = "published",
 ) -> Evaluation:
     """Score every picture of a folder.
@@ -87,10 +90,12 @@ def evaluate(
     or pairs named ``*_hr.*`` and ``*_lr.*``, whose LR side is used unchanged.
 
     Args:
-        enhancer: the model.
+        enhancer: the model, or what chooses one for the file of each LR picture: a PNG, or a JPEG
+            with ``lr_jpeg``, or as ``kind`` makes it.
         folder: the folder of pictures.
         scale: the scale of the pairs.
         lr_jpeg: JPEG quality to compress the LR side with; None for no compression.
+        kind: name and kind of the files that the LR pictures become, instead of ``lr_jpeg``.
         protocol: ``published`` as in :mod:`superres.evaluation.metrics`; ``upstream`` as in the
             project that this one is based on: HR pictures are not cropped (512 -> 170 -> 512), and
             nothing is shaved.
@@ -102,17 +107,49 @@ def evaluate(
     """
     scores = []
     keep_size = protocol == "upstream"
-    for name, hr, lr in read_evaluation_pairs(folder, scale, lr_jpeg=lr_jpeg, keep_size=keep_size):
-        compared = compare_pair(enhancer, hr, lr, scale, shave=0 if keep_size else None)
+    made = kind[1] if kind else _kind_of(lr_jpeg)
+    for name, compared in compare_pictures(enhancer, folder, scale, made, keep_size=keep_size):
         scores.append(PictureScores(name, compared.sr_scores, compared.bicubic_scores))
     suffix = "" if lr_jpeg is None else f"-jpeg{lr_jpeg}"
+    if kind:
+        suffix = "-" + re.sub("[^a-z0-9.]+", "-", kind[0])
     return Evaluation(dataset_name(folder) + suffix, scale, tuple(scores))
 
 
+def _kind_of(lr_jpeg: int | None) -> Kind:
+    return Kind("png") if lr_jpeg is None else Kind("jpeg", (lr_jpeg, lr_jpeg))
+
+
+def compare_pictures(
+    enhancer: Enhancer | AutomaticEnhancer,
+    folder: Path,
+    scale: int,
+    kind: Kind,
+    *,
+    keep_size: bool = False,
+    only: Collection[str] | None = None,
+) -> Iterator[tuple[str, Comparison]]:
+    """Yield the name and the comparison of each picture that :func:`evaluate` scores.
+
+    ``only`` names the pictures that are wanted; by default all are.
+    """
+    pairs = read_evaluation_pairs(folder, scale, keep_size=keep_size)
+    for number, (name, hr, lr) in enumerate(pairs):
+        if only is not None and name not in only:
+            continue
+        file = kind.make(lr, number)
+        picture = decode(file)
+        chosen = enhancer
+        if isinstance(chosen, AutomaticEnhancer):
+            chosen = chosen.enhancer(chosen.choose(file, picture).card)
+        shave = 0 if keep_size else None
+        yield name, compare_pair(chosen, hr, picture.rgb, scale, shave=shave)
+
+
 def read_evaluation_pairs(
-    folder: Path, scale: int, *, lr_jpeg: int | None, keep_size: bool = False
+    folder: Path, scale: int, *, keep_size: bool = False
 ) -> Iterator[tuple[str, RgbU8, RgbU8]]:
-    """Yield the name, HR and LR picture of each pair that :func:`evaluate` scores."""
+    """Yield the name, HR and LR picture of each pair of a folder; the LR picture is clean."""
     files = picture_files([folder])
     lr_of = {file.stem.removesuffix("_lr"): file for file in files if file.stem.endswith("_lr")}
     for file in files:
@@ -134,7 +171,7 @@ def read_evaluation_pairs(
                     f"{lr_of[name]} is {lr.shape[1]}x{lr.shape[0]} and {file.name} "
                     f"{hr.shape[1]}x{hr.shape[0]}: not a pair at scale {scale}"
                 )
-        yield file.name, hr, lr if lr_jpeg is None else through_jpeg(lr, lr_jpeg)
+        yield file.name, hr, lr
 
 
 def upstream_table(model: str, evaluation: Evaluation) -> Table:
@@ -165,7 +202,7 @@ def _average_and_range(values: np.ndarray, digits: int) -> str:
 
 def write_report(
     evaluations: list[tuple[Path, int | None, Evaluation]],
-    enhancer: Enhancer,
+    enhancer: Enhancer | AutomaticEnhancer,
     model: str,
     out: Path,
 ) -> None:
@@ -197,11 +234,13 @@ def write_report(
             ranked[len(ranked) // 2].file: "median",
             ranked[-1].file: "best",
         }
-        for name, hr, lr in read_evaluation_pairs(folder, evaluation.scale, lr_jpeg=lr_jpeg):
-            if name in chosen:
-                strip = draw_strip(compare_pair(enhancer, hr, lr, evaluation.scale), model)
-                file_name = f"{evaluation.dataset}-{chosen[name]}-{Path(name).stem}.png"
-                (out / file_name).write_bytes(encode(Picture(strip), "png"))
+        kind = _kind_of(lr_jpeg)
+        for name, compared in compare_pictures(
+            enhancer, folder, evaluation.scale, kind, only=chosen
+        ):
+            strip = draw_strip(compared, model)
+            file_name = f"{evaluation.dataset}-{chosen[name]}-{Path(name).stem}.png"
+            (out / file_name).write_bytes(encode(Picture(strip), "png"))
 
 
 def _draw_chart(evaluations: list[Evaluation], model: str, file: Path) -> None:

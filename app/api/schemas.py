@@ -56,6 +56,7 @@ class DryRun(BaseModel):
     """What a request would take, computed from the picture's header, and whether it may now."""
 
     model: str
+    notes: str = Field(description="With `model=auto`, why it would choose this model.")
     source_format: str
     bits: int = Field(description="A sample: 8 or 16.")
     input_width: int

@@ -18,6 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
 from app.cluster.connect import connect
+from superres.automatic import AutomaticEnhancer
 from superres.batch.ledger import Options, SharedLedger
 from superres.batch.plan import READERS, Job
 from superres.batch.runner import BatchRunner, Outcome, Progress
@@ -41,7 +42,7 @@ class ClusterBatchRunner:
         force: overwrite files that exist.
     """
 
-    load: Callable[[], Enhancer]
+    load: Callable[[], Enhancer | AutomaticEnhancer]
     options: Options
     output: AnyPath
     resume: bool

@@ -31,6 +31,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from app.cluster.connect import connect
 from app.drain import Drain
+from app.inference.startup import default_cards
 from app.logs import configure
 from app.main import create_app
 from app.settings import Settings
@@ -39,7 +40,7 @@ from superres.engines import load_engine
 from superres.engines.base import LoadedEngine, Precision, PrecisionChoice
 from superres.errors import Busy, NotReady, SuperresError
 from superres.models.card import ModelCard
-from superres.models.registry import read_cards
+from superres.models.registry import all_cards, read_cards
 
 Result = TypeVar("Result")
 
@@ -59,8 +60,10 @@ class Device:
         self._busy_since: float | None = None
         """Start of the call in progress, by :func:`time.monotonic`."""
         self._engines: list[LoadedEngine] = []
-        for card in read_cards(self._settings.models):
-            self._load(card, self._settings.precision)
+        cards = all_cards(self._settings.models)
+        for card in default_cards(self._settings.default_model, cards):
+            if card.files:  # bicubic needs no device
+                self._load(card, self._settings.precision)
 
     def check_health(self) -> None:
         """Return if the device works; Ray Serve replaces a replica that raises.
@@ -114,7 +117,7 @@ class Device:
         for engine in self._engines:
             if _label(engine.card) == label and precision in ("auto", engine.precision):
                 return engine
-        # The models were replaced after this replica had started.
+        # It is not one of the default, or was replaced after this replica had started.
         for card in read_cards(self._settings.models):
             if _label(card) == label:
                 return self._load(card, precision)

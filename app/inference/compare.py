@@ -29,6 +29,11 @@ class CompareRequest:
     cost: Forecast
 
     @property
+    def cards(self) -> tuple[ModelCard, ...]:
+        """Card of the model, as the only one."""
+        return (self.card,)
+
+    @property
     def label(self) -> str:
         """Name of the model, or of its ensemble."""
         return self.card.label(ensemble=self.ensemble)

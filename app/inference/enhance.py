@@ -4,7 +4,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import anyio.to_thread
 import numpy as np
 from anyio import CapacityLimiter
 
-from app.inference.admission import WorkloadKey
+from app.inference.admission import Reservation, WorkloadKey
 from app.inference.scheduler import ScheduledEngine
 from app.inference.service import Service
 from app.telemetry import Stages, Telemetry
@@ -30,18 +30,19 @@ from superres.codecs import (
     without_metadata,
 )
 from superres.codecs.jpeg import jpeg_settings
-from superres.enhancer import BICUBIC, Enhancer, Progress
-from superres.errors import BadRequest
+from superres.enhancer import Enhancer, Progress
+from superres.errors import BadRequest, Busy
 from superres.evaluation.proof import Estimate, check_estimable, estimate
 from superres.forecast import Forecast
+from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard
-from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
-
-BICUBIC_LABEL = "bicubic"
+from superres.models.evidence import examine
+from superres.models.registry import AUTO, DEFAULT_MODEL, DEFAULT_SCALE
+from superres.models.selection import Candidates, Selection, select
 
 Icc = Literal["keep", "srgb"]
 Metadata = Literal["keep", "strip"]
-Fallback = Literal["none", "auto", "always"]
+Fallback = Literal["none", "auto"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,12 @@ class EnhanceOptions:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "EnhanceOptions":
-        """The options among ``values``; other keys are ignored."""
+        """The options among ``values``; other keys are ignored.
+
+        ``fallback=always`` is what ``model=bicubic`` was before bicubic became a model.
+        """
+        if values.get("fallback") == "always":
+            values = {**values, "model": BICUBIC.name, "fallback": "none"}
         return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
 
 
@@ -71,13 +77,23 @@ class EnhanceRequest:
     header: Header
     output_format: OutputFormat
     card: ModelCard
+    """The model; the dearest of the candidates, if there are any."""
+    candidates: Candidates | None
+    """With ``auto``, the models between which the decoded picture decides."""
     cost: Forecast
+    """The cost with ``card``."""
+
+    @property
+    def cards(self) -> tuple[ModelCard, ...]:
+        """Cards of all models that may be used."""
+        cards = (self.card,) if self.candidates is None else self.candidates.cards
+        if self.options.fallback == "auto" and BICUBIC not in cards:
+            cards = (*cards, BICUBIC)
+        return cards
 
     @property
     def label(self) -> str:
-        """Name of the model or method that makes the picture."""
-        if self.options.fallback == "always":
-            return BICUBIC_LABEL
+        """Name of the model, by which the work is timed."""
         return self.card.label(ensemble=self.options.ensemble)
 
     @property
@@ -98,11 +114,11 @@ class Enhanced:
     body: bytes
     output_format: OutputFormat
     made_by: str
-    """Name and short hash of the model, or ``bicubic``."""
+    """Name and short hash of the model."""
     input_size: Size
     output_size: Size
     notes: str
-    """What was kept, converted and dropped of the file, and why bicubic made the picture."""
+    """What was kept, converted and dropped of the file, and why this model was chosen."""
     sha256: bytes
     """Digest of the body."""
     timings: dict[str, float]
@@ -131,12 +147,13 @@ def prepare_request(
         ImageTooLarge: over the limit on pixels or on memory.
         BadRequest: no proof is possible at this scale, or the format cannot hold the result.
     """
-    card = service.choose(options.model, options.scale)
+    candidates = service.candidates(options.scale) if options.model == AUTO else None
+    card = candidates.dearest if candidates else service.choose(options.model, options.scale)
     cost = service.forecast(
         header, nbytes, card, options.scale, output_format, ensemble=options.ensemble
     )
     check_output(cost.output_size, output_format)
-    request = EnhanceRequest(options, header, output_format, card, cost)
+    request = EnhanceRequest(options, header, output_format, card, candidates, cost)
     if request.wants_proof:
         check_estimable(options.scale)
     return request
@@ -171,28 +188,31 @@ async def enhance_picture(
     options, card = request.options, request.card
     notes: list[str] = []
     proof: Estimate | None = None
-    model = card.label(ensemble=options.ensemble)
-    made_by = f"{model}@{card.short_hash}"
     with stages.time("decode"):
         picture = await anyio.to_thread.run_sync(_decode, upload, options)
+        if request.candidates is not None:
+            selection = await anyio.to_thread.run_sync(_select, upload, picture, request.candidates)
+            card = selection.card
+            notes.append(selection.reason)
     engine.check()
-    enhancer = Enhancer(engine, card.geometry)
-    if options.ensemble:
-        enhancer = enhancer.ensembled()
+    engine.use(card.name)
+    enhancer = _enhancer(engine, card, options)
     if request.wants_proof:
         try:
             with stages.time("proof"):
                 proof = await anyio.to_thread.run_sync(
                     _estimate, enhancer, picture, options.scale, upload, limiter=limiter
                 )
-            telemetry.proof_gain.labels(model).observe(proof.gain_db)
+            label = card.label(ensemble=options.ensemble)
+            telemetry.proof_gain.labels(label).observe(proof.gain_db)
         except BadRequest as error:  # a picture that is too small to score is enlarged all the same
             notes.append(f"no proof: {error}")
         engine.check()
-    bicubic_wins = proof is not None and proof.gain_db < 0
-    if options.fallback == "always" or (options.fallback == "auto" and bicubic_wins):
-        enhancer, made_by = BICUBIC, BICUBIC_LABEL
-        notes.append(f"bicubic, as fallback={options.fallback} asks")
+    if options.fallback == "auto" and proof is not None and proof.gain_db < 0:
+        card = BICUBIC
+        engine.use(card.name)
+        enhancer = _enhancer(engine, card, options)
+        notes.append("bicubic, as fallback=auto asks")
     stages.current = "infer"
     started, seconds_before = time.perf_counter(), engine.queue_seconds + engine.infer_seconds
     enhanced = await anyio.to_thread.run_sync(
@@ -220,7 +240,7 @@ async def enhance_picture(
     return Enhanced(
         body=body,
         output_format=request.output_format,
-        made_by=made_by,
+        made_by=f"{card.label(ensemble=options.ensemble)}@{card.short_hash}",
         input_size=picture.size,
         output_size=enhanced.size,
         notes="; ".join(filter(None, [conversion_notes(picture, request.output_format), *notes])),
@@ -228,6 +248,47 @@ async def enhance_picture(
         timings=dict(stages.seconds),
         proof=proof,
     )
+
+
+async def preview(
+    service: Service, request: EnhanceRequest, upload: bytes, reservation: Reservation
+) -> tuple[EnhanceRequest, str]:
+    """Choose the model of a request as :func:`enhance_picture` does, and make nothing.
+
+    Args:
+        service: has the models and the limits.
+        request: what would be made.
+        upload: file of the picture.
+        reservation: memory of the request, which grows by that of the decoded picture.
+
+    Returns:
+        The request with the chosen model, and why it was chosen. Without memory to decode the
+        picture now, the request as it is.
+
+    Raises:
+        BadImage: the picture cannot be decoded.
+    """
+    if request.candidates is None:
+        return request, ""
+    header = request.header
+    try:
+        reservation.grow(header.size[0] * header.size[1] * header.bits)
+    except Busy:
+        return request, "the choice needs the decoded picture, and there is no memory for it now"
+    picture = await anyio.to_thread.run_sync(_decode, upload, request.options)
+    selection = await anyio.to_thread.run_sync(_select, upload, picture, request.candidates)
+    options = replace(request.options, model=selection.card.name)
+    chosen = prepare_request(service, options, header, len(upload), request.output_format)
+    return chosen, selection.reason
+
+
+def _select(upload: bytes, picture: Picture, candidates: Candidates) -> Selection:
+    return select(examine(upload, picture), candidates)
+
+
+def _enhancer(engine: ScheduledEngine, card: ModelCard, options: EnhanceOptions) -> Enhancer:
+    enhancer = Enhancer(engine, card.geometry)
+    return enhancer.ensembled() if options.ensemble else enhancer
 
 
 def _estimate(enhancer: Enhancer, picture: Picture, scale: float, data: bytes) -> Estimate:

@@ -21,7 +21,7 @@ class ServiceCollector(Collector):
         service = self._service
         yield GaugeMetricFamily(
             "superres_ready",
-            "1 if pictures can be enhanced now, by every model.",
+            "1 if pictures can be enhanced now, by the default model.",
             value=_is_ready(service),
         )
         yield CounterMetricFamily(

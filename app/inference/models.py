@@ -12,24 +12,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
-
-import numpy as np
+from typing import Protocol, TypeVar
 
 import superres.engines
-from app.inference.admission import Admission, WorkloadKey
+from app.inference.admission import Admission
+from app.inference.startup import Measurement, default_cards, preloaded_cards, warm_up
 from app.service_errors import ReloadFailed
 from app.settings import Settings
-from superres.codecs import Picture
 from superres.engines.base import Engine, Precision
-from superres.engines.ensemble import VIEWS
-from superres.enhancer import Enhancer
-from superres.errors import NotReady, SuperresError
+from superres.errors import EngineError, NotReady, SuperresError
+from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard
-from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE, read_cards
-
-WARM_UP_SIZE = (128, 128)
-"""Size of the picture by which a model is warmed up and timed."""
+from superres.models.registry import read_cards
 
 logger = logging.getLogger("superres")
 Result = TypeVar("Result")
@@ -44,14 +38,6 @@ class ModelEngine(Engine, Protocol):
 
 LoadEngine = Callable[[Path, ModelCard], ModelEngine]
 """Loads a model from its folder, whose files have been checked against its card."""
-
-
-class _Measurement(NamedTuple):
-    """Time of a warm-up, as :meth:`app.inference.admission.Admission.record` takes it."""
-
-    workload: WorkloadKey
-    pixels: int
-    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +58,10 @@ class LoadedModel:
 class Models:
     """Loads the models in the background, serves each once it is checked, and replaces them.
 
+    Those that the default model needs are loaded first; the service is ready when they are. Then
+    follow those of ``SUPERRES_PRELOAD``. Any other model is loaded by :meth:`require`, at its first
+    use.
+
     ``loaded`` and ``cards`` change together, between two steps of the event loop. Code that takes
     a card and its engine without an ``await`` between gets two that belong together.
 
@@ -86,7 +76,7 @@ class Models:
             the device of this process.
 
     Raises:
-        ModelMissing: there are no models.
+        ModelMissing: there are no models, or not one that the settings name.
         ModelMismatch: a card or a file does not match.
     """
 
@@ -98,6 +88,8 @@ class Models:
         load_engine: LoadEngine | None = None,
     ) -> None:
         self._folder = settings.models
+        self._default = settings.default_model
+        self._preload = settings.preload
         self._admission = admission
         self._given_engines = engines
         self._load_engine: LoadEngine = load_engine or partial(
@@ -106,19 +98,18 @@ class Models:
         self.cards = self._read_cards()
         self.loaded: tuple[LoadedModel, ...] = ()
         self._failure: str | None = None
+        self._started = False
         self._loading = asyncio.Lock()
         self._leased: list[Engine] = []
         """Engines in use, one entry for each piece of work."""
 
     async def load(self) -> None:
-        """Load all models, and serve each as soon as it is loaded."""
+        """Load the default's models and those to preload; serve each as soon as it is loaded."""
         started = time.monotonic()
         try:
             async with self._loading:
-                for card in sorted(self.cards, key=_load_order):
-                    model, measurements = await _run_in_thread(partial(self._load, card))
-                    self.loaded += (model,)
-                    self._record(measurements)
+                for card in default_cards(self._default, self.cards):
+                    await self._load_one(card)
         except Exception as error:
             self.loaded = ()  # all or none, as in a reload
             if isinstance(error, SuperresError):
@@ -129,8 +120,32 @@ class Models:
                 logger.exception("the models cannot be served")
         else:
             logger.info("ready after %.1f s", time.monotonic() - started)
+            self._started = True
+            with suppress(EngineError):  # it has been logged
+                await self.require(*preloaded_cards(self._preload, self.cards))
         finally:
             self._releasing = asyncio.create_task(self._release_replaced())
+
+    async def require(self, *cards: ModelCard) -> None:
+        """Load those of these models that are not loaded yet, and wait for them.
+
+        While the service starts, this returns at once, and :meth:`engine` says what is missing.
+
+        Raises:
+            EngineError: a model cannot be loaded.
+        """
+        for card in cards:
+            if not (self._started and self.is_loading(card)):
+                continue
+            async with self._loading:
+                if not self.is_loading(card):  # another request has loaded it meanwhile
+                    continue
+                try:
+                    await self._load_one(card)
+                except Exception as error:
+                    logger.exception("%s cannot be served", card.name)
+                    reason = str(error) if isinstance(error, SuperresError) else "the log says why"
+                    raise EngineError(f"{card.name} cannot be served: {reason}") from error
 
     async def reload(self) -> list[str]:
         """Load what has changed in the models folder, and serve all of it, or nothing of it.
@@ -168,17 +183,18 @@ class Models:
         if not self.loaded:
             raise NotReady("the models are being loaded and checked", retry_after=5)
 
-    def check_all(self) -> None:
-        """Return if all models are served.
+    def check_default(self) -> None:
+        """Return if all models that the default needs are served.
 
         Raises:
             NotReady: one of them is not.
         """
         self.check_any()
-        if len(self.loaded) < len(self.cards):
+        needed = default_cards(self._default, self.cards)
+        loaded = sum(self._find(card) is not None for card in needed)
+        if loaded < len(needed):
             raise NotReady(
-                f"{len(self.loaded)} of {len(self.cards)} models are loaded and checked",
-                retry_after=5,
+                f"{loaded} of {len(needed)} models are loaded and checked", retry_after=5
             )
 
     def is_loading(self, card: ModelCard) -> bool:
@@ -222,23 +238,33 @@ class Models:
         cards = tuple(card for card in cards if given is None or card.name in given)
         for card in cards:
             superres.engines.check_files(self._folder / card.name, card)
+        cards = (*cards, BICUBIC)
+        default_cards(self._default, cards)
+        preloaded_cards(self._preload, cards)
         return cards
 
+    async def _load_one(self, card: ModelCard) -> None:
+        """Load a model that is not loaded, and serve it."""
+        model, measurements = await _run_in_thread(partial(self._load, card))
+        self.loaded += (model,)
+        self._record(measurements)
+
     async def _replace(self) -> list[str]:
-        """Load the models of the folder that are not served yet; serve all of the folder."""
+        """Load what has changed of the models in use, and what the default needs now."""
         async with self._loading:
             try:
-                models, measurements = await _run_in_thread(self._load_changed)
+                cards, models, measurements = await _run_in_thread(self._load_changed)
                 changed = [model.label for model in models if model not in self.loaded]
                 self.loaded = models
-                self.cards = tuple(model.card for model in models)
+                self.cards = cards
+                self._started = True
                 self._failure = None
                 self._record(measurements)
                 return changed
             finally:
                 self._releasing = asyncio.create_task(self._release_replaced())
 
-    def _record(self, measurements: list[_Measurement]) -> None:
+    def _record(self, measurements: list[Measurement]) -> None:
         for measurement in measurements:
             self._admission.record(*measurement)
 
@@ -251,47 +277,43 @@ class Models:
         gc.collect()
         _trim_malloc()
 
-    def _load_changed(self) -> tuple[tuple[LoadedModel, ...], list[_Measurement]]:
-        """Load the models of the folder; those that are served already are taken over."""
+    def _load_changed(
+        self,
+    ) -> tuple[tuple[ModelCard, ...], tuple[LoadedModel, ...], list[Measurement]]:
+        """Read the cards; load models whose name is served already, and those that are needed.
+
+        Models that have not changed are taken over.
+        """
         models: list[LoadedModel] = []
-        measurements: list[_Measurement] = []
-        for card in self._read_cards():
+        measurements: list[Measurement] = []
+        cards = self._read_cards()
+        in_use = {model.card.name for model in self.loaded}
+        needed = {
+            card.name
+            for card in (
+                *default_cards(self._default, cards),
+                *preloaded_cards(self._preload, cards),
+            )
+        }
+        for card in cards:
             if served := self._find(card):
                 models.append(served)
-            else:
+            elif card.name in in_use | needed:
                 model, measured = self._load(card)
                 models.append(model)
                 measurements += measured
-        return tuple(models), measurements
+        return cards, tuple(models), measurements
 
-    def _load(self, card: ModelCard) -> tuple[LoadedModel, list[_Measurement]]:
+    def _load(self, card: ModelCard) -> tuple[LoadedModel, list[Measurement]]:
         """Load, check, warm up and time a model."""
-        if self._given_engines is not None:
+        if not card.files:  # bicubic, which needs no device
+            engine: ModelEngine = superres.engines.load_engine(self._folder / card.name, card)
+        elif self._given_engines is not None:
             return LoadedModel(card, self._given_engines[card.name], "float32", "given"), []
-        engine = self._load_engine(self._folder / card.name, card)
+        else:
+            engine = self._load_engine(self._folder / card.name, card)
         device = engine.device.strip("/").lower()
-        return LoadedModel(card, engine, engine.precision, device), _warm_up(engine, card)
-
-
-def _load_order(card: ModelCard) -> tuple[bool, bool, str]:
-    """Sort key: the model of a request without parameters comes first."""
-    return card.family != DEFAULT_MODEL, card.geometry.scale != DEFAULT_SCALE, card.name
-
-
-def _warm_up(engine: Engine, card: ModelCard) -> list[_Measurement]:
-    """Enlarge a picture of 8 bits and one of 16; the times predict those of the first requests."""
-    measurements: list[_Measurement] = []
-    for bits, dtype in ((8, np.uint8), (16, np.uint16)):
-        started = time.monotonic()
-        scale = card.geometry.scale
-        picture = Picture(np.zeros((*WARM_UP_SIZE, 3), dtype))
-        Enhancer(engine, card.geometry).enhance(picture, scale)
-        pixels = (1 + scale**2) * WARM_UP_SIZE[0] * WARM_UP_SIZE[1]
-        seconds = time.monotonic() - started
-        for ensemble, views in ((False, 1), (True, VIEWS)):
-            workload = WorkloadKey("enhance", card.label(ensemble=ensemble), bits)
-            measurements.append(_Measurement(workload, pixels, views * seconds))
-    return measurements
+        return LoadedModel(card, engine, engine.precision, device), warm_up(engine, card)
 
 
 def _trim_malloc() -> None:

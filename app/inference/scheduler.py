@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -216,6 +217,7 @@ class ScheduledEngine:
         engine: engine that answers all tiles, even if its model is replaced meanwhile.
         seconds: time limit of the work.
         started: start of that time, by :func:`time.monotonic`; by default now.
+        engines: by model name, those that :meth:`use` can choose.
     """
 
     def __init__(
@@ -224,15 +226,22 @@ class ScheduledEngine:
         engine: Engine,
         seconds: float,
         started: float | None = None,
+        *,
+        engines: Mapping[str, Engine] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._engine = engine
+        self._engines = engines or {}
         self._seconds = seconds
         self._deadline = seconds + (time.monotonic() if started is None else started)
         self._pending: PendingBatch | None = None
         self._cancelled = False
         self.queue_seconds = 0.0
         self.infer_seconds = 0.0
+
+    def use(self, model: str) -> None:
+        """Let the engine of that model answer the tiles from now on."""
+        self._engine = self._engines[model]
 
     def cancel(self) -> None:
         """Cancel the work, from any thread: nobody waits for it."""

@@ -1,7 +1,7 @@
 """What requests and jobs use: the models, the device and the admission, behind one object."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,8 @@ from superres.engines.base import Engine
 from superres.errors import NotReady
 from superres.forecast import Forecast, forecast
 from superres.models.card import ModelCard
-from superres.models.registry import choose
+from superres.models.registry import AUTO, choose
+from superres.models.selection import Candidates, candidates
 
 ADMISSION_POLL_S = 0.1
 """Seconds between two checks whether a job can be admitted."""
@@ -39,11 +40,15 @@ class WorkContext(Protocol):
 
 
 class ModelRequest(Protocol):
-    """Work that is asked of one model."""
+    """Work that is asked of one model, or of one of several."""
 
     @property
     def card(self) -> ModelCard:
-        """Card of the model."""
+        """Card of the model; of several, of the dearest."""
+
+    @property
+    def cards(self) -> tuple[ModelCard, ...]:
+        """Cards of all models that the work may use."""
 
     @property
     def workload(self) -> WorkloadKey:
@@ -109,14 +114,14 @@ class Service:
         self._scheduler.close()
 
     def check_ready(self) -> None:
-        """Return if every request can be accepted now.
+        """Return if every request for the default model can be accepted now.
 
         Raises:
             NotReady: models are still loading, or one of them failed; the device has
                 stalled; or the service is draining.
         """
         self.check_open()
-        self.models.check_all()
+        self.models.check_default()
 
     def check_open(self) -> None:
         """Return if requests for the models that are loaded can be accepted now.
@@ -144,10 +149,18 @@ class Service:
     def choose(self, model: str, scale: float) -> ModelCard:
         """Choose the model for a family or a name, and a scale.
 
+        For ``auto``, that is the model for clean pictures.
+
         Raises:
             ModelMissing: no such model.
         """
+        if model == AUTO:
+            return self.candidates(scale).clean
         return choose(self.models.cards, model, scale)
+
+    def candidates(self, scale: float) -> Candidates:
+        """The models between which ``auto`` chooses at a scale."""
+        return candidates(self.models.cards, scale)
 
     def forecast(
         self,
@@ -182,7 +195,8 @@ class Service:
         Raises:
             NotReady: the model is not loaded, so that its speed is not known.
         """
-        self.models.engine(request.card)
+        for card in request.cards:
+            self.models.engine(card)
         workload, pixels = request.workload, request.cost.pixels
         return AdmissionForecast(
             seconds_alone=self.admission.seconds_alone(workload, pixels),
@@ -194,9 +208,13 @@ class Service:
         """Wait until :meth:`admit`, called at once, raises neither NotReady nor Busy.
 
         Also returns when the deadline has passed.
+
+        Raises:
+            EngineError: a model cannot be loaded.
         """
+        await self.models.require(*request.cards)
         while context.seconds_left() > 0 and (
-            self.models.is_loading(request.card) or self._retry_after(request, context)
+            any(map(self.models.is_loading, request.cards)) or self._retry_after(request, context)
         ):
             await anyio.sleep(ADMISSION_POLL_S)
 
@@ -204,13 +222,25 @@ class Service:
     def admit(self, request: ModelRequest, context: WorkContext) -> Iterator[ScheduledEngine]:
         """Admit a request; its engine shares the device with the other requests.
 
+        The engine is that of the request's card, until :meth:`ScheduledEngine.use` chooses another
+        one of its cards.
+
         Raises:
             NotReady: the model is not loaded, or was replaced since the card was chosen.
             Busy, ImageTooLarge: as :meth:`app.inference.admission.Admission.admit`.
             DeadlineExceeded: the deadline has passed already.
         """
-        with self.models.lease(request.card) as engine:
-            scheduled = ScheduledEngine(self._scheduler, engine, context.seconds, context.started)
+        with ExitStack() as leases:
+            engines = {
+                card.name: leases.enter_context(self.models.lease(card)) for card in request.cards
+            }
+            scheduled = ScheduledEngine(
+                self._scheduler,
+                engines[request.card.name],
+                context.seconds,
+                context.started,
+                engines=engines,
+            )
             scheduled.check()
             with (
                 self.admission.admit(

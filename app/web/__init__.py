@@ -37,9 +37,10 @@ _SAMPLE = Template(
 )
 
 
-def enhance_page() -> str:
-    """The page at ``/``."""
+def enhance_page(model: str) -> str:
+    """The page at ``/``, with the model that is chosen at first."""
     return _page(
+        model=model,
         mode="enhance",
         title="superres: larger, sharper pictures",
         heading="Larger and sharper, and by how much",
@@ -102,7 +103,7 @@ def _page(
     lede: str,
     verb: str,
     scale: str = f"{DEFAULT_SCALE:g}",
-    model: str = "",
+    model: str,
     ensemble: bool = False,
     sample: str = "",
     comparison: str = "",

@@ -21,7 +21,7 @@ class Options:
     """
 
     model: str
-    """Name and hash of the model."""
+    """Name and hash of the model; with ``auto``, of all candidates and of the rules."""
     scale: float
     quality: int
 

@@ -1,4 +1,4 @@
-"""Runs a batch: many pictures through one model, as ``superres enhance`` does.
+"""Runs a batch: many pictures through one model or several, as ``superres enhance`` does.
 
 Each picture is one job. One thread does all of it, from the file's bytes to the result's file.
 Several threads work in parallel, so that pictures are decoded and encoded while the device works
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from superres.arrays import Size, TileBatch
+from superres.automatic import AutomaticEnhancer
 from superres.batch.ledger import Ledger, Options
 from superres.batch.plan import Job
-from superres.codecs import MAX_OUTPUT_PIXELS, decode, encode
+from superres.codecs import MAX_OUTPUT_PIXELS, Picture, decode, encode
 from superres.engines.base import Engine
 from superres.enhancer import Enhancer, output_size
 from superres.errors import BadRequest, SuperresError
@@ -40,29 +41,35 @@ class Outcome:
     """Size of the result, if one is made."""
     reason: str = ""
     """Reason of a failure."""
+    note: str = ""
+    """The model that ``auto`` chose, and why."""
 
 
 class BatchRunner:
     """Does jobs, several in parallel.
 
     Args:
-        enhancer: the model; None for a dry run, which decodes and checks but makes nothing.
+        enhancer: the model, or what chooses one for each picture.
         options: how every picture is enhanced.
         ledger: the results of earlier runs; None where the output is not a folder.
         resume: leave out the jobs that the ledger has.
         force: overwrite files that exist, but never an input.
+        dry_run: decode, choose and check, but make nothing; ``enhancer`` may then be None.
     """
 
     def __init__(
         self,
-        enhancer: Enhancer | None,
+        enhancer: Enhancer | AutomaticEnhancer | None,
         options: Options,
         ledger: Ledger | None,
         *,
         resume: bool,
         force: bool,
+        dry_run: bool = False,
     ) -> None:
-        self._enhancer = enhancer and replace(enhancer, engine=_SerialEngine(enhancer.engine))
+        self._enhancer = enhancer
+        self._dry_run = dry_run
+        self._device = threading.Lock()
         self._options = options
         self._ledger = ledger
         self._resume = resume
@@ -113,14 +120,26 @@ class BatchRunner:
         self._check_target(job)
         picture = decode(content)
         size = output_size(picture.size, self._options.scale)
-        if self._enhancer is None:
-            return Outcome(job, "to be made", size)
-        enhanced = self._enhancer.enhance(picture, self._options.scale, progress=report)
+        enhancer, note = self._choose(content, picture)
+        if enhancer is None:
+            return Outcome(job, "to be made", size, note=note)
+        enhancer = replace(enhancer, engine=_SerialEngine(enhancer.engine, self._device))
+        enhanced = enhancer.enhance(picture, self._options.scale, progress=report)
         result = encode(enhanced, job.output_format, self._options.quality)
         if self._ledger:
             self._ledger.announce(job, content, self._options, result)
         write_whole(job.target, result, dated_as=job.source)
-        return Outcome(job, "made", size)
+        return Outcome(job, "made", size, note=note)
+
+    def _choose(self, content: bytes, picture: Picture) -> tuple[Enhancer | None, str]:
+        """The enhancer of a picture, unless this is a dry run; and what ``auto`` says of it."""
+        note = ""
+        enhancer = self._enhancer
+        if isinstance(enhancer, AutomaticEnhancer):
+            card, reason = enhancer.choose(content, picture)
+            note = f"{card.name}, {reason}"
+            enhancer = None if self._dry_run else enhancer.enhancer(card)
+        return (None if self._dry_run else enhancer), note
 
     def _check_target(self, job: Job) -> None:
         if not job.target.exists():
@@ -133,11 +152,11 @@ class BatchRunner:
 
 
 class _SerialEngine:
-    """An engine that threads share: it does one call at a time."""
+    """An engine that threads share: under a lock, the device does one call at a time."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, lock: threading.Lock) -> None:
         self._engine = engine
-        self._lock = threading.Lock()
+        self._lock = lock
 
     def predict(self, tiles: TileBatch) -> TileBatch:
         with self._lock:

@@ -68,5 +68,18 @@ def encode(picture: Picture, quality: int) -> bytes:
     return b"".join([b"RIFF", struct.pack("<I", sum(map(len, body))), *body])
 
 
+def is_lossy(data: bytes) -> bool:
+    """Whether a file is a WebP whose pixels are stored with loss."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return False
+    at = 12
+    while at + 8 <= len(data):
+        name, (length,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8 "
+        at += 8 + length + length % 2
+    return False
+
+
 def _chunk(name: bytes, block: bytes) -> bytes:
     return name + struct.pack("<I", len(block)) + block + b"\0" * (len(block) % 2)

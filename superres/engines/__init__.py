@@ -7,11 +7,15 @@ loads a model, not before: importing this package imports no runtime.
 from pathlib import Path
 
 from superres.engines.base import LoadedEngine, PrecisionChoice
+from superres.engines.bicubic import BicubicEngine
 from superres.engines.tensorflow import SavedModelEngine
 from superres.errors import ModelMismatch
 from superres.models.card import ModelCard
 
-ENGINES: dict[str, type[LoadedEngine]] = {"savedmodel": SavedModelEngine}
+ENGINES: dict[str, type[LoadedEngine]] = {
+    "bicubic": BicubicEngine,
+    "savedmodel": SavedModelEngine,
+}
 """The engine of each ``format`` that a card may have."""
 
 

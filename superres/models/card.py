@@ -181,8 +181,8 @@ class ModelCard(_Frozen):
     family: Name
     network: str
     geometry: Geometry
-    parameters: int = Field(ge=1)
-    multiply_adds_per_output_pixel: int = Field(ge=1)
+    parameters: int = Field(ge=0)
+    multiply_adds_per_output_pixel: int = Field(ge=0)
     format: Name = FIRST_FORMAT
     """How the network is stored: a key of :data:`superres.engines.ENGINES`."""
     files: dict[str, str]

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
-from superres.errors import ModelMissing
+from superres.errors import ModelMismatch, ModelMissing
+from superres.models.bicubic import BICUBIC
 from superres.models.card import CARD, ModelCard, read_card
 
 _INSTALLED_MODELS = Path(str(files("superres"))) / "shipped_models"
@@ -12,7 +13,11 @@ DEFAULT_MODELS = (
     _INSTALLED_MODELS if _INSTALLED_MODELS.is_dir() else _INSTALLED_MODELS.parents[1] / "models"
 )
 """The models that an installed package contains, else those of this clone or image."""
-DEFAULT_MODEL = "srcnn"
+AUTO = "auto"
+"""The name by which a caller leaves the choice to :mod:`superres.models.selection`."""
+DEFAULT_MODEL = AUTO
+COMPARED_MODEL = "srcnn"
+"""The model of a comparison with bicubic, and of code that loads one without a name."""
 DEFAULT_SCALE = 3
 
 
@@ -21,12 +26,28 @@ def read_cards(models: Path) -> tuple[ModelCard, ...]:
 
     Raises:
         ModelMissing: there are none.
-        ModelMismatch: one is not a card.
+        ModelMismatch: one is not a card, or has a name that is reserved.
     """
     folders = sorted(file.parent for file in models.glob(f"*/{CARD}"))
     if not folders:
         raise ModelMissing(f"no models in {models}: a model is a folder with a {CARD}")
-    return tuple(read_card(folder) for folder in folders)
+    cards = tuple(read_card(folder) for folder in folders)
+    for card in cards:
+        if reserved := {card.name, card.family} & {AUTO, BICUBIC.name}:
+            raise ModelMismatch(
+                f"{models / card.name}: {reserved.pop()!r} is a name of this program; "
+                "export the model under another one"
+            )
+    return cards
+
+
+def all_cards(models: Path) -> tuple[ModelCard, ...]:
+    """Cards of all models that can be used: those of a folder, and bicubic's.
+
+    Raises:
+        ModelMissing, ModelMismatch: as :func:`read_cards`.
+    """
+    return (*read_cards(models), BICUBIC)
 
 
 def choose(cards: Iterable[ModelCard], model: str, scale: float) -> ModelCard:

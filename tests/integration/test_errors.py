@@ -60,7 +60,7 @@ def test_a_body_that_is_no_picture_for_us(fake_service, path, content, status, s
         (
             "model=esrgan",
             "unknown-model",
-            "no model or family 'esrgan': there are srcnn, srcnn-x2, srcnn",
+            "no model or family 'esrgan': there are bicubic, srcnn, srcnn-x2",
         ),
     ],
 )

@@ -7,6 +7,7 @@ from superres import Enhancer
 from superres.codecs import decode
 from superres.codecs.jpeg import jpeg_settings
 from superres.evaluation.proof import estimate
+from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard
 from superres.resample import upsample
 from tests.engines import BlurEngine, SharpenEngine
@@ -52,10 +53,10 @@ def test_fallback_answers_with_bicubic_where_the_proof_favours_it(blurring, chel
     picture = encoded(chelsea[:90, :120])
     answer = blurring.post("/enhance?scale=3&fallback=auto", content=picture)
     assert float(answer.headers["x-proof-gain-db"]) < 0
-    assert answer.headers["x-model"] == "bicubic"
+    assert answer.headers["x-model"] == f"bicubic@{BICUBIC.short_hash}"
     assert answer.headers["x-notes"] == "bicubic, as fallback=auto asks"
     assert np.array_equal(decode(answer.content).rgb, upsample(chelsea[:90, :120], (270, 360)))
-    assert blurring.post("/enhance?proof=true", content=picture).headers["x-model"] != "bicubic"
+    assert blurring.post("/enhance?proof=true", content=picture).headers["x-model"][:7] != "bicubic"
 
 
 def test_fallback_keeps_a_model_that_is_better(service, chelsea):
@@ -66,12 +67,18 @@ def test_fallback_keeps_a_model_that_is_better(service, chelsea):
     assert answer.content == service.post("/enhance", content=picture).content
 
 
-def test_bicubic_itself_can_be_asked_for_to_look_at_beside(fake_service, chelsea):
+@pytest.mark.parametrize("query", ["model=bicubic", "fallback=always"])
+@pytest.mark.parametrize(("scale", "size"), [(1.5, (135, 180)), (2, (180, 240)), (4, (360, 480))])
+def test_bicubic_is_a_model_at_every_scale(fake_service, chelsea, query, scale, size):
     picture = chelsea[60:150, 100:220]
-    answer = fake_service.post("/enhance?scale=2&fallback=always", content=encoded(picture))
-    assert answer.headers["x-model"] == "bicubic"
+    answer = fake_service.post(f"/enhance?scale={scale}&{query}", content=encoded(picture))
+    assert answer.headers["x-model"] == f"bicubic@{BICUBIC.short_hash}"
     assert "x-proof-gain-db" not in answer.headers
-    assert np.array_equal(decode(answer.content).rgb, upsample(picture, (180, 240)))
+    assert np.array_equal(decode(answer.content).rgb, upsample(picture, size))
+    dry = fake_service.post(
+        f"/enhance?scale={scale}&{query}&dry_run=true", content=encoded(picture)
+    )
+    assert dry.json()["model"] == "bicubic"
 
 
 def test_a_picture_too_small_for_a_proof_is_enlarged_all_the_same(fake_service):

@@ -111,7 +111,7 @@ def test_models_lists_the_shipped_model():
     ("arguments", "status", "says"),
     [
         (["--scale", "5"], 1, "scale is 1 to 4, not 5"),
-        (["--model", "magic"], 1, "no model or family 'magic': there are edsr-lite"),
+        (["--model", "magic"], 1, "no model or family 'magic': there are bicubic, edsr-lite"),
         (["--precision", "float8"], 2, "'float8' is not one of 'auto', 'float32', 'bfloat16'"),
         (["--device", "gpu:7"], 1, "device 'gpu:7' was asked for; TensorFlow sees"),
         (["--models", "/nowhere"], 1, "no models in /nowhere"),

@@ -228,7 +228,9 @@ def test_a_family_offers_the_model_trained_for_the_smallest_scale_that_reaches(
 
 
 def test_an_unknown_model_and_an_empty_folder_are_missing(tmp_path: Path):
-    with pytest.raises(ModelMissing, match="no model or family 'esrgan': there are edsr-lite"):
+    with pytest.raises(
+        ModelMissing, match="no model or family 'esrgan': there are bicubic, edsr-lite"
+    ):
         load_model("esrgan")
     with pytest.raises(ModelMissing, match="no models in"):
         read_cards(tmp_path)

@@ -86,7 +86,7 @@ def test_an_engine_added_to_the_table_loads_the_models_of_its_format(folder: Pat
 def test_the_service_serves_a_model_of_a_format_that_was_added(
     folder: Path, serve: Callable[..., AbstractContextManager[httpx.Client]]
 ):
-    with serve(models=folder.parent) as client:
+    with serve(models=folder.parent, default_model="shifted") as client:
         wait_until_ready(client)
         answer = client.post("/enhance", params={"model": "shifted"}, content=plain())
     assert answer.status_code == 200
@@ -121,7 +121,9 @@ def test_an_engine_that_was_added_is_held_to_its_card(
 
 def test_a_format_that_no_engine_loads_is_named(srcnn_card: ModelCard):
     card = srcnn_card.model_copy(update={"format": "other"})
-    with pytest.raises(ModelMismatch, match="format 'other'; there is an engine for savedmodel"):
+    with pytest.raises(
+        ModelMismatch, match="format 'other'; there is an engine for bicubic, savedmodel"
+    ):
         load_engine(DEFAULT_MODELS / card.name, card)
 
 

@@ -45,11 +45,14 @@ def test_pictures_are_prepared_learned_from_and_the_model_is_exported_scored_and
         *("evaluate", "--model", "models/smoke", "--data", "photos/test", "--write-card", "--json")
     )
     assert '"dataset": "photos-test-jpeg75"' in report
-    with serve_app(Settings(models=tmp_path / "models", device="cpu"), None) as client:
+    with serve_app(
+        Settings(models=tmp_path / "models", device="cpu", default_model="auto"), None
+    ) as client:
         wait_until_ready(client)
-        (model,) = client.get("/metrics", headers={"Accept": "application/json"}).json()["models"]
+        model, _bicubic = client.get("/metrics", headers={"Accept": "application/json"}).json()[
+            "models"
+        ]
         assert [one["dataset"] for one in model["scores"]] == ["photos-test", "photos-test-jpeg75"]
-        answer = client.post(
-            "/enhance?model=smoke", content=encoded(read_sample("coffee")[:100, :100])
-        )
+        answer = client.post("/enhance", content=encoded(read_sample("coffee")[:100, :100]))
         assert decode(answer.content).size == (300, 300)
+        assert answer.headers["x-model"].startswith("smoke@")

@@ -36,7 +36,7 @@ from superres.errors import TooManyRequests, Unauthorized
 from superres.evaluation.proof import Comparison
 from superres.evaluation.strip import draw_strip
 from superres.models.card import ModelCard
-from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE
+from superres.models.registry import COMPARED_MODEL, DEFAULT_SCALE
 from superres.schemas import ComparisonReport
 
 ACCESS = "open"  # shows a page without a key, and checks the key itself
@@ -68,7 +68,11 @@ class CompareQuery(BaseModel):
     scale: float = Field(
         DEFAULT_SCALE, gt=1, le=LARGEST_SCALE, description="How far the truth is shrunk."
     )
-    model: str = Field(DEFAULT_MODEL, description="A family (`srcnn`) or a name (`srcnn-x3`).")
+    model: str = Field(
+        COMPARED_MODEL,
+        description="A family (`srcnn`) or a name (`srcnn-x3`). `auto` is its model for clean "
+        "pictures, as the shrunken copy is one.",
+    )
     ensemble: bool = Field(
         False, description="Average the model's answers to eight views: eight times the work."
     )
@@ -170,6 +174,7 @@ async def _compare(
         # This comes before the work, so that its time is not recorded as that of a comparison.
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
+    await service.models.require(*compare_request.cards)
     with service.admit(compare_request, context) as engine:
         comparison = await compare_picture(
             compare_request, read, engine, limiter=request.state.enhance_limiter

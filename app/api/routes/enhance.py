@@ -1,6 +1,6 @@
 """POST /enhance: a picture goes in, a larger and sharper one comes out."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Header as HttpHeader
@@ -28,11 +28,11 @@ from app.errors import declare
 from app.inference.enhance import (
     EnhanceOptions,
     EnhanceRequest,
-    Fallback,
     Icc,
     Metadata,
     enhance_picture,
     prepare_request,
+    preview,
 )
 from app.inference.service import AdmissionForecast
 from superres.codecs import (
@@ -63,7 +63,11 @@ class EnhanceQuery(BaseModel):
         le=LARGEST_SCALE,
         description="Output side over input side.",
     )
-    model: str = Field(DEFAULTS.model, description="A family (`srcnn`) or a name (`srcnn-x3`).")
+    model: str | None = Field(
+        None,
+        description="`auto`, which chooses by what the file shows; a family (`srcnn`), a name "
+        "(`srcnn-x3`) or `bicubic`. Default: `SUPERRES_DEFAULT_MODEL`, which is `auto`.",
+    )
     format: OutputFormat | None = Field(
         None,
         description="Default: what `Accept` asks for, else the upload's own format, else png.",
@@ -92,10 +96,10 @@ class EnhanceQuery(BaseModel):
         description="Estimate the gain on this picture: it is shrunk by `scale` (1.5 and above), "
         "brought back by bicubic and by the model, and both are scored against it.",
     )
-    fallback: Fallback = Field(
+    fallback: Literal["none", "auto", "always"] = Field(
         DEFAULTS.fallback,
         description="`auto`: with a proof, and bicubic's answer where it favours bicubic. "
-        "`always`: bicubic's answer, to look at beside.",
+        "`always` is deprecated: it means `model=bicubic`.",
     )
 
 
@@ -113,12 +117,12 @@ ENHANCED = {
         "X-Request-ID": _header("The caller's own, or a fresh one."),
         "X-Model": _header(
             "What made it: the model's name and short hash, `srcnn-x3@0123456789ab`, with "
-            "`ensemble` `srcnn-x3+ensemble@0123456789ab`; or `bicubic`."
+            "`ensemble` `srcnn-x3+ensemble@0123456789ab`."
         ),
         "X-Input-Size": _header("Width x height of the upload, upright: `170x120`."),
         "X-Output-Size": _header("Width x height of the answer: `510x360`."),
         "X-Notes": _header(
-            "What was kept, converted and dropped of the file, and why bicubic answered: "
+            "What was kept, converted and dropped of the file, and why the model was chosen: "
             "`kept: ICC profile, DPI; converted: alpha flattened on white; dropped: comment`."
         ),
         "X-Proof-Gain-dB": _header("With a proof: the model's estimated gain over bicubic, dB."),
@@ -187,10 +191,13 @@ async def enhance(
     """Answer with the enlarged picture, a job or a dry run."""
     header = upload.header
     output_format = query.format or _accepted_format(request, header)
-    options = EnhanceOptions.from_mapping(query.model_dump())
+    model = query.model or service.settings.default_model
+    options = EnhanceOptions.from_mapping(query.model_dump() | {"model": model})
     enhance_request = prepare_request(service, options, header, len(upload.data), output_format)
     if query.dry_run:
-        report = _dry_run(enhance_request, service.forecast_admission(enhance_request, context))
+        chosen, notes = await preview(service, enhance_request, upload.data, context.reservation)
+        await service.models.require(*chosen.cards)
+        report = _dry_run(chosen, service.forecast_admission(chosen, context), notes)
         return Response(report.model_dump_json(), media_type="application/json")
     if "respond-async" in parse_set_header(", ".join(prefer or [])):
         job = await jobs.accept(
@@ -208,6 +215,7 @@ async def enhance(
                 "Preference-Applied": "respond-async",
             },
         )
+    await service.models.require(*enhance_request.cards)
     with service.admit(enhance_request, context) as engine:
         enhanced = await enhance_picture(
             enhance_request,
@@ -226,10 +234,11 @@ async def enhance(
     )
 
 
-def _dry_run(request: EnhanceRequest, forecast: AdmissionForecast) -> DryRun:
+def _dry_run(request: EnhanceRequest, forecast: AdmissionForecast, notes: str) -> DryRun:
     header, cost = request.header, request.cost
     return DryRun(
         model=request.label,
+        notes=notes,
         source_format=header.source_format,
         bits=header.bits,
         input_width=header.size[1],

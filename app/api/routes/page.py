@@ -6,6 +6,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse
 
+from app.api.dependencies import ServiceDependency
 from app.errors import declare
 from app.web import HEADERS, enhance_page
 from app.web.samples import Sample, encode_sample
@@ -16,9 +17,9 @@ router = APIRouter()
 
 
 @router.get("/", response_class=HTMLResponse, summary="The page")
-async def page() -> HTMLResponse:
+async def page(service: ServiceDependency) -> HTMLResponse:
     """Drop a picture, see it enhanced beside bicubic's, and download it."""
-    return HTMLResponse(enhance_page(), headers=HEADERS)
+    return HTMLResponse(enhance_page(service.settings.default_model), headers=HEADERS)
 
 
 @router.get(

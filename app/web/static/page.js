@@ -78,9 +78,11 @@ function compareSample(sample) {
 const models = await ask("models")
   .then((answer) => answer.json())
   .then((answer) => answer.models ?? [])
-  .catch(() => []); // the service's own choice is still there
+  .catch(() => []); // auto is still there
 
-for (const scale of [...new Set(models.map((model) => model.scale))].sort()) {
+// Bicubic is a model without a scale of its own.
+const trained = models.filter((model) => model.parameters);
+for (const scale of [...new Set(trained.map((model) => model.scale))].sort()) {
   const chip = document.createElement("button");
   chip.type = "button";
   chip.textContent = `×${scale}`;
@@ -94,10 +96,9 @@ for (const scale of [...new Set(models.map((model) => model.scale))].sort()) {
 at("scale").addEventListener("input", markScale);
 markScale();
 
-const families = [...new Set(models.map((model) => model.family))];
 for (const [label, names] of [
-  ["Families", families],
-  ["Models", models.map((model) => model.name)],
+  ["For the scale", [...new Set(models.map((model) => model.family))]],
+  ["For one scale", trained.map((model) => model.name)],
 ]) {
   const group = document.createElement("optgroup");
   group.label = label;
@@ -105,7 +106,7 @@ for (const [label, names] of [
   at("model").append(group);
 }
 at("model").value = at("model").dataset.chosen;
-if (at("model").selectedIndex < 0) at("model").value = "";
+if (at("model").selectedIndex < 0) at("model").value = "auto";
 if (document.body.dataset.sample) at("go").disabled = false;
 
 function markScale() {
@@ -114,8 +115,7 @@ function markScale() {
 }
 
 function parameters() {
-  const chosen = { scale: at("scale").value };
-  if (at("model").value) chosen.model = at("model").value;
+  const chosen = { scale: at("scale").value, model: at("model").value };
   if (at("ensemble").checked) chosen.ensemble = true;
   return chosen;
 }
@@ -169,7 +169,7 @@ async function enhance(megapixels, signal) {
   secondsPerMegapixel = spent.reduce((sum, [, ms]) => sum + ms / 1000, 0) / made / views;
   const { name: format, suffix } = RESULT_FORMATS[enhanced.blob.type];
   const bicubic = await send(
-    `enhance?${new URLSearchParams({ scale, format, fallback: "always" })}`,
+    `enhance?${new URLSearchParams({ scale, format, model: "bicubic" })}`,
     {
       signal,
       accept: SHOWN,
@@ -199,9 +199,11 @@ async function enhance(megapixels, signal) {
 
   const gain = header("X-Proof-Gain-dB");
   const size = header("X-Output-Size").replace("x", " × ");
+  const reason = (header("X-Notes") ?? "").match(/chosen for [^;]*/)?.[0];
   at("gain").replaceChildren(...(gain ? verdict(name, Number(gain)) : [`${size} pixels`]));
   at("proof").textContent = gain
-    ? `An estimate: your picture was shrunk by ${asked.scale}, brought back by both, and scored ` +
+    ? (reason ? `${name} was ${reason}. ` : "") +
+      `An estimate: your picture was shrunk by ${asked.scale}, brought back by both, and scored ` +
       `against itself. Bicubic came to ${header("X-Proof-Bicubic-dB")} dB, ${name} to ` +
       `${header("X-Proof-Model-dB")} dB (PSNR of luma). The result has ${size} pixels.`
     : `Made by ${name}. ${sentence(header("X-Notes") ?? "no proof below a scale of 1.5")}`;

@@ -1,0 +1,176 @@
+"""``model=auto``: chooses the model for a picture by what its file shows.
+
+One family is for clean pictures and one for photographs as people have them: compressed, noisy,
+sharpened. Where neither helps, bicubic is chosen. The thresholds are data: ``selection.toml``,
+which ``superres-train fit-selection`` writes.
+"""
+
+import hashlib
+import math
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from superres.errors import ModelMissing
+from superres.models.bicubic import BICUBIC
+from superres.models.card import ModelCard
+from superres.models.evidence import Evidence
+from superres.models.registry import choose
+
+CLEAN_FAMILY = "edsr-lite"
+PHOTO_FAMILY = "edsr-lite-photo"
+RULES_FILE = Path(__file__).with_name("selection.toml")
+
+
+class Rules(BaseModel):
+    """The thresholds of one scale."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    jpeg_quality: float
+    """A JPEG of a lower quality needs the photo model."""
+    blockiness: float
+    """So does a picture with more blockiness."""
+    noise: float
+    """So does a picture whose noise is more than this times the root of its detail, since strong
+    detail hides noise."""
+    blurred: float
+    """So does a picture with less sharpness than this."""
+    sharpened: float
+    """So does a picture with more sharpness than this."""
+    detail: float
+    """A compressed picture that is not blurred and has less detail than this has little that a
+    model could sharpen but what the compression made: it is for bicubic."""
+
+
+@cache
+def read_rules() -> dict[int, Rules]:
+    """The rules that the package has, by scale."""
+    return parse_rules(RULES_FILE.read_text())
+
+
+def parse_rules(text: str) -> dict[int, Rules]:
+    """The rules in the text of such a file, by scale."""
+    tables = tomllib.loads(text)["scale"]
+    return {int(scale): Rules.model_validate(table) for scale, table in tables.items()}
+
+
+def rules_label() -> str:
+    """Names the rules that the package has, as a model's label names the model."""
+    return f"selection@{hashlib.sha256(RULES_FILE.read_bytes()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The models between which ``auto`` chooses at one scale."""
+
+    clean: ModelCard
+    photo: ModelCard | None
+    """None if the family has no model for the scale of ``clean``."""
+    bicubic: ModelCard = BICUBIC
+
+    @property
+    def cards(self) -> tuple[ModelCard, ...]:
+        """Each of them once."""
+        cards = (self.clean, self.photo, self.bicubic)
+        return tuple({card.name: card for card in cards if card is not None}.values())
+
+    @property
+    def dearest(self) -> ModelCard:
+        """The one that takes the most work."""
+        return max(self.cards, key=lambda card: card.multiply_adds_per_output_pixel)
+
+
+class Selection(NamedTuple):
+    """A model that was chosen, and why."""
+
+    card: ModelCard
+    reason: str
+    """As ``chosen for a JPEG of quality 62``."""
+
+
+def automatic_families(cards: Iterable[ModelCard]) -> tuple[str, ...]:
+    """The families that ``auto`` uses, that for clean pictures first.
+
+    A models folder without :data:`CLEAN_FAMILY` is somebody's own: there, the first of its families
+    is for all pictures.
+
+    Raises:
+        ModelMissing: there is no model but bicubic.
+    """
+    families = {card.family for card in cards} - {BICUBIC.family}
+    if CLEAN_FAMILY in families:
+        return (CLEAN_FAMILY, *({PHOTO_FAMILY} & families), BICUBIC.family)
+    if not families:
+        raise ModelMissing("there is no model for auto to choose: the models folder has none")
+    return (min(families), BICUBIC.family)
+
+
+def candidates(cards: Iterable[ModelCard], scale: float) -> Candidates:
+    """The models to choose between at a scale.
+
+    Raises:
+        ModelMissing: there is no model but bicubic.
+    """
+    cards = tuple(cards)
+    families = automatic_families(cards)
+    clean = choose(cards, families[0], scale)
+    if families[0] != CLEAN_FAMILY:
+        return Candidates(clean, clean)
+    photo = choose(cards, PHOTO_FAMILY, scale) if PHOTO_FAMILY in families else None
+    same_scale = photo is not None and photo.geometry.scale == clean.geometry.scale
+    return Candidates(clean, photo if same_scale else None)
+
+
+def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = None) -> Selection:
+    """Choose a model.
+
+    Args:
+        evidence: what the picture's file shows.
+        candidates: the models to choose between.
+        rules: the thresholds; by default those of the package for the models' scale.
+    """
+    rules = rules or read_rules()[candidates.clean.geometry.scale]
+    if evidence.few_colours:
+        return Selection(candidates.bicubic, "chosen for a picture of few colours, as pixel art")
+    damage = _damage(evidence, rules)
+    compressed = damage or _compression(evidence)
+    plain = evidence.detail < rules.detail and evidence.sharpness >= rules.blurred
+    if compressed and plain:
+        return Selection(candidates.bicubic, f"chosen for {compressed} and little detail")
+    if not damage:
+        what = _compression(evidence) or "a clean picture"
+        return Selection(candidates.clean, f"chosen for {what}")
+    if candidates.photo is None:
+        reason = f"chosen for {damage}, for which there is no model at this scale"
+        return Selection(candidates.bicubic, reason)
+    return Selection(candidates.photo, f"chosen for {damage}")
+
+
+def _compression(evidence: Evidence) -> str:
+    """How the file is compressed with loss; empty if it is not."""
+    if evidence.jpeg_quality is not None:
+        return f"a JPEG of quality {evidence.jpeg_quality:.0f}"
+    return "a lossy WebP" if evidence.lossy_webp else ""
+
+
+def _damage(evidence: Evidence, rules: Rules) -> str:
+    """What calls for the photo model; empty if nothing does."""
+    if evidence.jpeg_quality is not None and evidence.jpeg_quality < rules.jpeg_quality:
+        return _compression(evidence)
+    if evidence.lossy_webp:
+        return _compression(evidence)
+    if evidence.blockiness > rules.blockiness:
+        return "a picture with the blocks of a JPEG"
+    if evidence.noise > rules.noise * math.sqrt(evidence.detail + 1):
+        return f"a picture with noise of {evidence.noise:.1f} levels"
+    if evidence.sharpness < rules.blurred and evidence.detail:
+        return "a blurred picture"
+    if evidence.sharpness > rules.sharpened:
+        return "a picture that was sharpened"
+    return ""

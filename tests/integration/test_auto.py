@@ -1,0 +1,262 @@
+"""model=auto over a real connection: the choice, what is said of it, and when models are loaded."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from app.client import Client
+from superres.codecs import decode
+from superres.errors import ModelMissing
+from superres.models.bicubic import BICUBIC
+from superres.models.registry import read_cards
+from superres.resample import degrade, upsample
+from tests.commands import superres
+from tests.engines import BlurEngine
+from tests.integration.test_errors import assert_problem
+from tests.pictures import encoded, plain
+from tests.serving import link_models, wait_until
+
+Serve = Callable[..., AbstractContextManager[httpx.Client]]
+NAMES = ("edsr-lite-photo-x3", "edsr-lite-x3", "srcnn-x3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return link_models(tmp_path_factory.mktemp("models"), *NAMES)
+
+
+class CountingEngines(dict[str, BlurEngine]):
+    """Engines that note when they are loaded; the first time, srcnn's fails if it is to."""
+
+    def __init__(self, folder: Path, *, failing: bool = False) -> None:
+        super().__init__((card.name, BlurEngine(card.geometry)) for card in read_cards(folder))
+        self.loaded: list[str] = []
+        self.failing = failing
+        self.go = threading.Event()
+        self.go.set()
+
+    def __getitem__(self, name: str) -> BlurEngine:
+        self.go.wait(100)
+        if self.failing and name == "srcnn-x3":
+            self.failing = False
+            raise OSError("no such device today")
+        self.loaded.append(name)
+        return super().__getitem__(name)
+
+
+@pytest.fixture
+def auto(serve: Serve, folder: Path) -> Iterator[httpx.Client]:
+    with serve(CountingEngines(folder), models=folder, default_model="auto") as client:
+        yield client
+
+
+def art() -> np.ndarray:
+    pattern = np.random.default_rng(0).integers(0, 2, (24, 24, 1))
+    return (np.kron(pattern, np.ones((3, 3, 1))) * [200, 90, 30]).astype(np.uint8)
+
+
+def files(coffee: np.ndarray) -> dict[str, tuple[bytes, str, str]]:
+    """By kind: a file, the model for it, and what is said."""
+    picture = degrade(coffee, (100, 150))
+    saved_again = encoded(decode(encoded(picture, "JPEG", quality=40)).rgb)
+    return {
+        "png": (encoded(picture), "edsr-lite-x3", "chosen for a clean picture"),
+        "jpeg": (
+            encoded(picture, "JPEG", quality=50),
+            "edsr-lite-photo-x3",
+            "chosen for a JPEG of quality 50",
+        ),
+        "saved again": (
+            saved_again,
+            "edsr-lite-photo-x3",
+            "chosen for a picture with the blocks of a JPEG",
+        ),
+        "pixel art": (
+            encoded(art()),
+            "bicubic",
+            "chosen for a picture of few colours, as pixel art",
+        ),
+    }
+
+
+def test_each_kind_of_file_gets_its_model_and_a_reason(auto: httpx.Client, coffee):
+    for content, model, reason in files(coffee).values():
+        answer = auto.post("/enhance", content=content)
+        assert answer.headers["x-model"].partition("@")[0] == model
+        assert answer.headers["x-notes"] == reason
+        by_name = auto.post("/enhance", params={"model": model}, content=content)
+        assert by_name.content == answer.content
+        assert "chosen" not in by_name.headers.get("x-notes", "")
+        dry = auto.post("/enhance?dry_run=true", content=content).json()
+        assert (dry["model"], dry["notes"]) == (model, reason)
+        named = auto.post(f"/enhance?dry_run=true&model={model}", content=content).json()
+        assert named["notes"] == ""
+        for figure in ("tiles", "peak_bytes", "output_width"):
+            assert dry[figure] == named[figure]
+
+
+def test_a_job_and_the_client_tell_the_choice_too(auto: httpx.Client, coffee):
+    content, model, reason = files(coffee)["jpeg"]
+    job = auto.post("/enhance", content=content, headers={"Prefer": "respond-async"}).json()
+    path = f"/jobs/{job['id']}"
+    wait_until(lambda: auto.get(path).json()["state"] == "done")
+    headers = auto.get(f"{path}/result").headers
+    assert headers["x-model"].startswith(f"{model}@")
+    assert headers["x-notes"] == reason
+    larger = Client(http=auto).enhance(content)
+    assert (larger.model.partition("@")[0], larger.notes) == (model, reason)
+
+
+def test_the_proof_of_auto_is_of_the_model_that_was_chosen(auto: httpx.Client, coffee):
+    content, model, reason = files(coffee)["jpeg"]
+    answer = auto.post("/enhance?proof=true", content=content)
+    named = auto.post(f"/enhance?proof=true&model={model}", content=content)
+    assert answer.headers["x-proof-gain-db"] == named.headers["x-proof-gain-db"]
+    assert float(answer.headers["x-proof-gain-db"]) < 0  # the fakes only blur
+    fallen = auto.post("/enhance?fallback=auto", content=content)
+    assert fallen.headers["x-model"] == f"bicubic@{BICUBIC.short_hash}"
+    assert fallen.headers["x-notes"] == f"{reason}; bicubic, as fallback=auto asks"
+    assert decode(fallen.content).size == (300, 450)
+
+
+def test_pixel_art_comes_back_as_bicubic_makes_it(auto: httpx.Client):
+    answer = auto.post("/enhance?scale=2", content=encoded(art()))
+    assert np.array_equal(decode(answer.content).rgb, upsample(art(), (144, 144)))
+
+
+def test_a_dry_run_without_memory_says_that_it_cannot_tell(serve: Serve, folder: Path, coffee):
+    content, _, reason = files(coffee)["jpeg"]
+    settings = {"models": folder, "default_model": "auto", "max_memory_bytes": 20_000_000}
+    with serve(CountingEngines(folder), **settings) as client, ThreadPoolExecutor(1) as pool:
+        release = threading.Event()
+
+        def slowly() -> Iterator[bytes]:
+            yield bytes(19_900_000)
+            release.wait(100)
+
+        other = pool.submit(client.post, "/enhance", content=slowly())
+        wait_until(lambda: "superres_reserved_bytes 1.99e+07" in client.get("/metrics").text)
+        dry = client.post("/enhance?dry_run=true", content=content).json()
+        release.set()
+        assert other.result().status_code == 415
+        assert not dry["accepted"]
+        assert dry["notes"].startswith("the choice needs the decoded picture")
+        assert client.post("/enhance?dry_run=true", content=content).json()["notes"] == reason
+
+
+def test_only_what_the_default_needs_is_loaded_at_the_start(serve: Serve, folder: Path):
+    engines = CountingEngines(folder)
+    with serve(engines, models=folder, default_model="auto") as client:
+        ready = {model["name"] for model in client.get("/readyz").json()["models"]}
+        assert ready == {"edsr-lite-x3", "edsr-lite-photo-x3", "bicubic"}
+        assert {model["name"] for model in client.get("/models").json()["models"]} == {
+            *NAMES,
+            "bicubic",
+        }
+        for path in ("/enhance?model=srcnn", "/compare?model=srcnn-x3"):
+            assert client.post(path, content=encoded(art())).status_code == 200
+        assert engines.loaded.count("srcnn-x3") == 1
+        assert 'model="srcnn-x3"' in client.get("/metrics").text.split("superres_engine_info")[-1]
+        assert len(client.get("/readyz").json()["models"]) == 4
+
+
+def test_the_default_can_be_another_model(serve: Serve, folder: Path, coffee):
+    content, *_ = files(coffee)["jpeg"]
+    engines = CountingEngines(folder)
+    with serve(engines, models=folder, default_model="srcnn") as client:
+        assert engines.loaded == ["srcnn-x3"]
+        answer = client.post("/enhance", content=content)
+        assert answer.headers["x-model"].startswith("srcnn-x3@")
+        assert 'data-chosen="srcnn"' in client.get("/").text
+        chosen = client.post("/enhance?model=auto", content=content)
+        assert chosen.headers["x-model"].startswith("edsr-lite-photo-x3@")
+    with pytest.raises(ModelMissing, match="no model or family 'magic'"):
+        serve(engines, models=folder, default_model="magic").__enter__()
+
+
+def test_models_can_be_preloaded(serve: Serve, folder: Path):
+    engines = CountingEngines(folder)
+    with serve(engines, models=folder, default_model="bicubic", preload="srcnn") as client:
+        wait_until(lambda: engines.loaded == ["srcnn-x3"])
+        assert client.get("/readyz").status_code == 200
+    engines = CountingEngines(folder)
+    with serve(engines, models=folder, default_model="auto", preload="all"):
+        wait_until(lambda: {*engines.loaded} == {*NAMES})
+    with pytest.raises(ModelMissing, match="no model or family 'magic'"):
+        serve(engines, models=folder, preload="magic").__enter__()
+
+
+def test_a_model_that_cannot_be_loaded_is_tried_again_and_harms_no_other(
+    serve: Serve, folder: Path
+):
+    engines = CountingEngines(folder, failing=True)
+    with serve(engines, models=folder, default_model="edsr-lite") as client:
+        answer = client.post("/enhance?model=srcnn", content=plain())
+        assert_problem(answer, 500, "engine-failed", "srcnn-x3 cannot be served")
+        assert "today" not in answer.text
+        engines.failing = True
+        job = client.post(
+            "/enhance?model=srcnn", content=plain(), headers={"Prefer": "respond-async"}
+        ).json()
+        wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["state"] == "failed")
+        assert client.post("/enhance", content=plain()).status_code == 200
+        assert client.post("/enhance?model=srcnn", content=plain()).status_code == 200
+
+
+def test_a_request_waits_for_the_model_that_it_is_the_first_to_use(serve: Serve, folder: Path):
+    engines = CountingEngines(folder)
+    with serve(engines, models=folder, default_model="edsr-lite") as client:
+        engines.go.clear()
+        answers: list[int] = []
+
+        def ask() -> None:
+            answers.append(client.post("/enhance?model=srcnn", content=plain()).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        assert client.post("/enhance", content=plain()).status_code == 200
+        engines.go.set()
+        for thread in threads:
+            thread.join()
+        assert answers == [200, 200, 200]
+        assert engines.loaded.count("srcnn-x3") == 1
+
+
+def test_a_reload_leaves_unused_models_unloaded(serve: Serve, folder: Path):
+    from app.access import make_key
+
+    key, entry = make_key("ops", admin=True)
+    engines = CountingEngines(folder)
+    with serve(engines, models=folder, default_model="edsr-lite", api_keys=entry) as client:
+        client.headers["Authorization"] = f"Bearer {key}"
+        assert client.post("/admin/reload").json()["fresh"] == []
+        assert engines.loaded == ["edsr-lite-x3"]
+
+
+def test_the_command_chooses_for_each_picture(folder: Path, tmp_path: Path, coffee):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, (content, _, _) in files(coffee).items():
+        (photos / f"{name}.png").write_bytes(content)
+    run = superres(
+        "enhance", photos, "-o", tmp_path / "out", "--model", "auto", "--dry-run",
+        SUPERRES_MODELS=str(folder),
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    for name, (_, model, reason) in files(coffee).items():
+        (line,) = [line for line in run.stderr.splitlines() if f"{name}.png ->" in line]
+        assert line.endswith(f": {model}, {reason}")
+    art_alone = superres(
+        "enhance", photos / "pixel art.png", "-o", tmp_path / "art.png", "--model", "auto",
+        SUPERRES_MODELS=str(folder),
+    )  # fmt: skip
+    assert art_alone.returncode == 0, art_alone.stderr
+    larger = decode((tmp_path / "art.png").read_bytes()).rgb
+    assert np.array_equal(larger, upsample(art(), (216, 216)))

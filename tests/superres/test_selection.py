@@ -1,0 +1,264 @@
+"""model=auto: what a file shows, and which model that calls for."""
+
+import io
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from superres import load_model
+from superres.automatic import AutomaticEnhancer
+from superres.codecs import Picture, decode, encode
+from superres.errors import ModelMismatch, ModelMissing
+from superres.models.bicubic import BICUBIC
+from superres.models.card import ModelCard, read_card, write_card
+from superres.models.evidence import Evidence, examine
+from superres.models.registry import DEFAULT_MODELS, all_cards, read_cards
+from superres.models.selection import (
+    Candidates,
+    Rules,
+    automatic_families,
+    candidates,
+    read_rules,
+    select,
+)
+from superres.resample import degrade
+from tests.pictures import encoded
+
+RULES = Rules(jpeg_quality=85, blockiness=0.1, noise=0.7, blurred=1, sharpened=2.2, detail=6)
+CLEAN = Evidence(
+    jpeg_quality=None,
+    lossy_webp=False,
+    few_colours=False,
+    blockiness=0.02,
+    noise=0.3,
+    detail=15.0,
+    sharpness=1.8,
+)
+EVIDENCE = st.builds(
+    Evidence,
+    jpeg_quality=st.none() | st.floats(1, 100),
+    lossy_webp=st.booleans(),
+    few_colours=st.booleans(),
+    blockiness=st.floats(0, 3),
+    noise=st.floats(0, 50),
+    detail=st.floats(0, 100),
+    sharpness=st.floats(0, 4),
+)
+
+
+@pytest.fixture(scope="module")
+def between() -> Candidates:
+    return candidates(all_cards(DEFAULT_MODELS), 3)
+
+
+def examined(content: bytes) -> Evidence:
+    return examine(content, decode(content))
+
+
+def chosen(content: bytes, between: Candidates) -> tuple[str, str]:
+    card, reason = select(examined(content), between)
+    return card.name, reason
+
+
+@given(evidence=EVIDENCE)
+def test_any_evidence_leads_to_a_candidate_and_a_reason(between: Candidates, evidence: Evidence):
+    card, reason = select(evidence, between, RULES)
+    assert card in between.cards
+    assert reason.startswith("chosen for ")
+
+
+@given(evidence=EVIDENCE, worse=st.floats(1, 100))
+def test_more_damage_never_leads_back_to_the_model_for_clean_pictures(
+    between: Candidates, evidence: Evidence, worse: float
+):
+    damaged = replace(
+        evidence,
+        jpeg_quality=min(evidence.jpeg_quality or 100, worse),
+        blockiness=evidence.blockiness + worse,
+    )
+    if select(evidence, between, RULES).card != between.clean:
+        assert select(damaged, between, RULES).card != between.clean
+
+
+@given(evidence=EVIDENCE)
+def test_without_a_model_for_damaged_pictures_they_get_bicubic(
+    between: Candidates, evidence: Evidence
+):
+    card, _ = select(evidence, between, RULES)
+    alone, _ = select(evidence, replace(between, photo=None), RULES)
+    assert alone == (BICUBIC if card == between.photo else card)
+
+
+@pytest.mark.parametrize(
+    ("change", "model", "reason"),
+    [
+        ({}, "edsr-lite-x3", "chosen for a clean picture"),
+        ({"jpeg_quality": 92.0}, "edsr-lite-x3", "chosen for a JPEG of quality 92"),
+        ({"jpeg_quality": 62.0}, "edsr-lite-photo-x3", "chosen for a JPEG of quality 62"),
+        ({"lossy_webp": True}, "edsr-lite-photo-x3", "chosen for a lossy WebP"),
+        (
+            {"blockiness": 0.5},
+            "edsr-lite-photo-x3",
+            "chosen for a picture with the blocks of a JPEG",
+        ),
+        ({"noise": 5.0}, "edsr-lite-photo-x3", "chosen for a picture with noise of 5.0 levels"),
+        ({"noise": 5.0, "detail": 60.0}, "edsr-lite-x3", "chosen for a clean picture"),
+        ({"few_colours": True}, "bicubic", "chosen for a picture of few colours, as pixel art"),
+        (
+            {"jpeg_quality": 50.0, "detail": 4.0},
+            "bicubic",
+            "chosen for a JPEG of quality 50 and little detail",
+        ),
+        (
+            {"jpeg_quality": 50.0, "detail": 4.0, "sharpness": 0.5},
+            "edsr-lite-photo-x3",
+            "chosen for a JPEG of quality 50",
+        ),
+        ({"detail": 4.0}, "edsr-lite-x3", "chosen for a clean picture"),
+        ({"sharpness": 0.7}, "edsr-lite-photo-x3", "chosen for a blurred picture"),
+        ({"sharpness": 2.5}, "edsr-lite-photo-x3", "chosen for a picture that was sharpened"),
+    ],
+)
+def test_each_kind_of_evidence_counts(
+    between: Candidates, change: dict[str, object], model: str, reason: str
+):
+    card, said = select(replace(CLEAN, **change), between, RULES)
+    assert (card.name, said) == (model, reason)
+
+
+@pytest.mark.parametrize("quality", [10, 30, 50, 62, 75, 90, 95])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_the_quality_of_a_jpeg_is_that_of_its_tables(coffee, quality: int, subsampling: str):
+    content = encoded(coffee[:64, :64], "JPEG", quality=quality, subsampling=subsampling)
+    assert examined(content).jpeg_quality == pytest.approx(quality, abs=0.6)
+
+
+@pytest.mark.parametrize("top", range(0, 8, 3))
+@pytest.mark.parametrize("left", range(0, 8, 2))
+def test_blocks_are_noticed_wherever_they_begin(coffee, chelsea, top: int, left: int):
+    for picture in (degrade(coffee, (200, 300)), degrade(chelsea, (150, 225))):
+        before = examined(encoded(picture)).blockiness
+        compressed = decode(encoded(picture, "JPEG", quality=40)).rgb
+        after = examined(encoded(np.ascontiguousarray(compressed[top:, left:]))).blockiness
+        assert after > 3 * before
+        assert after > 0.1
+
+
+def test_noise_is_measured_in_levels(coffee):
+    picture = degrade(coffee, (200, 300))
+    random = np.random.default_rng(0)
+    measured = []
+    for sigma in (0, 4, 8):
+        noisy = picture + sigma * random.standard_normal((200, 300, 1))
+        measured.append(examined(encoded(np.rint(noisy).clip(0, 255).astype(np.uint8))).noise)
+    assert measured[0] < 1
+    assert measured[1] == pytest.approx(4, rel=0.35)
+    assert measured[2] == pytest.approx(8, rel=0.35)
+
+
+def test_a_webp_says_whether_it_is_lossy(coffee):
+    image = Image.fromarray(coffee[:64, :64])
+    for options, lossy in (({"quality": 60}, True), ({"lossless": True}, False)):
+        for extra in ({}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}):
+            file = io.BytesIO()
+            image.save(file, "WEBP", **options, **extra)
+            assert examined(file.getvalue()).lossy_webp is lossy
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (7, 9), (130, 20)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_picture_of_any_size_and_depth_has_evidence(between: Candidates, shape, dtype):
+    largest = np.iinfo(dtype).max
+    samples = np.random.default_rng(0).integers(0, largest, (*shape, 4), dtype)
+    picture = Picture(samples)
+    found = examine(encode(picture, "png"), picture)
+    assert all(np.isfinite([found.blockiness, found.noise, found.detail, found.sharpness]))
+    assert select(found, between).card in between.cards
+
+
+def test_sixteen_bits_show_what_eight_show(chelsea):
+    eight = examine(b"", Picture(chelsea))
+    sixteen = examine(b"", Picture(chelsea.astype(np.uint16) * 257))
+    assert sixteen == eight
+
+
+def test_a_large_picture_is_measured_as_soon_as_a_small_one(chelsea):
+    small, large = (Picture(np.tile(chelsea[:256, :448], (n, n, 1))) for n in (2, 12))
+
+    def seconds(picture: Picture) -> float:
+        started = time.process_time()
+        examine(b"", picture)
+        return time.process_time() - started
+
+    assert min(seconds(large) for _ in range(5)) < 5 * min(seconds(small) for _ in range(5)) + 0.02
+
+
+def test_files_of_each_kind_are_told_apart(between: Candidates, coffee):
+    picture = degrade(coffee, (200, 300))
+    art = np.kron(np.random.default_rng(0).integers(0, 2, (30, 30, 1)), np.ones((4, 4, 1)))
+    assert chosen(encoded(picture), between)[0] == "edsr-lite-x3"
+    assert chosen(encoded(picture, "JPEG", quality=50), between) == (
+        "edsr-lite-photo-x3",
+        "chosen for a JPEG of quality 50",
+    )
+    assert chosen(encoded((art * [200, 90, 30]).astype(np.uint8)), between)[0] == "bicubic"
+
+
+def test_there_are_thresholds_for_every_scale_that_a_model_has():
+    cards = read_cards(DEFAULT_MODELS)
+    scales = {card.geometry.scale for card in cards if card.family == "edsr-lite"}
+    assert scales <= read_rules().keys()
+
+
+def renamed(card: ModelCard, name: str, family: str) -> ModelCard:
+    return card.model_copy(update={"name": name, "family": family})
+
+
+def test_a_family_without_a_model_of_that_scale_is_left_out():
+    cards = {card.name: card for card in all_cards(DEFAULT_MODELS)}
+    x3 = [cards["edsr-lite-x2"], cards["edsr-lite-x3"], cards["edsr-lite-photo-x3"], BICUBIC]
+    assert candidates(x3, 3).photo == cards["edsr-lite-photo-x3"]
+    assert candidates(x3, 2).photo is None
+    assert candidates(x3, 4).photo == cards["edsr-lite-photo-x3"]  # both end at x3
+    assert candidates(x3[:2], 3).photo is None
+    assert candidates(x3, 3).dearest == cards["edsr-lite-x3"]
+
+
+def test_in_a_folder_of_other_families_the_first_is_for_all_pictures(srcnn_card: ModelCard):
+    own = renamed(srcnn_card, "mine-x3", "mine")
+    between = candidates([own, srcnn_card, BICUBIC], 3)
+    assert automatic_families([own, srcnn_card, BICUBIC]) == ("mine", "bicubic")
+    assert select(CLEAN, between).card == own
+    assert select(replace(CLEAN, jpeg_quality=50.0), between).card == own
+    with pytest.raises(ModelMissing, match="no model for auto"):
+        candidates([BICUBIC], 3)
+
+
+@pytest.mark.parametrize("names", [("auto", "mine"), ("mine", "auto"), ("bicubic", "bicubic")])
+def test_names_of_this_program_are_not_for_models(tmp_path, srcnn_card: ModelCard, names):
+    (tmp_path / names[0]).mkdir()
+    write_card(tmp_path / names[0], renamed(srcnn_card, *names))
+    read_card(tmp_path / names[0])
+    with pytest.raises(ModelMismatch, match="is a name of this program"):
+        read_cards(tmp_path)
+
+
+def test_a_model_is_loaded_when_a_picture_needs_it(between: Candidates, coffee):
+    loaded = []
+
+    def load(card: ModelCard):
+        loaded.append(card.name)
+        return load_model("bicubic")
+
+    enhancer = AutomaticEnhancer(between, load)
+    for quality in (50, 60):
+        content = encoded(degrade(coffee, (200, 300)), "JPEG", quality=quality)
+        selection = enhancer.choose(content, decode(content))
+        assert loaded == [] if quality == 50 else [selection.card.name]
+        enhancer.enhancer(selection.card)
+    assert loaded == ["edsr-lite-photo-x3"]

@@ -1,0 +1,151 @@
+"""Fitting the thresholds of model=auto, and scoring what it chooses."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from superres import Enhancer, load_model
+from superres.arrays import RgbU8
+from superres.automatic import AutomaticEnhancer
+from superres.codecs import decode
+from superres.models.card import ModelCard
+from superres.models.evidence import Evidence
+from superres.models.registry import DEFAULT_MODELS, all_cards
+from superres.models.selection import RULES_FILE, Candidates, candidates, read_rules, select
+from superres.resample import degrade
+from training.cli import cli
+from training.evaluate import evaluate
+from training.kinds import FITTED_KINDS, KINDS
+from training.selection import Example, StoredScores, examples, fit, fit_scale, write_rules
+
+CLEAN = Evidence(
+    jpeg_quality=None,
+    lossy_webp=False,
+    few_colours=False,
+    blockiness=0.02,
+    noise=0.3,
+    detail=15.0,
+    sharpness=1.8,
+)
+
+
+@pytest.fixture
+def between() -> Candidates:
+    return candidates(all_cards(DEFAULT_MODELS), 3)
+
+
+def example(between: Candidates, best: str, **changes: float) -> Example:
+    """A file on which that model, ``clean``, ``photo`` or ``bicubic``, is a decibel better."""
+    psnr = {card.name: 30.0 for card in between.cards}
+    psnr[getattr(between, best).name] += 1
+    return Example("1.png", "", replace(CLEAN, **changes), psnr)
+
+
+def test_the_thresholds_that_are_found_choose_the_best_model(between: Candidates):
+    data = [example(between, "clean")]
+    data += [example(between, "clean", jpeg_quality=q) for q in (88, 92, 97)]
+    data += [example(between, "photo", jpeg_quality=q) for q in (30, 60, 80)]
+    data += [example(between, "photo", blockiness=b) for b in (0.3, 0.8)]
+    data += [example(between, "photo", noise=n) for n in (4, 9)]
+    data += [example(between, "clean", noise=4, detail=60)]
+    data += [example(between, "photo", sharpness=s) for s in (0.6, 2.8)]
+    data += [example(between, "bicubic", jpeg_quality=50, detail=d) for d in (1, 4)]
+    data += [example(between, "photo", jpeg_quality=50, detail=d) for d in (6, 9)]
+    rules = fit(data, between)
+    assert all(one.regret(select(one.evidence, between, rules).card.name) == 0 for one in data)
+    assert 80 < rules.jpeg_quality < 88
+    assert 4 < rules.detail <= 6
+
+
+def unneeded() -> Enhancer:
+    raise RuntimeError("the model was loaded")
+
+
+def test_a_score_is_computed_once_for_each_model(coffee: RgbU8, tmp_path: Path):
+    Image.fromarray(coffee[100:220, 200:320]).save(tmp_path / "1.png")
+    bicubic = load_model("bicubic")
+    for label in ("one@1", "one@2"):
+        stored = StoredScores(tmp_path / "scores.json")
+        first = list(examples(tmp_path, 3, ["clean", "jpeg 50"], {label: lambda: bicubic}, stored))
+        again = StoredScores(tmp_path / "scores.json")
+        broken = {label: unneeded}
+        assert list(examples(tmp_path, 3, ["clean", "jpeg 50"], broken, again)) == first
+        with pytest.raises(RuntimeError, match="was loaded"):
+            list(examples(tmp_path, 3, ["noise 5"], broken, again))
+    assert [one.evidence.jpeg_quality for one in first] == [None, pytest.approx(50, abs=0.5)]
+    assert first[0].psnr["one"] > first[1].psnr["one"]
+
+
+@pytest.mark.parametrize("kind", FITTED_KINDS)
+def test_each_kind_makes_the_same_file_again_and_each_picture_another(coffee: RgbU8, kind: str):
+    lr = degrade(coffee, (66, 100))
+    file = FITTED_KINDS[kind].make(lr, 1)
+    assert file == FITTED_KINDS[kind].make(lr, 1)
+    assert decode(file).rgb.shape == lr.shape
+    assert np.abs(decode(file).rgb.astype(int) - lr).mean() < 12
+    if "noise" in kind:
+        assert file != FITTED_KINDS[kind].make(lr, 2)
+
+
+def test_writing_the_rules_of_a_scale_leaves_the_others(tmp_path: Path):
+    file = tmp_path / "selection.toml"
+    file.write_text(RULES_FILE.read_text())
+    rules = read_rules()[3].model_copy(update={"detail": 1.25})
+    write_rules(file, {3: (rules, "One line.\nAnother.")})
+    write_rules(file, {2: (rules, "Of x2.")})
+    text = file.read_text()
+    assert "# One line.\n# Another.\n[scale.3]\n" in text
+    assert "# Of x2.\n[scale.2]\n" in text
+    assert text.count("detail = 1.25\n") == 2
+    before = RULES_FILE.read_text().split("[scale.4]")[1]
+    assert text.split("[scale.4]")[1] == before
+
+
+@pytest.mark.parametrize("name", ["Set5/x3", "Set14/x3", "BSD100/x3", "photos512/test"])
+def test_nothing_is_fitted_on_what_is_for_scores(tmp_path: Path, name: str):
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match="is only for scores: fit on photos512/val"):
+        fit_scale(tmp_path / name, 3, DEFAULT_MODELS, StoredScores(tmp_path / "scores.json"))
+
+
+def test_auto_is_scored_by_its_choice_for_each_file(
+    between: Candidates, coffee: RgbU8, tmp_path: Path
+):
+    Image.fromarray(coffee[100:280, 200:380]).save(tmp_path / "1.png")
+    loaded: list[str] = []
+
+    def load(card: ModelCard):
+        loaded.append(card.name)
+        return load_model("bicubic")
+
+    enhancer = AutomaticEnhancer(between, load)
+    clean = evaluate(enhancer, tmp_path, 3)
+    assert loaded == [between.clean.name]
+    evaluate(enhancer, tmp_path, 3, lr_jpeg=75)
+    assert between.photo is not None
+    assert loaded == [between.clean.name, between.photo.name]
+    chat = evaluate(enhancer, tmp_path, 3, kind=("blur 0.8, jpeg 60", KINDS["blur 0.8, jpeg 60"]))
+    assert chat.dataset == f"{clean.dataset}-blur-0.8-jpeg-60"
+    assert chat.pictures[0].gain_db == clean.pictures[0].gain_db == 0
+
+
+def test_the_command_prints_clean_and_degraded_rows(coffee: RgbU8, tmp_path: Path, monkeypatch):
+    Image.fromarray(coffee[100:220, 200:320]).save(tmp_path / "1.png")
+    monkeypatch.setattr("superres.load_model", lambda *_, **__: load_model("bicubic"))
+    arguments = ["evaluate", "--model", "auto", "--data", str(tmp_path)]
+    monkeypatch.setenv("COLUMNS", "200")
+    run = CliRunner().invoke(cli, [*arguments, "--degraded"])
+    assert run.exit_code == 0, run.output
+    for row in ("-jpeg75 ", "-jpeg-30 ", "-noise-5 ", "-chat-sharpen-jpeg-60-to-75-twice "):
+        assert row in run.stdout
+    refused = CliRunner().invoke(cli, [*arguments, "--write-card"])
+    assert "auto is no model and has no card" in str(refused.exception)
+    scores = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
+    assert [one["mean"]["model"]["psnr_y"] for one in scores] == [
+        one["mean"]["bicubic"]["psnr_y"] for one in scores
+    ]

@@ -1,0 +1,72 @@
+"""Kinds of picture files: what happened to a picture, and how it was encoded last."""
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from superres.arrays import RgbU8
+from superres.codecs import Picture, encode
+from training.degrade import Blur, Jpeg, Noise, Sharpen, Step
+
+SEED = 21
+"""Seed of the degradations."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of picture file: what happened to the picture, and how it was encoded last."""
+
+    container: Literal["png", "jpeg", "webp"]
+    quality: tuple[int, int] = (100, 100)
+    """Range of the quality of the last encoding; unused for PNG."""
+    steps: tuple[Step, ...] = ()
+
+    def make(self, lr: RgbU8, number: int) -> bytes:
+        """Degrade a small picture, the one of that number in its set, and encode it."""
+        random = np.random.default_rng([SEED, number])
+        for step in self.steps:
+            lr = step.apply(lr, random)
+        quality = int(random.integers(*self.quality, endpoint=True))
+        if self.container == "png":
+            return encode(Picture(lr), "png")
+        if self.container == "webp":
+            return encode(Picture(lr), "webp", quality)
+        file = io.BytesIO()
+        Image.fromarray(lr).save(file, "JPEG", quality=quality)  # 4:2:0, as most writers
+        return file.getvalue()
+
+
+_BLUR = Blur(kind="blur", sigma=(0.8, 0.8))
+_SHARPEN = Sharpen(kind="sharpen", sigma=(0.8, 0.8), amount=(0.8, 0.8))
+
+KINDS: dict[str, Kind] = {
+    "clean": Kind("png"),
+    "jpeg 90": Kind("jpeg", (90, 90)),
+    "jpeg 75": Kind("jpeg", (75, 75)),
+    "jpeg 50": Kind("jpeg", (50, 50)),
+    "jpeg 30": Kind("jpeg", (30, 30)),
+    "blur 0.8, jpeg 60": Kind("jpeg", (60, 60), (_BLUR,)),
+    "noise 5": Kind("png", steps=(Noise(kind="noise", sigma=(5, 5)),)),
+    "chat: sharpen, jpeg 60 to 75 twice": Kind(
+        "jpeg", (60, 75), (_SHARPEN, Jpeg(kind="jpeg", quality=(60, 75)))
+    ),
+}
+"""The kinds of the benchmark's table, by name."""
+
+FITTED_KINDS: dict[str, Kind] = KINDS | {
+    "jpeg 95": Kind("jpeg", (95, 95)),
+    "jpeg 83": Kind("jpeg", (83, 83)),
+    "jpeg 60": Kind("jpeg", (60, 60)),
+    "webp 60": Kind("webp", (60, 60)),
+    "noise 2": Kind("png", steps=(Noise(kind="noise", sigma=(2, 2)),)),
+    "blur 0.8": Kind("png", steps=(_BLUR,)),
+    "sharpen, jpeg 92": Kind("jpeg", (92, 92), (_SHARPEN,)),
+    "cropped jpeg 50, saved as png": Kind(
+        "png", steps=(Jpeg(kind="jpeg", quality=(50, 50), shifted=1.0),)
+    ),
+    "jpeg 75, saved as png": Kind("png", steps=(Jpeg(kind="jpeg", quality=(75, 75)),)),
+}
+"""The kinds that the thresholds are fitted on."""
