@@ -83,7 +83,20 @@ class EnhanceRequest:
     @property
     def workload(self) -> WorkloadKey:
         """Key by which the work is timed."""
-        return WorkloadKey("enhance", self.label, self.header.bits)
+        model = self.card.label(ensemble=self.options.ensemble)
+        label = model if self._engine_pixels else BICUBIC_LABEL
+        return WorkloadKey("enhance", label, self.header.bits)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that the work's time is proportional to."""
+        return self._engine_pixels or self.cost.picture_pixels
+
+    @property
+    def _engine_pixels(self) -> int:
+        """Pixels that the engine makes; none if bicubic makes the picture and there is no proof."""
+        made = 0 if self.options.fallback == "always" else self.cost.engine_pixels
+        return made + (self.cost.proof_pixels if self.wants_proof else 0)
 
     @property
     def wants_proof(self) -> bool:
@@ -194,7 +207,9 @@ async def enhance_picture(
         enhancer, made_by = BICUBIC, BICUBIC_LABEL
         notes.append(f"bicubic, as fallback={options.fallback} asks")
     stages.current = "infer"
-    started, seconds_before = time.perf_counter(), engine.queue_seconds + engine.infer_seconds
+    # The proof's calls of the engine are not part of these stages.
+    queue_before, infer_before = engine.queue_seconds, engine.infer_seconds
+    started = time.perf_counter()
     enhanced = await anyio.to_thread.run_sync(
         partial(
             enhancer.enhance,
@@ -205,11 +220,11 @@ async def enhance_picture(
         ),
         limiter=limiter,
     )
-    # The proof's calls of the engine are not part of this stage.
-    engine_seconds = engine.queue_seconds + engine.infer_seconds - seconds_before
-    stages.add("queue", engine.queue_seconds)
-    stages.add("infer", engine.infer_seconds)
-    stages.add("bicubic", time.perf_counter() - started - engine_seconds)
+    seconds = time.perf_counter() - started
+    queue, infer = engine.queue_seconds - queue_before, engine.infer_seconds - infer_before
+    stages.add("queue", queue)
+    stages.add("infer", infer)
+    stages.add("bicubic", seconds - queue - infer)
     engine.check()
     with stages.time("encode"):
         body, digest = await anyio.to_thread.run_sync(

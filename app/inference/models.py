@@ -19,11 +19,12 @@ import numpy as np
 import superres.engines
 from app.inference.admission import Admission, WorkloadKey
 from app.settings import Settings
-from superres.codecs import Picture
+from superres.codecs import Header, Picture
 from superres.engines.base import Engine, Precision
 from superres.engines.ensemble import VIEWS
 from superres.enhancer import Enhancer
 from superres.errors import NotReady, ReloadFailed, SuperresError
+from superres.forecast import forecast
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODEL, DEFAULT_SCALE, read_cards
 
@@ -285,11 +286,11 @@ def _warm_up(engine: Engine, card: ModelCard) -> list[_Measurement]:
         scale = card.geometry.scale
         picture = Picture(np.zeros((*WARM_UP_SIZE, 3), dtype))
         Enhancer(engine, card.geometry).enhance(picture, scale)
-        pixels = (1 + scale**2) * WARM_UP_SIZE[0] * WARM_UP_SIZE[1]
         seconds = time.monotonic() - started
+        cost = forecast(Header("png", picture.size, bits), 0, scale, card.geometry)
         for ensemble, views in ((False, 1), (True, VIEWS)):
             workload = WorkloadKey("enhance", card.label(ensemble=ensemble), bits)
-            measurements.append(_Measurement(workload, pixels, views * seconds))
+            measurements.append(_Measurement(workload, views * cost.engine_pixels, views * seconds))
     return measurements
 
 

@@ -207,8 +207,8 @@ class BatchScheduler:
 class ScheduledEngine:
     """The engine of one request: its tiles go through the queue, until a deadline.
 
-    ``queue_seconds`` and ``infer_seconds`` are sums over all its calls: the seconds in the queue,
-    and the seconds from then until the answers.
+    ``queue_seconds``, ``infer_seconds`` and ``pixels`` are sums over all its calls: the seconds in
+    the queue, the seconds from then until the answers, and the pixels of the answers.
 
     Args:
         scheduler: owner of the device.
@@ -232,6 +232,7 @@ class ScheduledEngine:
         self._cancelled = False
         self.queue_seconds = 0.0
         self.infer_seconds = 0.0
+        self.pixels = 0
 
     def cancel(self) -> None:
         """Cancel the work, from any thread: nobody waits for it."""
@@ -268,7 +269,9 @@ class ScheduledEngine:
             raise self._deadline_exceeded()
         self.queue_seconds += pending.wait_seconds
         self.infer_seconds += time.monotonic() - started - pending.wait_seconds
-        return np.stack([pending.answers[index] for index in range(len(tiles))])
+        answers = np.stack([pending.answers[index] for index in range(len(tiles))])
+        self.pixels += answers.size // 3
+        return answers
 
     def _deadline_exceeded(self) -> DeadlineExceeded:
         return DeadlineExceeded(

@@ -53,6 +53,10 @@ class ModelRequest(Protocol):
     def cost(self) -> Forecast:
         """Pixels, tiles and memory of the work."""
 
+    @property
+    def pixels(self) -> int:
+        """Pixels that the work's time is proportional to."""
+
 
 @dataclass(frozen=True)
 class AdmissionForecast:
@@ -183,7 +187,7 @@ class Service:
             NotReady: the model is not loaded, so that its speed is not known.
         """
         self.models.engine(request.card)
-        workload, pixels = request.workload, request.cost.pixels
+        workload, pixels = request.workload, request.pixels
         return AdmissionForecast(
             seconds_alone=self.admission.seconds_alone(workload, pixels),
             seconds_expected=self.admission.expected_seconds(workload, pixels),
@@ -216,9 +220,11 @@ class Service:
                 self.admission.admit(
                     context.reservation,
                     request.workload,
-                    request.cost.pixels,
+                    request.pixels,
                     request.cost.peak_bytes,
                     context.seconds_left(),
+                    # What was really run: a proof may favour bicubic, which needs no engine.
+                    done=lambda: scheduled.pixels or request.pixels,
                 ),
                 context.on_disconnect(scheduled.cancel),
             ):
@@ -227,7 +233,7 @@ class Service:
     def _retry_after(self, request: ModelRequest, context: WorkContext) -> int:
         return self.admission.retry_after(
             request.cost.peak_bytes - context.reservation.bytes,
-            self.admission.seconds_alone(request.workload, request.cost.pixels),
+            self.admission.seconds_alone(request.workload, request.pixels),
             context.seconds_left(),
         )
 
