@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from structlog.contextvars import get_contextvars
@@ -19,6 +20,8 @@ from structlog.contextvars import get_contextvars
 from superres.arrays import TileBatch
 from superres.engines.base import BATCH, Engine
 from superres.errors import CallerGone, DeadlineExceeded, EngineError, NotReady, SuperresError
+
+THREAD_ENDED = "a thread of the device has ended; the service has to be started again"
 
 logger = logging.getLogger("superres")
 
@@ -30,6 +33,8 @@ class PendingBatch:
     engine: Engine
     tiles: TileBatch
     queued_at: float
+    upscale: int = 1
+    """Pixels of an answer per pixel of its tile, along a side."""
     answers: dict[int, np.ndarray] = field(default_factory=dict)
     """Answers so far, by the index of the tile."""
     dispatched: int = 0
@@ -76,6 +81,11 @@ class BatchScheduler:
             thread.start()
 
     @property
+    def alive(self) -> bool:
+        """Whether every thread runs, unless the scheduler is closed."""
+        return self._closed or all(thread.is_alive() for thread in self._threads)
+
+    @property
     def queued_tiles(self) -> int:
         """Number of tiles that wait for the device."""
         with self._changed:
@@ -111,11 +121,13 @@ class BatchScheduler:
         Raises:
             CallerGone: they were withdrawn.
             EngineError: the device failed.
-            NotReady: the service is stopping.
+            NotReady: the service is stopping, or a thread of the device has ended.
         """
         with self._changed:
             if self._closed:
                 raise NotReady("the service is stopping")
+            if not self.alive:
+                raise NotReady(THREAD_ENDED, retry_after=30)
             if pending.error is not None:
                 raise pending.error
             if not (self._running or self._queue):
@@ -141,10 +153,16 @@ class BatchScheduler:
     def _run(self) -> None:
         # Each batch is run in a call of its own, so that no local variable keeps an engine alive
         # while the thread waits for the next batch.
-        while self._run_batch():
+        try:
+            while self._run_batch():
+                with self._changed:
+                    self._running -= 1
+                    self._progressed_at = time.monotonic()
+        except BaseException:  # no engine's: what these raise is the answer to their requests
+            logger.critical(THREAD_ENDED, exc_info=True)
             with self._changed:
-                self._running -= 1
-                self._progressed_at = time.monotonic()
+                waiting = list(self._queue)
+            self._fail(waiting, NotReady(THREAD_ENDED, retry_after=30))
 
     def _run_batch(self) -> bool:
         """Wait for a batch and run it; False when the scheduler is closed."""
@@ -153,12 +171,12 @@ class BatchScheduler:
             return False
         owners = [pending for pending, _ in batch]
         try:
-            answers = owners[0].engine.predict(
-                np.stack([pending.tiles[index] for pending, index in batch])
-            )
+            tiles = np.stack([pending.tiles[index] for pending, index in batch])
+            answers = owners[0].engine.predict(tiles)
+            _check_answers(answers, tiles, owners[0].upscale)
         except SuperresError as error:
             self._fail(owners, error)
-        except Exception:
+        except BaseException:  # whatever it is, the thread goes on
             requests = sorted({pending.request_id for pending in owners})
             logger.exception("the engine failed", extra={"requests": requests})
             self._fail(
@@ -204,6 +222,23 @@ class BatchScheduler:
             self.withdraw(pending, error)
 
 
+def _check_answers(answers: Any, tiles: TileBatch, upscale: int) -> None:
+    """Return if there is an answer to each tile, of the right size and type.
+
+    Raises:
+        EngineError: an answer is missing, or one too many, or it has another shape or type.
+    """
+    count, height, width, channels = tiles.shape
+    shape = (count, height * upscale, width * upscale, channels)
+    is_array = isinstance(answers, np.ndarray)
+    if not (is_array and answers.shape == shape and answers.dtype == tiles.dtype):
+        found = f"{answers.dtype} {answers.shape}" if is_array else type(answers).__name__
+        raise EngineError(
+            f"the engine answered tiles of {tiles.dtype} {tiles.shape} with {found}, "
+            f"not with {tiles.dtype} {shape}"
+        )
+
+
 class ScheduledEngine:
     """The engine of one request: its tiles go through the queue, until a deadline.
 
@@ -215,6 +250,7 @@ class ScheduledEngine:
         engine: engine that answers all tiles, even if its model is replaced meanwhile.
         seconds: time limit of the work.
         started: start of that time, by :func:`time.monotonic`; by default now.
+        upscale: pixels of an answer per pixel of its tile, along a side.
     """
 
     def __init__(
@@ -223,9 +259,12 @@ class ScheduledEngine:
         engine: Engine,
         seconds: float,
         started: float | None = None,
+        *,
+        upscale: int = 1,
     ) -> None:
         self._scheduler = scheduler
         self._engine = engine
+        self._upscale = upscale
         self._seconds = seconds
         self._deadline = seconds + (time.monotonic() if started is None else started)
         self._pending: PendingBatch | None = None
@@ -259,10 +298,10 @@ class ScheduledEngine:
             CallerGone: the work was cancelled.
             DeadlineExceeded: its deadline has passed.
             EngineError: the device failed.
-            NotReady: the service is stopping.
+            NotReady: the service is stopping, or a thread of the device has ended.
         """
         started = time.monotonic()
-        pending = PendingBatch(self._engine, tiles, started)
+        pending = PendingBatch(self._engine, tiles, started, self._upscale)
         self._pending = pending
         self.check()  # after `cancel` can see the batch, so that no cancellation is missed
         if not self._scheduler.run(pending, timeout=self._deadline - started):

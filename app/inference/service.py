@@ -9,7 +9,7 @@ import anyio
 
 from app.inference.admission import Admission, Reservation, WorkloadKey
 from app.inference.models import LoadEngine, Models
-from app.inference.scheduler import BatchScheduler, ScheduledEngine
+from app.inference.scheduler import THREAD_ENDED, BatchScheduler, ScheduledEngine
 from app.settings import Settings
 from superres.codecs import Header, OutputFormat
 from superres.engines.base import Engine
@@ -117,7 +117,7 @@ class Service:
 
         Raises:
             NotReady: models are still loading, or one of them failed; the device has
-                stalled; or the service is draining.
+                stalled, or a thread of it has ended; or the service is draining.
         """
         self.check_open()
         self.models.check_all()
@@ -130,6 +130,8 @@ class Service:
         """
         self._check_not_draining()
         self.models.check_any()
+        if not self._scheduler.alive:
+            raise NotReady(THREAD_ENDED, retry_after=30)
         stalled, bound = self.stalled_seconds, self.settings.stalled_s
         if stalled > bound:
             raise NotReady(
@@ -214,7 +216,13 @@ class Service:
             DeadlineExceeded: the deadline has passed already.
         """
         with self.models.lease(request.card) as engine:
-            scheduled = ScheduledEngine(self._scheduler, engine, context.seconds, context.started)
+            scheduled = ScheduledEngine(
+                self._scheduler,
+                engine,
+                context.seconds,
+                context.started,
+                upscale=request.card.geometry.upscale,
+            )
             scheduled.check()
             with (
                 self.admission.admit(
