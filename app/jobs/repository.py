@@ -70,6 +70,11 @@ class JobRepository:
         with database_errors(), self._reading() as session:
             return session.get(Job, job_id)
 
+    def find_all(self, job_ids: Iterable[UUID]) -> list[Job]:
+        """Those of the jobs that exist."""
+        with database_errors(), self._reading() as session:
+            return list(session.scalars(select(Job).where(Job.id.in_(job_ids))))
+
     def all(self) -> list[Job]:
         """All jobs."""
         with database_errors(), self._reading() as session:
