@@ -9,7 +9,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     SUPERRES_JOBS=/var/lib/superres
 # A volume takes its owner from the image.
-RUN install -d -o 10001 -g 10001 /var/lib/superres
+RUN install -d -m 700 -o 10001 -g 10001 /var/lib/superres
 WORKDIR /app
 
 # The environments change less often than the code, so they come first and are cached.

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
@@ -15,6 +16,10 @@ AnyPath: TypeAlias = "Path | UPath"
 
 NO_FSYNC = (errno.EINVAL, errno.ENOTSUP)
 """Errors of fsync of a folder on file systems that do not have it, such as some networks'."""
+
+
+PRIVATE = 0o600
+"""Mode of a file that only this user may read."""
 
 
 def to_path(text: str) -> AnyPath:
@@ -33,13 +38,16 @@ def to_path(text: str) -> AnyPath:
         raise BadRequest(f"{text} needs the extra cluster: make install EXTRA=cluster") from error
 
 
-def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = None) -> None:
+def write_whole(
+    target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = None, private: bool = False
+) -> None:
     """Write a file whole or not at all, also if the power fails.
 
     Args:
         target: the file; its folder is created if necessary.
         data: the content.
         dated_as: a file whose date the target gets, unless one of the two is in a bucket.
+        private: only this user may read the file, unless it is in a bucket.
     """
     if not isinstance(target, Path):  # a bucket stores a file whole or not at all
         target.write_bytes(data)
@@ -48,7 +56,7 @@ def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = No
     # A short name: file systems allow 255 bytes.
     partial = target.with_name(f".{uuid4().hex}{target.suffix}.partial")
     try:
-        with partial.open("wb") as file:
+        with open(partial, "wb", opener=_open_private if private else None) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -66,6 +74,21 @@ def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = No
             raise
     finally:
         os.close(folder)
+
+
+def create_private(file: Path) -> None:
+    """Create a file that only this user may read; of one that exists, change the mode if possible.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    os.close(_open_private(str(file), os.O_WRONLY | os.O_CREAT))
+    with suppress(PermissionError):  # another user's
+        file.chmod(PRIVATE)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE)
 
 
 def path_below(file: AnyPath, folder: AnyPath) -> PurePosixPath:

@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     max_jobs_bytes: int = Field(
         10 * 2**30,
         ge=1,
-        description="Bytes of uploads and results; the oldest results make room for new ones.",
+        description="Bytes of uploads and results; old results make room for new ones.",
     )
     max_watchers: int = Field(
         200, ge=1, description="Streams of jobs' events open at once; one more is answered 503."
