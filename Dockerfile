@@ -80,7 +80,7 @@ ENV SUPERRES_COMMIT=$COMMIT SUPERRES_DEVICE=gpu:0
 USER 10001:10001
 VOLUME /var/lib/superres
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["superres", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-IS", "superres/health.py"]
 CMD ["superres", "serve", "--host", "0.0.0.0"]
 
 FROM base AS cpu
@@ -92,5 +92,5 @@ ENV SUPERRES_COMMIT=$COMMIT SUPERRES_DEVICE=cpu
 USER 10001:10001
 VOLUME /var/lib/superres
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["superres", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-IS", "superres/health.py"]
 CMD ["superres", "serve", "--host", "0.0.0.0"]
