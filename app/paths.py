@@ -99,7 +99,7 @@ def path_below(file: AnyPath, folder: AnyPath) -> PurePosixPath:
 def is_inside(path: AnyPath, folder: AnyPath) -> bool:
     """Whether a path is the folder itself, or inside it."""
     if isinstance(path, Path) and isinstance(folder, Path):
-        return path.resolve().is_relative_to(folder.resolve())
+        return _resolved(path).is_relative_to(_resolved(folder))
     return f"{path}/".startswith(f"{folder}/")
 
 
@@ -110,8 +110,13 @@ def identity(path: AnyPath) -> object:
     try:
         status = path.stat()
     except OSError:  # it does not exist
-        return path.resolve()
+        return _resolved(path)
     return status.st_dev, status.st_ino
+
+
+def _resolved(path: Path) -> Path:
+    """Without links; of links that lead in a circle, as far as they can be followed."""
+    return Path(os.path.realpath(path))
 
 
 def is_same(one: AnyPath, other: AnyPath) -> bool:

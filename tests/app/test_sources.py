@@ -100,8 +100,11 @@ def no_source_is_written(world, output_format, recursive, resume, force, shared)
         to_file = is_file(given_paths, target)
         ledger = None
         if not to_file:
-            with suppress(NotADirectoryError):
+            try:
                 ledger = (SharedLedger if shared else Ledger)(target)
+            except OSError as error:  # a folder, or a circle of links; the command ends with it
+                event(type(error).__name__)
+                return
         enhancer = Enhancer(BlurEngine(GEOMETRY), GEOMETRY)
         runner = BatchRunner(enhancer, OPTIONS, ledger, resume=resume, force=force)
         for job in jobs:
