@@ -46,7 +46,7 @@ class JobWatch:
     Args:
         rows: of the jobs.
         make_status: makes the status of a job, as it was read.
-        draining: returns whether the service stops; then nothing more is told.
+        draining: returns whether the service stops; then nothing more is sent.
         max_watchers: most watchers at the same time.
         max_watchers_per_key: the same, of the jobs of one key.
     """
