@@ -9,7 +9,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     SUPERRES_JOBS=/var/lib/superres
 # A volume takes its owner from the image.
-RUN install -d -o 10001 -g 10001 /var/lib/superres
+RUN install -d -m 700 -o 10001 -g 10001 /var/lib/superres
 WORKDIR /app
 
 # The environments change less often than the code, so they come first and are cached.
@@ -80,7 +80,7 @@ ENV SUPERRES_COMMIT=$COMMIT SUPERRES_DEVICE=gpu:0
 USER 10001:10001
 VOLUME /var/lib/superres
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["superres", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-IS", "superres/health.py"]
 CMD ["superres", "serve", "--host", "0.0.0.0"]
 
 FROM base AS cpu
@@ -92,5 +92,5 @@ ENV SUPERRES_COMMIT=$COMMIT SUPERRES_DEVICE=cpu
 USER 10001:10001
 VOLUME /var/lib/superres
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["superres", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-IS", "superres/health.py"]
 CMD ["superres", "serve", "--host", "0.0.0.0"]

@@ -17,7 +17,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
+from limits.strategies import MovingWindowRateLimiter
 
 from superres.errors import BadRequest, Forbidden, TooManyRequests, Unauthorized
 
@@ -49,7 +49,7 @@ class Allowance:
     """Whether this request was within it."""
     remaining: int
     seconds: int
-    """Until all of it is there again."""
+    """Until the oldest request that counts no longer does."""
 
     def headers(self) -> dict[str, str]:
         """As the draft of the RateLimit header fields has them."""
@@ -113,7 +113,8 @@ class Access:
 
     def __init__(self, keys: tuple[ApiKey, ...]) -> None:
         self.keys = keys
-        self._counts = FixedWindowRateLimiter(MemoryStorage())
+        # By the time of each request: of fixed windows, a caller could use two at a boundary.
+        self._counts = MovingWindowRateLimiter(MemoryStorage())
 
     def identify(self, key: str | None) -> ApiKey:
         """The key's name and rights.
@@ -131,7 +132,7 @@ class Access:
         return known[0]
 
     def count(self, key: ApiKey) -> Allowance:
-        """Count one request; a window begins with the first in it."""
+        """Count one request, with those of the limit's period that ends now."""
         allowed = self._counts.hit(key.limit, key.name)
         reset_at, remaining = self._counts.get_window_stats(key.limit, key.name)
         return Allowance(key, allowed, remaining, max(1, math.ceil(reset_at - time.time())))

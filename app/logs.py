@@ -2,17 +2,22 @@
 
 The code logs by the standard library. What is bound by :mod:`structlog.contextvars` (the request's
 id, method and, once it is known, route) is added to every line of a request, whichever thread or
-library wrote it. Tracebacks have no local variables: those hold callers' pictures and keys.
+library wrote it. Tracebacks have no local variables: those hold callers' pictures and keys. What a
+decoder says of a picture is its caller's alone, and in no line.
 """
 
 import logging
 import sys
+import warnings
 from typing import Literal, TextIO
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 LogFormat = Literal["console", "json"]
+
+DECODERS = ("PIL", "imagecodecs", "tifffile")
+"""Packages whose warnings and log lines quote the picture."""
 
 
 def configure(log_format: LogFormat) -> None:
@@ -21,6 +26,9 @@ def configure(log_format: LogFormat) -> None:
     On stderr is what native libraries say past Python, in no format at all.
     """
     logging.captureWarnings(True)
+    for name in DECODERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module=rf"({'|'.join(DECODERS)})(\.|$)")
     root = logging.getLogger()
     root.handlers = [make_handler(log_format, sys.stdout)]
     root.setLevel(logging.INFO)

@@ -104,12 +104,18 @@ def create_app(
             runner = JobRunner(
                 store, service, telemetry, enhance_limiter, make_headers=enhanced_headers
             )
-            async with runner.running():
+            queue = JobQueue(
+                store,
+                runner,
+                max_watchers=settings.max_watchers,
+                max_watchers_per_key=settings.max_watchers_per_key,
+            )
+            async with runner.running(), queue.running():
                 yield State(
                     service=service,
                     telemetry=telemetry,
                     enhance_limiter=enhance_limiter,
-                    jobs=JobQueue(store, runner),
+                    jobs=queue,
                     access=access,
                     caller="",
                 )

@@ -88,7 +88,13 @@ class Settings(BaseSettings):
     max_jobs_bytes: int = Field(
         10 * 2**30,
         ge=1,
-        description="Bytes of uploads and results; the oldest results make room for new ones.",
+        description="Bytes of uploads and results; old results make room for new ones.",
+    )
+    max_watchers: int = Field(
+        200, ge=1, description="Streams of jobs' events open at once; one more is answered 503."
+    )
+    max_watchers_per_key: int = Field(
+        50, ge=1, description="The same with one key; one more is answered 429."
     )
     keep_jobs_s: float = Field(
         86_400, gt=0, description="Seconds that a job is kept after it has ended."

@@ -72,7 +72,7 @@ def measure_comparison(client: httpx.Client, pid: int, picture: Picture) -> tupl
     """Bytes that POST /compare, answered as a page, peaks at above idle, and the forecast."""
     upload = encode(picture, "png")
     card = choose(read_cards(DEFAULT_MODELS), "srcnn", SCALE)
-    forecast = forecast_comparison(probe(upload), len(upload), card.geometry)
+    forecast = forecast_comparison(probe(upload), len(upload), SCALE, card.geometry)
     idle = resident_bytes(pid)
     reset_peak(pid)
     headers = {"Accept": "text/html"}

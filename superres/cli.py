@@ -1,7 +1,6 @@
 """The ``superres`` command: enhance, compare, models, health; in a clone, also serve and key."""
 
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
@@ -28,7 +27,8 @@ from superres.codecs import (
 )
 from superres.engines.base import PrecisionChoice
 from superres.enhancer import Enhancer, output_size
-from superres.errors import BadRequest, NotReady, SuperresError, Unavailable
+from superres.errors import BadRequest, NotReady, SuperresError
+from superres.health import DEFAULT_URL, why_not_ready
 from superres.models.card import ModelCard
 from superres.models.registry import (
     AUTO,
@@ -231,19 +231,11 @@ def models_command(models: Models = DEFAULT_MODELS) -> None:
 
 @cli.command("health")
 def health_command(
-    url: Annotated[str, typer.Option(help="Of the service.")] = "http://127.0.0.1:8000",
+    url: Annotated[str, typer.Option(help="Of the service.")] = DEFAULT_URL,
 ) -> None:
     """Exit with 0 if a service is ready, else with 1 and the reason: for container checks."""
-    import httpx
-
-    try:
-        answer = httpx.get(f"{url}/readyz", timeout=5)
-    except httpx.HTTPError as error:
-        raise Unavailable(f"no answer from {url}: {error}") from error
-    if answer.status_code != 200:
-        with suppress(ValueError, KeyError, TypeError):  # a proxy says it in words of its own
-            raise NotReady(answer.json()["detail"])
-        raise NotReady(f"{url} answers {answer.status_code}")
+    if reason := why_not_ready(url):
+        raise NotReady(reason)
     print("ready")
 
 

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from superres.arrays import Size
 from superres.codecs import FORMATS, MAX_OUTPUT_PIXELS, Header, OutputFormat
+from superres.engines.ensemble import VIEWS
 from superres.enhancer import COLUMNS, native_size, output_size, plan
 from superres.models.card import Geometry
+from superres.resample import cropped_size, scaled_size
 from superres.tiling import Plan
 
 BYTES_PER_PIXEL = 1.3 * 4
@@ -30,9 +32,15 @@ class Forecast:
 
     output_size: Size
     tiles: int
-    pixels: int
-    """Of the input, and of what the network makes of it at its own scale."""
+    """Tiles of the picture, as progress counts them."""
+    engine_pixels: int
+    """Pixels that the engine makes, of all tiles and views, halo and padding included. The device
+    takes its time for these, whatever is cut off afterwards."""
+    picture_pixels: int
+    """Pixels of the input, and of what the network makes of it at its own scale."""
     peak_bytes: int
+    proof_pixels: int = 0
+    """Pixels that the engine makes for a proof, which comes first."""
 
 
 def forecast(
@@ -61,15 +69,15 @@ def forecast(
         ImageTooLarge: more than ``max_pixels`` output pixels.
 
     >>> geometry = Geometry(domain="hr", scale=2, halo=7, largest_tile=512)
-    >>> forecast(Header("jpeg", (3000, 4000), 8), 5_000_000, 2, geometry)
-    Forecast(output_size=(6000, 8000), tiles=300, pixels=60000000, peak_bytes=527453504)
+    >>> cost = forecast(Header("jpeg", (3000, 4000), 8), 5_000_000, 2, geometry)
+    >>> cost.output_size, cost.tiles, cost.engine_pixels, cost.peak_bytes
+    ((6000, 8000), 300, 51916800, 527453504)
     """
     size = output_size(header.size, scale, max_pixels=max_pixels)
     made = native_size(header.size, size, geometry)
     cut = plan(made, geometry)
     out = size[0] * size[1]
     given = header.size[0] * header.size[1]
-    worked_on = given + made[0] * made[1]
     sixteen = header.bits == 16
     peak = (
         (given + out) * BYTES_PER_PIXEL * (2 if sixteen else 1)
@@ -81,17 +89,42 @@ def forecast(
         + out * 3 * (2 if sixteen else 1)
         + (out * FORMATS[output_format].encoder_bytes_per_alpha_pixel if header.alpha else 0)
     )
-    return Forecast(size, cut.tiles, worked_on, int(peak))
+    return Forecast(
+        output_size=size,
+        tiles=cut.tiles,
+        engine_pixels=_engine_pixels(cut, geometry, ensemble),
+        picture_pixels=given + made[0] * made[1],
+        peak_bytes=int(peak),
+        proof_pixels=_engine_pixels(_scored_plan(header.size, scale, geometry), geometry, ensemble),
+    )
 
 
 def forecast_comparison(
-    header: Header, encoded_bytes: int, geometry: Geometry, *, ensemble: bool = False
+    header: Header,
+    encoded_bytes: int,
+    scale: float,
+    geometry: Geometry,
+    *,
+    ensemble: bool = False,
 ) -> Forecast:
     """What :func:`superres.evaluation.proof.compare` takes with this picture as the truth."""
     pixels = header.size[0] * header.size[1]
-    cut = plan(header.size, geometry)
+    cut = _scored_plan(header.size, scale, geometry)
     peak = pixels * BYTES_PER_COMPARED_PIXEL + _in_flight(cut, geometry, 1, ensemble)
-    return Forecast(header.size, cut.tiles, 2 * pixels, peak + encoded_bytes)
+    engine_pixels = _engine_pixels(cut, geometry, ensemble)
+    return Forecast(header.size, cut.tiles, engine_pixels, 2 * pixels, peak + encoded_bytes)
+
+
+def _scored_plan(truth: Size, scale: float, geometry: Geometry) -> Plan:
+    """How the plane is cut when a shrunken copy of a picture is brought back to its size."""
+    size = cropped_size(truth, scale)
+    return plan(native_size(scaled_size(size, 1 / scale), size, geometry), geometry)
+
+
+def _engine_pixels(cut: Plan, geometry: Geometry, ensemble: bool) -> int:
+    """Pixels that the engine makes of all tiles of a plane."""
+    tile_pixels = cut.tile[0] * cut.tile[1] * geometry.upscale**2
+    return cut.tiles * tile_pixels * (VIEWS if ensemble else 1)
 
 
 def _in_flight(cut: Plan, geometry: Geometry, sample_bytes: int, ensemble: bool) -> int:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
@@ -15,6 +16,10 @@ AnyPath: TypeAlias = "Path | UPath"
 
 NO_FSYNC = (errno.EINVAL, errno.ENOTSUP)
 """Errors of fsync of a folder on file systems that do not have it, such as some networks'."""
+
+
+PRIVATE = 0o600
+"""Mode of a file that only this user may read."""
 
 
 def to_path(text: str) -> AnyPath:
@@ -36,13 +41,16 @@ def to_path(text: str) -> AnyPath:
         ) from error
 
 
-def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = None) -> None:
+def write_whole(
+    target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = None, private: bool = False
+) -> None:
     """Write a file whole or not at all, also if the power fails.
 
     Args:
         target: the file; its folder is created if necessary.
         data: the content.
         dated_as: a file whose date the target gets, unless one of the two is in a bucket.
+        private: only this user may read the file, unless it is in a bucket.
     """
     if not isinstance(target, Path):  # a bucket stores a file whole or not at all
         target.write_bytes(data)
@@ -51,7 +59,7 @@ def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = No
     # A short name: file systems allow 255 bytes.
     partial = target.with_name(f".{uuid4().hex}{target.suffix}.partial")
     try:
-        with partial.open("wb") as file:
+        with open(partial, "wb", opener=_open_private if private else None) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -71,6 +79,21 @@ def write_whole(target: AnyPath, data: bytes, *, dated_as: "AnyPath | None" = No
         os.close(folder)
 
 
+def create_private(file: Path) -> None:
+    """Create a file that only this user may read; of one that exists, change the mode if possible.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    os.close(_open_private(str(file), os.O_WRONLY | os.O_CREAT))
+    with suppress(PermissionError):  # another user's
+        file.chmod(PRIVATE)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE)
+
+
 def path_below(file: AnyPath, folder: AnyPath) -> PurePosixPath:
     """The path of a file relative to a folder that contains it."""
     return PurePosixPath(*file.parts[len(folder.parts) :])
@@ -79,7 +102,7 @@ def path_below(file: AnyPath, folder: AnyPath) -> PurePosixPath:
 def is_inside(path: AnyPath, folder: AnyPath) -> bool:
     """Whether a path is the folder itself, or inside it."""
     if isinstance(path, Path) and isinstance(folder, Path):
-        return path.resolve().is_relative_to(folder.resolve())
+        return _resolved(path).is_relative_to(_resolved(folder))
     return f"{path}/".startswith(f"{folder}/")
 
 
@@ -90,8 +113,13 @@ def identity(path: AnyPath) -> object:
     try:
         status = path.stat()
     except OSError:  # it does not exist
-        return path.resolve()
+        return _resolved(path)
     return status.st_dev, status.st_ino
+
+
+def _resolved(path: Path) -> Path:
+    """Without links; of links that lead in a circle, as far as they can be followed."""
+    return Path(os.path.realpath(path))
 
 
 def is_same(one: AnyPath, other: AnyPath) -> bool:

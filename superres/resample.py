@@ -32,6 +32,18 @@ def scaled_size(size: Size, scale: float) -> Size:
     return height, width
 
 
+def cropped_size(size: Size, scale: float) -> Size:
+    """Size of a picture before it is shrunk by ``scale``: for a whole scale, a multiple of it.
+
+    >>> cropped_size((170, 171), 3), cropped_size((170, 171), 1.5)
+    ((168, 171), (170, 171))
+    """
+    if not float(scale).is_integer():
+        return size
+    height, width = (side - side % int(scale) for side in size)
+    return height, width
+
+
 def degrade(hr: Raster, size: Size) -> Raster:
     """Shrink a picture to ``size``, antialiased: the LR side of every pair.
 

@@ -1,5 +1,6 @@
 """The Dockerfile's commands do what they should, without Docker."""
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.inference.scheduler import THREAD_ENDED, BatchScheduler
+from superres.health import why_not_ready
 from tests.commands import superres
+from tests.engines import BlurEngine
 from tests.packages import link_locked_packages
 from tests.serving import free_port, wait_until_ready
 
@@ -107,3 +111,46 @@ def test_the_health_check_says_why():
 def test_the_health_check_passes_where_the_service_is_ready(fake_service: httpx.Client):
     run = superres("health", "--url", fake_service.base_url)
     assert (run.returncode, run.stdout.strip()) == (0, "ready")
+
+
+@pytest.mark.parametrize("stage", ["cpu", "gpu"])
+def test_the_images_health_check_imports_nothing_that_takes_long(
+    fake_service: httpx.Client, stage: str
+):
+    """It runs every few seconds."""
+    (check,) = (line for line in instructions(stage) if line.startswith("HEALTHCHECK "))
+    python, *arguments = json.loads(check.partition("CMD ")[2])
+    assert python == "python"
+
+    def run(url: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-X", "importtime", *arguments, str(url)]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+    ready, none = run(fake_service.base_url), run("http://127.0.0.1:9")
+    assert ready.returncode == 0
+    assert none.returncode == 1
+    assert "no answer from http://127.0.0.1:9: " in none.stderr
+    imported = set(re.findall(r"\|\s+(\w+)[\w.]*$", ready.stderr, flags=re.MULTILINE))
+    assert "http" in imported
+    assert imported <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("127.0.0.1:8000", "no answer from 127.0.0.1:8000: "),
+        ("http://[::1", "no answer from http://[::1: "),
+        ("http://127.0.0.1:port", "no answer from http://127.0.0.1:port: "),
+        ("", "no answer from : "),
+    ],
+)
+def test_an_address_that_is_none_is_told(url: str, reason: str):
+    assert str(why_not_ready(url)).startswith(reason)
+
+
+def test_why_a_service_is_not_ready_is_told(serve, srcnn_card, monkeypatch: pytest.MonkeyPatch):
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as client:
+        assert why_not_ready(str(client.base_url)) is None
+        assert "Not Found" in str(why_not_ready(f"{client.base_url}/nowhere/"))
+        monkeypatch.setattr(BatchScheduler, "alive", False)
+        assert why_not_ready(str(client.base_url)) == THREAD_ENDED

@@ -29,6 +29,7 @@ from tests.needs import program
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
+THREATS = (REPOSITORY / "docs" / "threats.md").read_text()
 CURLS = re.findall(r"^(?:\$ )?(curl [^$\n]*)$", README, flags=re.MULTILINE)
 
 
@@ -200,3 +201,16 @@ def test_every_module_of_the_core_is_in_the_architecture():
     for module in core.rglob("[!_]*.py"):
         name = ".".join(module.relative_to(core).with_suffix("").parts)
         assert f"\n| `{name}` | " in text
+
+
+def test_the_table_of_threats_names_tests_that_there_are():
+    rows = [
+        line for line in THREATS.splitlines() if line.startswith("| ") and "| asset " not in line
+    ]
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", THREATS)
+    assert len(rows) > 30
+    assert len(named) >= THREATS.count("::") > 30
+    for file, test in named:
+        assert re.search(rf"^def {test}\(", (REPOSITORY / file).read_text(), re.M), (file, test)
+    for row in rows:
+        assert len(row.split(" |")) == 5, row

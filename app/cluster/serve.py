@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import ray
 from fastapi import FastAPI
+from pydantic import SecretStr
 from ray import serve
 from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTaskError
 from ray.serve.config import ProxyLocation
@@ -29,7 +30,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import Receive, Scope, Send
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from app.cluster.connect import connect
+from app.cluster.connect import connect, secret_settings
 from app.drain import Drain
 from app.inference.startup import default_cards
 from app.logs import configure
@@ -233,11 +234,16 @@ class _Ingress:
     Args:
         devices: the handle of :class:`Device`. It is a parameter so that Ray Serve deploys the
             devices with the front; the app finds them by name.
+        secrets: see :func:`app.cluster.connect.secret_settings`.
     """
 
-    app: _WithState  # set by Ray Serve's wrapper
+    app: _WithState  # set by Ray Serve's wrapper, after the constructor
 
-    def __init__(self, devices: DeploymentHandle) -> None: ...
+    def __init__(
+        self, devices: DeploymentHandle, secrets: Mapping[str, SecretStr] | None = None
+    ) -> None:
+        for name, value in (secrets or {}).items():
+            os.environ[name] = value.get_secret_value()
 
     async def drain(self) -> None:
         """Finish the requests in flight, and accept no more.
@@ -306,7 +312,8 @@ def serve_on_cluster(host: str, port: int) -> None:
         signal.signal(number, lambda *_: stop.set())
     serve.start(proxy_location=ProxyLocation.HeadOnly, http_options={"host": host, "port": port})
     share = device_share(ray.cluster_resources(), Settings().device)
-    serve.run(Front.bind(Devices.options(ray_actor_options=share).bind()), name=APPLICATION)
+    devices = Devices.options(ray_actor_options=share).bind()
+    serve.run(Front.bind(devices, secret_settings(os.environ)), name=APPLICATION)
     stop.wait()
     serve.get_app_handle(APPLICATION).drain.remote().result()
     serve.delete(APPLICATION)

@@ -161,15 +161,19 @@ class Admission:
         pixels: int,
         nbytes: int,
         deadline: float,
+        *,
+        done: Callable[[], int] | None = None,
     ) -> Iterator[None]:
         """Admit a request, and time its work.
 
         Args:
             reservation: memory of the request; it becomes ``nbytes``.
             workload: what it is timed as.
-            pixels: pixels of input and output.
+            pixels: pixels that its time is proportional to, by the forecast.
             nbytes: peak memory of the work.
             deadline: seconds that the work may take.
+            done: returns the pixels that were worked on, if they can differ from ``pixels``; the
+                time of none is not learnt.
 
         Raises:
             Busy: too many requests are active, or they have reserved too much memory, or this
@@ -187,7 +191,8 @@ class Admission:
         try:
             yield
             self._advance()
-            self.record(workload, pixels, self._virtual_time - request.started)
+            if worked := done() if done else pixels:
+                self.record(workload, worked, self._virtual_time - request.started)
         finally:
             self._advance()
             self._active.remove(request)

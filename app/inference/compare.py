@@ -43,6 +43,11 @@ class CompareRequest:
         """Key by which the work is timed."""
         return WorkloadKey("compare", self.label, self.header.bits)
 
+    @property
+    def pixels(self) -> int:
+        """Pixels that the work's time is proportional to."""
+        return self.cost.engine_pixels
+
 
 def prepare_comparison(
     service: Service, header: Header, nbytes: int, *, model: str, scale: float, ensemble: bool
@@ -61,7 +66,7 @@ def prepare_comparison(
         ModelMissing: there is no such model.
     """
     card = service.choose(model, scale)
-    cost = forecast_comparison(header, nbytes, card.geometry, ensemble=ensemble)
+    cost = forecast_comparison(header, nbytes, scale, card.geometry, ensemble=ensemble)
     return CompareRequest(header, card, scale, ensemble, cost)
 
 

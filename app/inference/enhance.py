@@ -102,6 +102,11 @@ class EnhanceRequest:
         return WorkloadKey("enhance", self.label, self.header.bits)
 
     @property
+    def pixels(self) -> int:
+        """Pixels that the work's time is proportional to."""
+        return self.cost.engine_pixels + (self.cost.proof_pixels if self.wants_proof else 0)
+
+    @property
     def wants_proof(self) -> bool:
         """Whether the gain over bicubic is estimated."""
         return self.options.proof or self.options.fallback == "auto"
@@ -195,7 +200,7 @@ async def enhance_picture(
             card = selection.card
             notes.append(selection.reason)
     engine.check()
-    engine.use(card.name)
+    engine.use(card)
     enhancer = _enhancer(engine, card, options)
     if request.wants_proof:
         try:
@@ -210,11 +215,13 @@ async def enhance_picture(
         engine.check()
     if options.fallback == "auto" and proof is not None and proof.gain_db < 0:
         card = BICUBIC
-        engine.use(card.name)
+        engine.use(card)
         enhancer = _enhancer(engine, card, options)
         notes.append("bicubic, as fallback=auto asks")
     stages.current = "infer"
-    started, seconds_before = time.perf_counter(), engine.queue_seconds + engine.infer_seconds
+    # The proof's calls of the engine are not part of these stages.
+    queue_before, infer_before = engine.queue_seconds, engine.infer_seconds
+    started = time.perf_counter()
     enhanced = await anyio.to_thread.run_sync(
         partial(
             enhancer.enhance,
@@ -225,11 +232,11 @@ async def enhance_picture(
         ),
         limiter=limiter,
     )
-    # The proof's calls of the engine are not part of this stage.
-    engine_seconds = engine.queue_seconds + engine.infer_seconds - seconds_before
-    stages.add("queue", engine.queue_seconds)
-    stages.add("infer", engine.infer_seconds)
-    stages.add("bicubic", time.perf_counter() - started - engine_seconds)
+    seconds = time.perf_counter() - started
+    queue, infer = engine.queue_seconds - queue_before, engine.infer_seconds - infer_before
+    stages.add("queue", queue)
+    stages.add("infer", infer)
+    stages.add("bicubic", seconds - queue - infer)
     engine.check()
     with stages.time("encode"):
         body, digest = await anyio.to_thread.run_sync(

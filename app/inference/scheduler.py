@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from structlog.contextvars import get_contextvars
@@ -21,6 +22,9 @@ from app.service_errors import CallerGone
 from superres.arrays import TileBatch
 from superres.engines.base import BATCH, Engine
 from superres.errors import DeadlineExceeded, EngineError, NotReady, SuperresError
+from superres.models.card import ModelCard
+
+THREAD_ENDED = "a thread of the device has ended; the service has to be started again"
 
 logger = logging.getLogger("superres")
 
@@ -32,6 +36,8 @@ class PendingBatch:
     engine: Engine
     tiles: TileBatch
     queued_at: float
+    upscale: int = 1
+    """Pixels of an answer per pixel of its tile, along a side."""
     answers: dict[int, np.ndarray] = field(default_factory=dict)
     """Answers so far, by the index of the tile."""
     dispatched: int = 0
@@ -78,6 +84,11 @@ class BatchScheduler:
             thread.start()
 
     @property
+    def alive(self) -> bool:
+        """Whether every thread runs, unless the scheduler is closed."""
+        return self._closed or all(thread.is_alive() for thread in self._threads)
+
+    @property
     def queued_tiles(self) -> int:
         """Number of tiles that wait for the device."""
         with self._changed:
@@ -113,11 +124,13 @@ class BatchScheduler:
         Raises:
             CallerGone: they were withdrawn.
             EngineError: the device failed.
-            NotReady: the service is stopping.
+            NotReady: the service is stopping, or a thread of the device has ended.
         """
         with self._changed:
             if self._closed:
                 raise NotReady("the service is stopping")
+            if not self.alive:
+                raise NotReady(THREAD_ENDED, retry_after=30)
             if pending.error is not None:
                 raise pending.error
             if not (self._running or self._queue):
@@ -143,10 +156,16 @@ class BatchScheduler:
     def _run(self) -> None:
         # Each batch is run in a call of its own, so that no local variable keeps an engine alive
         # while the thread waits for the next batch.
-        while self._run_batch():
+        try:
+            while self._run_batch():
+                with self._changed:
+                    self._running -= 1
+                    self._progressed_at = time.monotonic()
+        except BaseException:  # no engine's: what these raise is the answer to their requests
+            logger.critical(THREAD_ENDED, exc_info=True)
             with self._changed:
-                self._running -= 1
-                self._progressed_at = time.monotonic()
+                waiting = list(self._queue)
+            self._fail(waiting, NotReady(THREAD_ENDED, retry_after=30))
 
     def _run_batch(self) -> bool:
         """Wait for a batch and run it; False when the scheduler is closed."""
@@ -155,12 +174,12 @@ class BatchScheduler:
             return False
         owners = [pending for pending, _ in batch]
         try:
-            answers = owners[0].engine.predict(
-                np.stack([pending.tiles[index] for pending, index in batch])
-            )
+            tiles = np.stack([pending.tiles[index] for pending, index in batch])
+            answers = owners[0].engine.predict(tiles)
+            _check_answers(answers, tiles, owners[0].upscale)
         except SuperresError as error:
             self._fail(owners, error)
-        except Exception:
+        except BaseException:  # whatever it is, the thread goes on
             requests = sorted({pending.request_id for pending in owners})
             logger.exception("the engine failed", extra={"requests": requests})
             self._fail(
@@ -206,17 +225,35 @@ class BatchScheduler:
             self.withdraw(pending, error)
 
 
+def _check_answers(answers: Any, tiles: TileBatch, upscale: int) -> None:
+    """Return if there is an answer to each tile, of the right size and type.
+
+    Raises:
+        EngineError: an answer is missing, or one too many, or it has another shape or type.
+    """
+    count, height, width, channels = tiles.shape
+    shape = (count, height * upscale, width * upscale, channels)
+    is_array = isinstance(answers, np.ndarray)
+    if not (is_array and answers.shape == shape and answers.dtype == tiles.dtype):
+        found = f"{answers.dtype} {answers.shape}" if is_array else type(answers).__name__
+        raise EngineError(
+            f"the engine answered tiles of {tiles.dtype} {tiles.shape} with {found}, "
+            f"not with {tiles.dtype} {shape}"
+        )
+
+
 class ScheduledEngine:
     """The engine of one request: its tiles go through the queue, until a deadline.
 
-    ``queue_seconds`` and ``infer_seconds`` are sums over all its calls: the seconds in the queue,
-    and the seconds from then until the answers.
+    ``queue_seconds``, ``infer_seconds`` and ``pixels`` are sums over all its calls: the seconds in
+    the queue, the seconds from then until the answers, and the pixels that networks made.
 
     Args:
         scheduler: owner of the device.
         engine: engine that answers all tiles, even if its model is replaced meanwhile.
         seconds: time limit of the work.
         started: start of that time, by :func:`time.monotonic`; by default now.
+        upscale: pixels of an answer per pixel of its tile, along a side.
         engines: by model name, those that :meth:`use` can choose.
     """
 
@@ -227,21 +264,27 @@ class ScheduledEngine:
         seconds: float,
         started: float | None = None,
         *,
+        upscale: int = 1,
         engines: Mapping[str, Engine] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._engine = engine
+        self._upscale = upscale
         self._engines = engines or {}
+        self._is_network = True
         self._seconds = seconds
         self._deadline = seconds + (time.monotonic() if started is None else started)
         self._pending: PendingBatch | None = None
         self._cancelled = False
         self.queue_seconds = 0.0
         self.infer_seconds = 0.0
+        self.pixels = 0
 
-    def use(self, model: str) -> None:
+    def use(self, card: ModelCard) -> None:
         """Let the engine of that model answer the tiles from now on."""
-        self._engine = self._engines[model]
+        self._engine = self._engines[card.name]
+        self._upscale = card.geometry.upscale
+        self._is_network = bool(card.files)
 
     def cancel(self) -> None:
         """Cancel the work, from any thread: nobody waits for it."""
@@ -268,17 +311,20 @@ class ScheduledEngine:
             CallerGone: the work was cancelled.
             DeadlineExceeded: its deadline has passed.
             EngineError: the device failed.
-            NotReady: the service is stopping.
+            NotReady: the service is stopping, or a thread of the device has ended.
         """
         started = time.monotonic()
-        pending = PendingBatch(self._engine, tiles, started)
+        pending = PendingBatch(self._engine, tiles, started, self._upscale)
         self._pending = pending
         self.check()  # after `cancel` can see the batch, so that no cancellation is missed
         if not self._scheduler.run(pending, timeout=self._deadline - started):
             raise self._deadline_exceeded()
         self.queue_seconds += pending.wait_seconds
         self.infer_seconds += time.monotonic() - started - pending.wait_seconds
-        return np.stack([pending.answers[index] for index in range(len(tiles))])
+        answers = np.stack([pending.answers[index] for index in range(len(tiles))])
+        if self._is_network:
+            self.pixels += answers.size // 3
+        return answers
 
     def _deadline_exceeded(self) -> DeadlineExceeded:
         return DeadlineExceeded(

@@ -9,7 +9,7 @@ import anyio
 
 from app.inference.admission import Admission, Reservation, WorkloadKey
 from app.inference.models import LoadEngine, Models
-from app.inference.scheduler import BatchScheduler, ScheduledEngine
+from app.inference.scheduler import THREAD_ENDED, BatchScheduler, ScheduledEngine
 from app.settings import Settings
 from superres.codecs import Header, OutputFormat
 from superres.engines.base import Engine
@@ -57,6 +57,10 @@ class ModelRequest(Protocol):
     @property
     def cost(self) -> Forecast:
         """Pixels, tiles and memory of the work."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that the work's time is proportional to."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Service:
 
         Raises:
             NotReady: models are still loading, or one of them failed; the device has
-                stalled; or the service is draining.
+                stalled, or a thread of it has ended; or the service is draining.
         """
         self.check_open()
         self.models.check_default()
@@ -131,6 +135,8 @@ class Service:
         """
         self._check_not_draining()
         self.models.check_any()
+        if not self._scheduler.alive:
+            raise NotReady(THREAD_ENDED, retry_after=30)
         stalled, bound = self.stalled_seconds, self.settings.stalled_s
         if stalled > bound:
             raise NotReady(
@@ -197,7 +203,7 @@ class Service:
         """
         for card in request.cards:
             self.models.engine(card)
-        workload, pixels = request.workload, request.cost.pixels
+        workload, pixels = request.workload, request.pixels
         return AdmissionForecast(
             seconds_alone=self.admission.seconds_alone(workload, pixels),
             seconds_expected=self.admission.expected_seconds(workload, pixels),
@@ -239,6 +245,7 @@ class Service:
                 engines[request.card.name],
                 context.seconds,
                 context.started,
+                upscale=request.card.geometry.upscale,
                 engines=engines,
             )
             scheduled.check()
@@ -246,9 +253,11 @@ class Service:
                 self.admission.admit(
                     context.reservation,
                     request.workload,
-                    request.cost.pixels,
+                    request.pixels,
                     request.cost.peak_bytes,
                     context.seconds_left(),
+                    # What the network really made: bicubic may be chosen instead of it.
+                    done=lambda: scheduled.pixels if request.card.files else request.pixels,
                 ),
                 context.on_disconnect(scheduled.cancel),
             ):
@@ -257,7 +266,7 @@ class Service:
     def _retry_after(self, request: ModelRequest, context: WorkContext) -> int:
         return self.admission.retry_after(
             request.cost.peak_bytes - context.reservation.bytes,
-            self.admission.seconds_alone(request.workload, request.cost.pixels),
+            self.admission.seconds_alone(request.workload, request.pixels),
             context.seconds_left(),
         )
 

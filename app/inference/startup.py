@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from app.inference.admission import WorkloadKey
-from superres.codecs import Picture
+from superres.codecs import Header, Picture
 from superres.engines.base import Engine
 from superres.engines.ensemble import VIEWS
 from superres.enhancer import Enhancer
+from superres.forecast import forecast
 from superres.models.card import ModelCard
 from superres.models.registry import AUTO, DEFAULT_SCALE, choose
 from superres.models.selection import automatic_families
@@ -71,9 +72,9 @@ def warm_up(engine: Engine, card: ModelCard) -> list[Measurement]:
         scale = card.geometry.scale
         picture = Picture(np.zeros((*WARM_UP_SIZE, 3), dtype))
         Enhancer(engine, card.geometry).enhance(picture, scale)
-        pixels = (1 + scale**2) * WARM_UP_SIZE[0] * WARM_UP_SIZE[1]
         seconds = time.monotonic() - started
+        cost = forecast(Header("png", picture.size, bits), 0, scale, card.geometry)
         for ensemble, views in ((False, 1), (True, VIEWS)):
             workload = WorkloadKey("enhance", card.label(ensemble=ensemble), bits)
-            measurements.append(Measurement(workload, pixels, views * seconds))
+            measurements.append(Measurement(workload, views * cost.engine_pixels, views * seconds))
     return measurements

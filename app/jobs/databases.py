@@ -5,6 +5,7 @@ claim is a lock that ends with the process, so that the jobs of a service that d
 """
 
 import fcntl
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from sqlalchemy.orm import Session
 
 from app.service_errors import StorageError
 from superres.errors import BadRequest
-from superres.paths import AnyPath
+from superres.paths import AnyPath, create_private
+
+logger = logging.getLogger("superres")
 
 LOCK_TIMEOUT_S = 1.0
 """Seconds to wait for a lock of the database."""
@@ -67,9 +70,9 @@ class Sqlite:
 
     def __init__(self, folder: Path) -> None:
         self._lock = _lock_folder(folder)
-        self.engine = create_engine(
-            f"sqlite:///{folder / 'jobs.sqlite'}", connect_args={"timeout": LOCK_TIMEOUT_S}
-        )
+        file = folder / "jobs.sqlite"
+        create_private(file)  # SQLite's other files get the mode of this one
+        self.engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": LOCK_TIMEOUT_S})
         event.listen(self.engine, "connect", self._set_up)
         event.listen(self.engine, "begin", self._begin)
 
@@ -207,7 +210,7 @@ def open_database(folder: AnyPath, url: str) -> Database:
     postgres = postgres_url(url) if url else None
     try:
         if isinstance(folder, Path):
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_private_folder(folder)
             if postgres is None:
                 return Sqlite(folder)
         if postgres is None:
@@ -269,8 +272,23 @@ def _key(job_id: UUID) -> int:
     return int.from_bytes(job_id.bytes[:8], signed=True)
 
 
+def _make_private_folder(folder: Path) -> None:
+    """Create the folder so that only this user may look into it.
+
+    The mode of one that exists is its owner's business: it may be a shared one.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_mode & 0o077:
+        logger.warning(
+            "other users can look into %s, the folder of jobs, though not read its files: "
+            "chmod 700 keeps them out",
+            folder,
+        )
+
+
 def _lock_folder(folder: Path) -> TextIO:
     """Lock the folder for as long as the file is open."""
+    create_private(folder / "lock")
     lock = (folder / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

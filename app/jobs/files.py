@@ -38,7 +38,7 @@ class JobFiles:
             StorageError: it cannot be written now.
         """
         with _storage_errors():
-            write_whole(self._path(job_id, UPLOAD), upload)
+            write_whole(self._path(job_id, UPLOAD), upload, private=True)
 
     def write_result(self, job_id: UUID, result: bytes) -> None:
         """Write the result of a job.
@@ -47,7 +47,7 @@ class JobFiles:
             StorageError: it cannot be written now.
         """
         with _storage_errors():
-            write_whole(self._path(job_id, RESULT), result)
+            write_whole(self._path(job_id, RESULT), result, private=True)
 
     def read_upload(self, job: Job) -> bytes:
         """The upload of a job.

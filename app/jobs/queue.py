@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import asdict
 from typing import BinaryIO
 from uuid import UUID
 
-import anyio
 import anyio.to_thread
 
 from app.inference.enhance import EnhanceRequest
@@ -14,10 +14,8 @@ from app.jobs.rows import ENDED, Job
 from app.jobs.runner import JobRunner, RunningJob
 from app.jobs.status import JobStatus
 from app.jobs.store import JobStore
-from app.service_errors import JobMissing, JobUnfinished, StorageError
-
-WATCH_S = 0.2
-"""Seconds between two reads of a job that is watched."""
+from app.jobs.watch import JobWatch
+from app.service_errors import JobMissing, JobUnfinished
 
 
 class JobQueue:
@@ -26,11 +24,26 @@ class JobQueue:
     Args:
         store: keeps the jobs.
         runner: does them.
+        max_watchers, max_watchers_per_key: see :class:`app.jobs.watch.JobWatch`.
     """
 
-    def __init__(self, store: JobStore, runner: JobRunner) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        runner: JobRunner,
+        *,
+        max_watchers: int,
+        max_watchers_per_key: int,
+    ) -> None:
         self._store = store
         self._runner = runner
+        self._watch = JobWatch(
+            store.rows,
+            self.status,
+            lambda: runner.draining,
+            max_watchers=max_watchers,
+            max_watchers_per_key=max_watchers_per_key,
+        )
 
     async def accept(
         self,
@@ -85,22 +98,19 @@ class JobQueue:
         """The status of a job."""
         return _status(job, self._runner.find(job.id), shared=self._store.rows.shared)
 
-    async def watch(self, job: Job) -> AsyncIterator[JobStatus]:
-        """Yield the status of a job whenever it changes, until it has ended or is removed."""
-        last = None
-        while not self._runner.draining:
-            if (status := self.status(job)) != last:
-                yield status
-            last = status
-            if job.state in ENDED:
-                return
-            await anyio.sleep(WATCH_S)
-            try:
-                job = await self.find(job.id, job.owner)
-            except JobMissing:
-                return
-            except StorageError:  # perhaps for a moment only
-                continue
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Tell watchers of their jobs, inside."""
+        async with self._watch.running():
+            yield
+
+    def watch(self, job: Job) -> AbstractContextManager[AsyncIterator[JobStatus]]:
+        """The statuses of a job; see :meth:`app.jobs.watch.JobWatch.watch`.
+
+        Raises:
+            Busy, TooManyRequests: there are too many watchers.
+        """
+        return self._watch.watch(job)
 
     async def open_result(self, job: Job) -> BinaryIO:
         """The file with the result of a job that is done.

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.jobs.databases import WRITE, Database, database_errors
+from app.jobs.eviction import choose_evictions
 from app.jobs.rows import ENDED, STATES, Base, Job, Progress, State
 from app.service_errors import StorageError
 from superres.errors import Busy, JobAbandoned
@@ -71,6 +72,11 @@ class JobRepository:
         with database_errors(), self._reading() as session:
             return session.get(Job, job_id)
 
+    def find_all(self, job_ids: Iterable[UUID]) -> list[Job]:
+        """Those of the jobs that exist."""
+        with database_errors(), self._reading() as session:
+            return list(session.scalars(select(Job).where(Job.id.in_(job_ids))))
+
     def all(self) -> list[Job]:
         """All jobs."""
         with database_errors(), self._reading() as session:
@@ -94,8 +100,8 @@ class JobRepository:
         with database_errors(), self._reading() as session:
             return _stored_bytes(session)
 
-    def make_room_for_job(self, nbytes: int) -> None:
-        """Remove old results until there is room for an upload.
+    def make_room_for_job(self, owner: str | None, nbytes: int) -> None:
+        """Remove results until there is room for an upload; :mod:`app.jobs.eviction` says which.
 
         Raises:
             Busy: too many jobs wait.
@@ -103,7 +109,7 @@ class JobRepository:
         """
         with self._transaction() as session:
             self._check_waiting(session)
-            self._make_room(session, nbytes)
+            self._make_room(session, owner, nbytes)
 
     def add(self, job: Job) -> None:
         """Keep a job, which has a file for its upload already.
@@ -113,7 +119,7 @@ class JobRepository:
         """
         with self._transaction() as session:
             self._check_waiting(session)
-            self._make_room(session, job.upload_bytes)
+            self._make_room(session, job.owner, job.upload_bytes)
             session.add(job)
 
     def start(self, job_id: UUID) -> bool:
@@ -143,15 +149,16 @@ class JobRepository:
             self._database.release(job_id)
 
     def make_room_for_result(self, job_id: UUID, nbytes: int) -> bool:
-        """Remove old results until there is room for a new one; False if its job has ended.
+        """Remove results until there is room for a new one; False if its job has ended.
 
         Raises:
             StorageError: there is no room.
         """
         with self._transaction() as session:
-            if _unfinished(session, job_id) is None:
+            job = _unfinished(session, job_id)
+            if job is None:
                 return False
-            self._make_room(session, nbytes)
+            self._make_room(session, job.owner, nbytes)
             return True
 
     def finish(
@@ -172,7 +179,7 @@ class JobRepository:
             job = _unfinished(session, job_id)
             if job is None:
                 return False
-            self._make_room(session, nbytes)
+            self._make_room(session, job.owner, nbytes)
             _end(job, "done", timings=timings)
             job.media_type, job.headers, job.result_bytes = media_type, headers, nbytes
             return True
@@ -278,21 +285,11 @@ class JobRepository:
         if waiting >= self._max_waiting:
             raise Busy(f"at most {self._max_waiting:,} jobs wait; {waiting:,} do", retry_after=10)
 
-    def _make_room(self, session: Session, nbytes: int) -> None:
-        """Remove results, the oldest first, until there is room for so many bytes."""
-        excess = _stored_bytes(session) + nbytes - self._max_bytes
-        if excess <= 0:
-            return
-        for job in session.scalars(select(Job).where(Job.state == "done").order_by(Job.ended)):
-            _delete(session, job)
-            excess -= job.result_bytes
-            if excess <= 0:
-                return
-        raise StorageError(
-            f"at most {self._max_bytes:,} bytes of uploads and results are kept; with this one's "
-            f"{nbytes:,} there would be {self._max_bytes + excess:,}",
-            retry_after=30,
-        )
+    def _make_room(self, session: Session, owner: str | None, nbytes: int) -> None:
+        if _stored_bytes(session) + nbytes > self._max_bytes:
+            jobs = list(session.scalars(select(Job)))
+            for job in choose_evictions(jobs, owner, nbytes, self._max_bytes):
+                _delete(session, job)
 
 
 def _unfinished(session: Session, job_id: UUID) -> Job | None:

@@ -33,7 +33,7 @@ from app.jobs.store import JobStore
 from app.service_errors import CallerGone, StorageError
 from app.telemetry import Stages, Telemetry
 from superres.codecs import MEDIA_TYPES, OUTPUT_FORMATS, probe
-from superres.errors import Busy, JobAbandoned, NotReady, SuperresError
+from superres.errors import BadImage, Busy, JobAbandoned, NotReady, SuperresError
 
 RETRY_S = 1.0
 """Seconds until the next try, after an error of the disk or the database."""
@@ -222,7 +222,9 @@ class JobRunner:
         except StorageError:
             raise
         except Exception as error:
-            if isinstance(error, SuperresError):
+            if isinstance(error, BadImage):  # whose message is a decoder's, for the caller alone
+                logger.info("the job failed: %s", type(error).__name__)
+            elif isinstance(error, SuperresError):
                 logger.warning("the job failed: %s", error)
             else:
                 logger.exception("the job failed")

@@ -76,7 +76,8 @@ class JobStore:
             Busy: too many jobs wait.
             StorageError: there is no room, or the job cannot be written.
         """
-        self.rows.make_room_for_job(len(upload))  # nothing is written of a job that is refused
+        # Nothing is written of a job that is refused.
+        self.rows.make_room_for_job(job.owner, len(upload))
         try:
             self.files.write_upload(job.id, upload)
             self.rows.add(job)

@@ -5,11 +5,8 @@ import json
 import threading
 from dataclasses import asdict, dataclass
 
-from superres.batch.plan import Job
+from superres.batch.plan import LEDGER, Job, entry
 from superres.paths import AnyPath, path_below, write_whole
-
-LEDGER = ".superres.jsonl"
-ENTRIES = ".superres"
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,11 @@ class Ledger:
         self._lock = threading.Lock()
         self._lines: dict[str, dict[str, str]] = {}
         if self._file.exists():
-            for line in self._file.read_text(encoding="utf-8").splitlines():
+            for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
-                    entry = json.loads(line)
-                    self._lines[entry["target"]] = entry
-                except (ValueError, KeyError):
+                    known = json.loads(line)
+                    self._lines[known["target"]] = known
+                except (ValueError, KeyError, TypeError):
                     continue  # the process was killed in the middle of the line
 
     def has(self, job: Job, content: bytes, options: Options) -> bool:
@@ -87,16 +84,13 @@ class SharedLedger(Ledger):
 
     def _find(self, key: str) -> dict[str, str] | None:
         try:
-            entry: dict[str, str] = json.loads(self._entry(key).read_text(encoding="utf-8"))
+            known: dict[str, str] = json.loads(entry(self._folder, key).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return super()._find(key)
-        return entry
+        return known
 
     def _add(self, line: dict[str, str]) -> None:
-        write_whole(self._entry(line["target"]), json.dumps(line).encode())
-
-    def _entry(self, key: str) -> AnyPath:
-        return self._folder / ENTRIES / f"{key}.json"
+        write_whole(entry(self._folder, line["target"]), json.dumps(line).encode())
 
 
 def _digest_of_inputs(content: bytes, job: Job, options: Options) -> str:

@@ -4,7 +4,7 @@ Paths are the file system's, or a bucket's by fsspec.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,11 +18,15 @@ from superres.codecs import (
     default_output_format,
     probe,
 )
-from superres.errors import BadImage
+from superres.errors import BadImage, BadRequest
 from superres.paths import AnyPath, identity, is_inside, path_below
 
 HEADER_BYTES = 2**18
 """Bytes of a bucket's picture that are read for its header."""
+LEDGER = ".superres.jsonl"
+"""File of the output folder in which a batch notes its results."""
+ENTRIES = ".superres"
+"""The folder of such notes where many machines write them, a file for each result."""
 READERS = 16
 """Files that are looked at in parallel: a bucket takes some time for each."""
 
@@ -62,6 +66,7 @@ def plan(
 
     Raises:
         FileNotFoundError: a folder without pictures.
+        BadRequest: an input is where the batch would write its notes.
     """
     to_file = is_file(inputs, output)
     jobs: list[Job] = []
@@ -84,6 +89,8 @@ def plan(
             )
         sources.setdefault(target, source)
         jobs.append(Job(source, target, chosen, pixels, problem))
+    if not to_file:
+        _check_notes(output, jobs, inputs_by_file)
     return jobs
 
 
@@ -95,6 +102,23 @@ def is_file(inputs: Sequence[AnyPath], output: AnyPath) -> bool:
         and not output.is_dir()
         and output.suffix.lower() in INPUT_SUFFIXES
     )
+
+
+def entry(output: AnyPath, key: str) -> AnyPath:
+    """The note on one result, by the result's path below the output folder."""
+    return output / ENTRIES / f"{key}.json"
+
+
+def _check_notes(
+    output: AnyPath, jobs: Sequence[Job], inputs_by_file: Mapping[object, AnyPath]
+) -> None:
+    entries = (entry(output, path_below(job.target, output).as_posix()) for job in jobs)
+    for note in (output / LEDGER, *entries):
+        if source := inputs_by_file.get(identity(note)):
+            raise BadRequest(
+                f"{source} is an input of this batch, and {note} is where it notes its results: "
+                "choose another output folder"
+            )
 
 
 def _pictures(
@@ -111,12 +135,17 @@ def _pictures(
             for file in (given.rglob("*") if recursive else given.iterdir())
             if file.suffix.lower() in INPUT_SUFFIXES
             and not any(part.startswith(".") for part in path_below(file, given).parts)
-            and (in_place or not is_inside(file, output))
             and file.is_file()
         )
+        inputs_of_folder = [file for file in found if in_place or not is_inside(file, output)]
+        if found and not inputs_of_folder:
+            raise FileNotFoundError(
+                f"all pictures in {given} are in the output folder {output}, and so count as "
+                "results: choose another output folder"
+            )
         if not found:
             raise FileNotFoundError(f"no pictures in {given}")
-        for file in found:
+        for file in inputs_of_folder:
             yield file, path_below(file, given)
 
 

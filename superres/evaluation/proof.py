@@ -15,7 +15,7 @@ from superres.enhancer import LARGEST_SCALE, Enhancer
 from superres.errors import BadRequest
 from superres.evaluation.metrics import SSIM_WINDOW, score, shave, to_y
 from superres.models.card import Scores
-from superres.resample import BAND, degrade, scaled_size, upsample
+from superres.resample import BAND, cropped_size, degrade, scaled_size, upsample
 
 SMALLEST_ESTIMATED_SCALE = 1.5
 """Below it, a shrunken copy says little of the picture itself."""
@@ -141,10 +141,8 @@ def compare_pair(
 def _scorable(hr: RgbU8, scale: float) -> RgbU8:
     """The picture, for a whole scale cropped to a multiple of it, if it can be scored."""
     smallest = SSIM_WINDOW + 2 * math.ceil(scale)
-    height, width = hr.shape[:2]
-    if float(scale).is_integer():
-        height, width = (side - side % int(scale) for side in (height, width))
-        hr = hr[:height, :width]
+    height, width = cropped_size((hr.shape[0], hr.shape[1]), scale)
+    hr = hr[:height, :width]
     if min(height, width) < smallest:
         raise BadRequest(
             f"a comparison at scale {scale:g} needs at least {smallest} px a side; "

@@ -6,7 +6,10 @@ from contextlib import ExitStack
 import pytest
 
 from app.inference.admission import FIXED_PIXELS, LONGEST_RETRY, Admission, WorkloadKey
+from app.inference.enhance import EnhanceOptions, EnhanceRequest
+from superres.codecs import Header
 from superres.errors import Busy, EngineError, ImageTooLarge
+from superres.forecast import forecast
 
 WORKLOAD = WorkloadKey("enhance", "srcnn-x3", 8)
 PIXELS = 1_000_000 - FIXED_PIXELS
@@ -153,3 +156,33 @@ def test_thumbnails_do_not_make_large_pictures_look_slow(admission, clock):
             work(admission, stack, pixels=2000)
             clock.now += 0.1
     assert admission.seconds_alone(WORKLOAD, 50_000_000) < 60
+
+
+def test_pictures_of_one_row_do_not_make_others_look_slow(admission, clock, srcnn_card):
+    """The device pays for whole tiles; here a microsecond a pixel."""
+
+    def pixels(*size: int) -> int:
+        header = Header("png", size, 8)
+        cost = forecast(header, 0, 3, srcnn_card.geometry)
+        return EnhanceRequest(EnhanceOptions(), header, "png", srcnn_card, cost).pixels
+
+    usual = admission.seconds_alone(WORKLOAD, pixels(3000, 4000))
+    row = pixels(1, 30_000)
+    cost = forecast(Header("png", (1, 30_000), 8), 0, 3, srcnn_card.geometry)
+    for _ in range(20):
+        with ExitStack() as stack:
+            work(admission, stack, pixels=row)
+            clock.now += 1e-6 * (cost.tiles * 64 * 512 + FIXED_PIXELS)
+    assert admission.seconds_alone(WORKLOAD, pixels(3000, 4000)) == pytest.approx(usual, rel=0.05)
+
+
+def test_what_is_learnt_is_what_was_done(admission, clock):
+    """Half of what was forecast, in half of the time."""
+    for _ in range(100):
+        with ExitStack() as stack:
+            reservation = stack.enter_context(admission.reservation())
+            done = lambda: 500_000 - FIXED_PIXELS  # noqa: E731
+            admitted = admission.admit(reservation, WORKLOAD, PIXELS, 100, math.inf, done=done)
+            stack.enter_context(admitted)
+            clock.now += 0.5
+    assert admission.seconds_alone(WORKLOAD, PIXELS) == pytest.approx(1)

@@ -68,6 +68,39 @@ def test_serve_yaml_is_what_ray_serve_takes_and_names_what_there_is():
     assert variables.keys() <= settings | ENVIRONMENT.keys()
 
 
+def test_no_secret_is_among_the_variables_of_the_clusters_processes(monkeypatch):
+    """Ray shows them on its dashboard, and writes them to its logs."""
+    ray = pytest.importorskip("ray", reason="the extra cluster is not installed")
+    from app.cluster.connect import connect, secret_settings
+
+    secrets = {
+        "SUPERRES_API_KEYS": "alice:secret-hash",
+        "SUPERRES_JOBS_DATABASE": "postgresql://superres:secret-password@host/jobs",
+    }
+    public = {
+        "SUPERRES_MODELS": "/models",
+        "SUPERRES_PRECISION": "float32",
+        "RAY_SERVE_X": "1",
+    }
+    # The second is a setting, too, by pydantic's rules.
+    others = {
+        "SUPERRES_KEY": "superres_secret",
+        "superres_api_keys": "secret",
+        "PASSWORD": "secret",
+    }
+    initialized = {}
+    monkeypatch.setattr(ray, "init", lambda **options: initialized.update(options))
+    for name in [name for name in os.environ if name.startswith(("SUPERRES_", "RAY_SERVE_"))]:
+        monkeypatch.delenv(name)
+    for name, value in (secrets | public | others).items():
+        monkeypatch.setenv(name, value)
+    connect(logs=False)
+    assert initialized["runtime_env"]["env_vars"] == public
+    given = secret_settings(os.environ)
+    assert "secret" not in repr(given)
+    assert given.keys() == secrets.keys() | {"superres_api_keys"}
+
+
 @pytest.mark.parametrize(
     ("gpus", "device", "each"), [(2, "auto", 1), (2, "cpu", 0), (0, "auto", 0)]
 )

@@ -121,6 +121,86 @@ def test_a_failed_batch_fails_its_requests_and_no_other(scheduler, engine):
     assert predict(scheduler, engine, tiles(5))[0, 0, 0, 0] == 6
 
 
+WRONG_ANSWERS = {
+    "one too few": lambda answers: answers[1:],
+    "one too many": lambda answers: np.concatenate([answers, answers[:1]]),
+    "none": lambda answers: answers[:0],
+    "nothing": lambda answers: None,
+    "a list": list,
+    "another size": lambda answers: answers[:, 1:],
+    "another upscale": lambda answers: answers.repeat(2, axis=1).repeat(2, axis=2),
+    "one channel": lambda answers: answers[..., :1],
+    "another type": lambda answers: answers.astype(np.float32),
+}
+
+
+class Wrong:
+    """An engine whose answers are not what was agreed."""
+
+    def __init__(self, change) -> None:
+        self.change = change
+
+    def predict(self, tiles):
+        return self.change(tiles)
+
+
+class Raising:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def predict(self, tiles):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(pytest.param(Wrong(change), id=name) for name, change in WRONG_ANSWERS.items()),
+        *(
+            pytest.param(Raising(error), id=type(error).__name__)
+            for error in (
+                ValueError("x"),
+                MemoryError(),
+                SystemExit(1),
+                KeyboardInterrupt(),
+                GeneratorExit(),
+                StopIteration(),
+                BaseException("x"),
+            )
+        ),
+    ],
+)
+def test_an_engine_that_breaks_its_contract_fails_its_requests_and_no_other(
+    scheduler, engine, wrong
+):
+    engine.go.set()
+    for count in (1, 2, BATCH, BATCH + 1):
+        with pytest.raises(EngineError, match=r"the engine answered tiles of uint8|the device fai"):
+            predict(scheduler, wrong, tiles(*range(count)))
+        assert predict(scheduler, engine, tiles(5))[0, 0, 0, 0] == 6
+    assert scheduler.alive
+    assert scheduler.queued_tiles == 0
+    wait_for(lambda: scheduler.stalled_seconds == 0)
+
+
+def test_a_thread_that_ends_is_told_and_nobody_waits_for_it(scheduler, engine, monkeypatch):
+    """By a defect of the scheduler itself, which is injected."""
+    with ThreadPoolExecutor(2) as callers:
+        held = callers.submit(predict, scheduler, engine, tiles(1))
+        wait_for(lambda: engine.calls == 1)
+        waiting = callers.submit(predict, scheduler, engine, tiles(2))
+        wait_for(lambda: scheduler.queued_tiles == 1)
+        assert scheduler.alive
+        monkeypatch.setattr(scheduler, "_next_batch", lambda: 1 / 0)
+        engine.go.set()
+        assert held.result()[0, 0, 0, 0] == 2
+        with pytest.raises(NotReady, match="a thread of the device has ended"):
+            waiting.result()
+    wait_for(lambda: not scheduler.alive)
+    with pytest.raises(NotReady, match="a thread of the device has ended"):
+        predict(scheduler, engine, tiles(3))
+
+
 def test_past_the_deadline_the_rest_of_the_tiles_is_not_computed(scheduler, engine):
     with pytest.raises(DeadlineExceeded, match=r"had 0\.5 s;"):
         predict(scheduler, engine, tiles(*range(9)), seconds=0.5)

@@ -206,12 +206,44 @@ def test_a_file_that_is_not_a_database_is_refused(tmp_path):
         open_store(tmp_path, max_waiting=1, max_bytes=1)
 
 
+def test_no_other_user_can_read_what_is_kept(tmp_path):
+    """Whatever the umask; what an earlier release left behind its readers is closed."""
+    folder = tmp_path / "new" / "jobs"
+    before = os.umask(0)
+    try:
+        store = open_store(folder, max_waiting=10, max_bytes=10**6)
+        store.add(one := job(), UPLOAD)
+        store.add(two := job(2), UPLOAD)
+        assert store.rows.start(one.id)
+        finish(store, one)
+        modes = {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    names = {"lock", "jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite-shm"}
+    assert modes == dict.fromkeys({*names, f"{one.id}.result", f"{two.id}.upload"}, 0o600)
+
+    (folder / "jobs.sqlite").chmod(0o644)
+    open_store(folder, max_waiting=10, max_bytes=10**6).close()
+    assert (folder / "jobs.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_others_can_look_into_is_left_and_told(tmp_path, caplog):
+    """It may be one that people share."""
+    tmp_path.chmod(0o755)
+    open_store(tmp_path, max_waiting=10, max_bytes=10**6).close()
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert f"other users can look into {tmp_path}" in caplog.text
+
+
 def test_uploads_are_on_the_disk_before_their_rows(reopened, monkeypatch):
     """So that no row is without its upload."""
     store = reopened()
     seen: list[int] = []
     monkeypatch.setattr(
-        "app.jobs.files.write_whole", lambda path, data: seen.append(store.rows.counts()["waiting"])
+        "app.jobs.files.write_whole",
+        lambda *_, **__: seen.append(store.rows.counts()["waiting"]),
     )
     store.add(job(), UPLOAD)
     assert seen == [0]
@@ -379,7 +411,7 @@ def test_a_job_is_its_owners_alone(reopened):
     assert (hers.owner, nobodys.owner) == ("alice", None)
 
     async def seen_by(who: str | None, one: Job) -> bool:
-        jobs = JobQueue(store, SimpleNamespace())
+        jobs = JobQueue(store, SimpleNamespace(), max_watchers=1, max_watchers_per_key=1)
         try:
             return (await jobs.find(one.id, who)).id == one.id
         except JobMissing:

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,8 @@ from superres.models.card import ModelCard
 from tests.engines import BlurEngine, HeldEngine
 from tests.integration.test_callers import wait_until_idle
 from tests.integration.test_errors import Stuck
+from tests.integration.test_jobs import order
+from tests.integration.test_watchers import open_events
 from tests.pictures import animated, bomb, encoded, plain
 from tests.serving import wait_until
 
@@ -466,6 +469,24 @@ def test_a_large_picture_is_a_job_whose_tiles_are_counted_and_cancelling_removes
         wait_for({"running": 0, "done": 0, "failed": 0})
         engine.allowed.release(1000)
         wait_until_idle(service)
+
+
+@pytest.mark.slow
+def test_without_room_for_its_stream_of_events_the_page_asks_for_its_job(
+    serve, srcnn_card: ModelCard, open_page: OpenPage
+):
+    engine = Rationed()
+    large = encoded(np.zeros((950, 1000, 3), np.uint8), "JPEG")
+    with (
+        serve({srcnn_card.name: engine}, max_watchers=1) as service,
+        ExitStack() as streams,
+    ):
+        open_events(streams, service, order(service, encoded(np.zeros((9, 9, 3), np.uint8))))
+        page = open_page(str(service.base_url))
+        with page.expect_response(lambda answer: answer.status == 503):
+            choose(page, large, "large.jpg")
+        engine.allowed.release(1000)
+        expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
 
 
 def test_a_service_that_went_away_is_told_in_a_sentence(

@@ -4,12 +4,15 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from app.access import make_key, read_keys
+from app.access import Access, make_key, read_keys
 from app.api.middleware import HEADERS
 from app.settings import Settings
 from superres import errors
@@ -114,6 +117,34 @@ def test_over_its_limit_a_key_is_told_when_to_come_back_and_that_is_right(guarde
     time.sleep(int(refused.headers["retry-after"]))
     again = [guarded.post("/enhance", **call).status_code for _ in range(4)]
     assert again == [200, 200, 200, 429]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(1, 5),
+    st.integers(1, 10),
+    st.lists(st.floats(0, 6), min_size=1, max_size=40),
+)
+def test_in_no_period_are_more_accepted_and_who_comes_back_as_told_is(amount, period, pauses):
+    (key,) = read_keys(make_key("anyone", limit=f"{amount}/{period} seconds")[1], "1/second")
+    clock = SimpleNamespace(now=1e9)
+    stopped = SimpleNamespace(time=lambda: clock.now)
+    accepted: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("limits.storage.memory.time", stopped)
+        patch.setattr("app.access.time", stopped)
+        access = Access((key,))
+        for pause in pauses:
+            clock.now += pause
+            allowance = access.count(key)
+            if not allowance.allowed:
+                assert allowance.remaining == 0
+                clock.now += allowance.seconds + 1e-3
+                allowance = access.count(key)
+                assert allowance.allowed
+            accepted.append(clock.now)
+            window = [one for one in accepted if one > clock.now - period]
+            assert len(window) == amount - allowance.remaining <= amount
 
 
 def test_a_job_is_there_for_the_key_that_sent_it_alone(guarded):

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.client import Client
+from superres.client import Client
 from superres.codecs import decode
 from superres.errors import ModelMissing
 from superres.models.bicubic import BICUBIC

@@ -38,9 +38,9 @@ def test_importing_it_brings_in_nothing_heavy_and_nothing_of_the_service():
 
 
 def test_its_former_name_still_works_and_says_so():
-    sys.modules.pop("app.client", None)
+    sys.modules.pop("superres.client", None)
     with pytest.warns(DeprecationWarning, match=r"app\.client is now superres\.client"):
-        former = importlib.import_module("app.client")
+        former = importlib.import_module("superres.client")
     assert (former.Client, former.AsyncClient) == (Client, AsyncClient)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from app.access import make_key
 from superres.arrays import RgbU8
@@ -50,6 +51,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def secrets() -> Iterator[dict[str, SecretStr]]:
+    """What the front gets as arguments; the cluster's other processes have none of it."""
+    with postgres() as server:
+        given = {"SUPERRES_API_KEYS": ENTRY, "SUPERRES_JOBS_DATABASE": new_database(server)}
+        yield {name: SecretStr(value) for name, value in given.items()}
+
+
+@pytest.fixture(scope="module")
 def nodes(
     cluster, tmp_path_factory: pytest.TempPathFactory, models: Path
 ) -> Iterator[Callable[[int], None]]:
@@ -60,7 +69,6 @@ def nodes(
             clusters.add_node(cluster)
 
     settings = {
-        "SUPERRES_API_KEYS": ENTRY,
         "SUPERRES_MODELS": str(models),
         "SUPERRES_PRECISION": "float32",
         "SUPERRES_DEVICE": "cpu",
@@ -69,13 +77,11 @@ def nodes(
         "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
         "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
     }
-    with postgres() as server:
-        settings["SUPERRES_JOBS_DATABASE"] = new_database(server)
-        with clusters.connected(cluster, **settings, **app_cluster.ENVIRONMENT):
-            grow(1)
-            yield grow
-            ray_serve.shutdown()
-        clusters.remove_nodes(cluster)
+    with clusters.connected(cluster, **settings, **app_cluster.ENVIRONMENT):
+        grow(1)
+        yield grow
+        ray_serve.shutdown()
+    clusters.remove_nodes(cluster)
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +95,13 @@ def front(nodes) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def deploy(front: httpx.Client) -> Deploy:
+def deploy(secrets: dict[str, SecretStr], front: httpx.Client) -> Deploy:
     def deploy(*, fronts: int = 1, paced: bool = False, **options: object) -> None:
         """The app, with a given number of replicas that own a device, or other options."""
         if paced:
             options |= {"func_or_class": clusters.PacedDevice, "health_check_period_s": 1}
         devices = app_cluster.Devices.options(**{"autoscaling_config": None} | options)
-        app = app_cluster.Front.options(num_replicas=fronts).bind(devices.bind())
+        app = app_cluster.Front.options(num_replicas=fronts).bind(devices.bind(), secrets)
         ray_serve.run(app, name=app_cluster.APPLICATION)
         wait_until_ready(front)
 
@@ -238,6 +244,7 @@ def test_a_job_is_done_by_one_of_two_fronts_and_known_to_both(
     deploy: Deploy, front: httpx.Client, coffee: RgbU8
 ):
     deploy(fronts=2, num_replicas=1)
+    assert httpx.get(front.base_url.join("/models")).status_code == 401  # it knows the keys
     accepted = front.post("/enhance", content=encoded(coffee), headers={"Prefer": "respond-async"})
     job = accepted.headers["location"]
     with front.stream("GET", f"{job}/events") as events:

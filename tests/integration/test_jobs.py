@@ -137,7 +137,7 @@ def small(shared_device: Device, srcnn_card: ModelCard, folder: Path) -> Iterato
     settings = Settings(device="cpu", max_requests=1, max_waiting_jobs=3, jobs=folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.jobs.runner.RETRY_S", 0.05)
-        patch.setattr("app.jobs.queue.WATCH_S", 0.02)
+        patch.setattr("app.jobs.watch.WATCH_S", 0.02)
         patch.setattr("app.jobs.databases.LOCK_TIMEOUT_S", 0.1)
         with serve_app(settings, {srcnn_card.name: shared_device}) as client:
             wait_until_ready(client)

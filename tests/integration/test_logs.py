@@ -3,13 +3,19 @@
 import io
 import json
 import logging
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
-from app.logs import make_handler
+from app.logs import DECODERS, configure, make_handler
+from superres.codecs import decode
+from superres.errors import BadImage
 from tests.engines import BlurEngine
+from tests.hostile import mutated
+from tests.integration.test_jobs import order, wait
 from tests.pictures import encoded
 from tests.serving import link_models, serve_process
 
@@ -59,6 +65,48 @@ def test_every_line_of_a_request_has_its_id_and_the_last_its_outcome(serve, srcn
     assert (refused["request_id"], refused["status"]) == ("mine-8", 415)
     assert (unmatched["route"], unmatched["status"]) == ("unmatched", 404)
     assert "secret" not in log.getvalue()
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What the service would write to stdout, of every logger, and of warnings."""
+    stream, root = io.StringIO(), logging.getLogger()
+    handlers, level = root.handlers, root.level
+    levels = {name: logging.getLogger(name).level for name in DECODERS}
+    with warnings.catch_warnings(), monkeypatch.context() as patch:
+        warnings.simplefilter("always")
+        patch.setattr("sys.stdout", stream)
+        configure("json")
+        yield stream
+    logging.captureWarnings(False)
+    root.handlers, root.level = handlers, level
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+def test_no_decoder_says_anything_of_a_picture_in_the_log(configured: io.StringIO):
+    """Their warnings quote the tags of damaged pictures."""
+    warnings.warn("this line is there", stacklevel=1)
+    refused = 0
+    for number in range(500):
+        with suppress(BadImage):
+            decode(mutated(number), max_pixels=10**6)
+            refused -= 1
+        refused += 1
+    assert refused > 100
+    assert len(lines(configured)) == 1
+    assert "this line is there" in configured.getvalue()
+
+
+def test_why_the_picture_of_a_job_cannot_be_read_is_for_its_caller_alone(serve, srcnn_card, log):
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    damaged = encoded(noise)[:9000]
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as client:
+        failed = wait(client, order(client, damaged))
+    assert failed["state"] == "failed"
+    assert failed["problem"]["detail"].startswith("the picture cannot be decoded: ")
+    (line,) = [line for line in lines(log) if "job" in str(line["event"])]
+    assert line["event"] == "the job failed: BadImage"
 
 
 def test_for_people_it_is_a_line_with_the_same(serve, srcnn_card, log):

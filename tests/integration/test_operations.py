@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from app.access import make_key
+from app.inference.scheduler import BatchScheduler
 from app.main import create_app
 from app.settings import Settings
 from superres.models.card import ModelCard, write_card
@@ -177,6 +178,39 @@ def test_a_device_that_hangs_makes_the_service_unready_until_it_moves(serve, src
         engine.go.set()
         assert held.result().status_code == 200
         assert client.get("/readyz").status_code == 200
+
+
+class Short(BlurEngine):
+    """Leaves an answer out, once."""
+
+    left_out = 1
+
+    def predict(self, tiles):
+        first, self.left_out = self.left_out, 0
+        return super().predict(tiles)[first:]
+
+
+def test_an_engine_that_leaves_an_answer_out_fails_that_request_alone(serve, srcnn_card):
+    with serve({srcnn_card.name: Short(srcnn_card.geometry)}) as client:
+        answer = client.post("/enhance", content=plain())
+        assert_problem(answer, 500, "engine-failed", "the engine answered tiles of uint8 (1, ")
+        assert client.get("/readyz").status_code == 200
+        assert client.post("/enhance", content=plain()).status_code == 200
+
+
+def test_a_thread_of_the_device_that_ends_makes_the_service_unready(
+    serve, srcnn_card, monkeypatch: pytest.MonkeyPatch
+):
+    """By a defect of the scheduler itself, which is injected."""
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as client:
+        monkeypatch.setattr(BatchScheduler, "_next_batch", lambda self: 1 / 0)
+        assert client.post("/enhance", content=plain()).status_code == 200  # waited for before
+        wait_until(lambda: client.get("/readyz").status_code != 200)
+        assert_problem(client.get("/readyz"), 503, "not-ready", "a thread of the device has ended")
+        answer = client.post("/enhance", content=plain())
+        assert_problem(answer, 503, "not-ready", "the service has to be started again")
+        assert gauge(client, "superres_ready") == 0
+        assert client.get("/healthz").status_code == 200
 
 
 def photographs(coffee: np.ndarray) -> list[bytes]:

@@ -19,6 +19,7 @@ from superres.batch.ledger import Ledger, Options, SharedLedger
 from superres.batch.plan import plan
 from superres.batch.runner import BatchRunner, Outcome
 from superres.codecs import Picture, decode, encode
+from superres.errors import BadRequest
 from superres.models.card import Geometry
 from superres.paths import write_whole
 from tests.commands import INSTALLED, superres
@@ -204,6 +205,36 @@ def test_results_below_the_input_are_not_taken_for_inputs(photos: Path):
     out = photos / "larger"
     assert len(enhance(photos, out)) == 4
     assert statuses(enhance(photos, out, resume=True)) == ["done already"] * 4
+
+
+def test_an_input_inside_the_output_is_told_as_what_it_is(photos: Path, tmp_path: Path):
+    for inside, output in ((photos, tmp_path), (photos / "sub", photos)):
+        with pytest.raises(FileNotFoundError, match=r"all pictures in .* are in the output folder"):
+            plan([inside], output, None, recursive=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no pictures in .*empty"):
+        plan([tmp_path / "empty"], tmp_path, None, recursive=True)
+    assert len(plan([photos / "b.jpeg"], photos.parent, None, recursive=False)) == 1
+
+
+@pytest.mark.parametrize("kind", ["hard", "symbolic"])
+@pytest.mark.parametrize("note", [".superres.jsonl", ".superres/a.png.json"])
+def test_notes_of_results_are_not_written_into_an_input(tmp_path: Path, note: str, kind: str):
+    source, out = tmp_path / "a.png", tmp_path / "out"
+    source.write_bytes(plain())
+    (out / note).parent.mkdir(parents=True)
+    if kind == "hard":
+        (out / note).hardlink_to(source)
+    else:
+        (out / note).symlink_to(source)
+    with pytest.raises(BadRequest, match=r"a\.png is an input of this batch, and .* notes its re"):
+        plan([source], out, None, recursive=False)
+
+
+def test_what_is_no_ledger_is_not_taken_for_one(photos: Path, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".superres.jsonl").write_bytes(plain() + b"\n[]\n1\n")
+    assert statuses(enhance(photos, tmp_path / "out", resume=True)) == ["made"] * 4
 
 
 def test_a_dry_run_of_the_command_ends_in_a_table(photos: Path, tmp_path: Path):

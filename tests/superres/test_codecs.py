@@ -26,13 +26,7 @@ from superres.codecs import (
     to_srgb,
     without_metadata,
 )
-from superres.errors import (
-    AnimatedImage,
-    BadImage,
-    BadRequest,
-    ImageTooLarge,
-    UnsupportedFormat,
-)
+from superres.errors import AnimatedImage, BadImage, BadRequest, ImageTooLarge, UnsupportedFormat
 from tests.pictures import SRGB_PROFILE, WIDE_PROFILE, animated, bomb, chunk, saved
 
 GREY_PROFILE = imagecodecs.cms_profile("gray", gamma=1.8)

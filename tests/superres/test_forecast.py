@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from superres.codecs import Header, Picture
 from superres.enhancer import Enhancer
 from superres.errors import BadRequest, ImageTooLarge
+from superres.evaluation.proof import compare, estimate
 from superres.forecast import forecast, forecast_comparison
 from superres.models.card import Geometry
 from tests.engines import BlurEngine
@@ -60,7 +63,6 @@ def test_the_worst_alpha_in_webp_is_foreseen():
     script = """
 import os
 import numpy as np
-from superres.codecs import Picture, encode
 from tests.serving import reset_peak, resident_bytes
 samples = np.random.default_rng(0).integers(0, 256, (1500, 1500, 4), np.uint8)
 encode(Picture(samples[:50, :50]), "webp")
@@ -83,6 +85,54 @@ def test_the_limits_are_those_of_the_work():
 
 
 def test_comparing_takes_more_a_pixel_than_enlarging():
-    compared = forecast_comparison(Header("png", (1000, 2000), 8), 5000, GEOMETRY)
+    compared = forecast_comparison(Header("png", (1000, 2000), 8), 5000, 3, GEOMETRY)
     assert compared.peak_bytes / 2e6 > peak() / 20e6
     assert compared.tiles > 1
+
+
+class Counting:
+    """An engine that counts the pixels that it is given."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.upscale, self.given = geometry.upscale, 0
+
+    def predict(self, tiles):
+        self.given += tiles.size // 3
+        return tiles.repeat(self.upscale, axis=1).repeat(self.upscale, axis=2)
+
+
+sides = st.integers(1, 40) | st.integers(1, 700)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(sides, sides) | st.tuples(st.just(1), st.integers(1, 8000)),
+    st.floats(1, 4) | st.sampled_from((1.5, 2, 3, 4)),
+    st.builds(
+        Geometry,
+        domain=st.sampled_from(("hr", "lr")),
+        scale=st.integers(2, 4),
+        halo=st.integers(0, 15),
+        largest_tile=st.sampled_from((64, 128, 512)),
+    ),
+    st.booleans(),
+)
+def test_the_forecast_counts_what_the_engine_is_given(size, scale, geometry, ensemble):
+    """All of it: the padding of a picture of one row, halos, views, and the tiles of a proof."""
+    assume(max(size) * scale < 12_000)
+    assume(size[0] * size[1] * max(scale, geometry.scale) ** 2 < 1e6)
+    header, picture = Header("png", size, 8), np.zeros((*size, 3), np.uint8)
+    cost = forecast(header, 0, scale, geometry, ensemble=ensemble)
+    compared = forecast_comparison(header, 0, scale, geometry, ensemble=ensemble)
+
+    def made(work) -> int:
+        engine = Counting(geometry)
+        enhancer = Enhancer(engine, geometry)
+        work(enhancer.ensembled() if ensemble else enhancer)
+        return engine.given * geometry.upscale**2
+
+    assert cost.engine_pixels == made(lambda e: e.enhance(Picture(picture), scale))
+    if min(size) >= 20 and scale > 1:
+        assert compared.engine_pixels == made(lambda e: compare(e, picture, scale))
+    if min(size) >= 20 and scale >= 1.5:
+        assert cost.proof_pixels == made(lambda e: estimate(e, picture, scale))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from superres.paths import write_whole
+from superres.paths import identity, is_inside, write_whole
 
 
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path):
@@ -15,6 +15,14 @@ def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path):
     assert len(name.encode()) == 253
     write_whole(tmp_path / name, b"content")
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_links_that_lead_in_a_circle_are_paths_like_others(tmp_path: Path):
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    assert is_inside(tmp_path / "one", tmp_path)
+    assert not is_inside(tmp_path, tmp_path / "one")
+    assert identity(tmp_path / "one") != identity(tmp_path / "three")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """/jobs: pictures that are enhanced in the background."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.sse import EventSourceResponse
 
 from app import service_errors
@@ -11,6 +12,7 @@ from app.api.responses import TimedFileResponse
 from app.api.routes.enhance import ENHANCED
 from app.api.schemas import job_report
 from app.errors import answer_with, declare
+from app.jobs.status import JobStatus
 from superres import errors
 from superres.schemas import JobReport, Problem
 
@@ -26,15 +28,25 @@ async def read_job(job: JobDependency, jobs: JobsDependency) -> JobReport:
     return job_report(jobs.status(job))
 
 
+async def watch_job(
+    job: JobDependency, jobs: JobsDependency
+) -> AsyncIterator[AsyncIterator[JobStatus]]:
+    """The statuses of the caller's job, while the answer is sent."""
+    with jobs.watch(job) as statuses:
+        yield statuses
+
+
 @router.get(
     "/jobs/{job_id}/events",
     response_class=EventSourceResponse,
-    responses=declare(*JOB_ERRORS),
+    responses=declare(*JOB_ERRORS, errors.Busy),
     summary="How far a job is, as it goes",
 )
-async def job_events(job: JobDependency, jobs: JobsDependency) -> AsyncIterable[JobReport]:
+async def job_events(
+    statuses: Annotated[AsyncIterator[JobStatus], Depends(watch_job)],
+) -> AsyncIterable[JobReport]:
     """What `GET /jobs/{job_id}` answers, whenever it has changed, until the job has ended."""
-    async for status in jobs.watch(job):
+    async for status in statuses:
         yield job_report(status)
 
 

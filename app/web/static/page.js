@@ -312,7 +312,7 @@ async function follow({ id }, { signal, doing, show }) {
     let state;
     for (let failures = 0; ; await new Promise((again) => setTimeout(again, 1000))) {
       try {
-        for await (const report of reports(`${job}/events`, signal)) {
+        for await (const report of reports(job, signal)) {
           const { stage, tiles_done, tiles } = report.progress;
           const part = 0.15 + (0.75 * tiles_done) / tiles;
           show(STAGES[stage] ?? `${doing} (${tiles_done} of ${tiles} tiles)`, part);
@@ -337,8 +337,13 @@ async function follow({ id }, { signal, doing, show }) {
 }
 
 // What a job's event stream tells. EventSource would not do: it sends no headers of ours.
-async function* reports(url, signal) {
-  const answer = await ask(url, { signal });
+async function* reports(job, signal) {
+  let answer = await ask(`${job}/events`, { signal });
+  if (answer.status === 429 || answer.status === 503) {
+    // Too many streams are open. The job itself tells the same, once.
+    answer = await ask(job, { signal });
+    if (answer.ok) return yield await answer.json();
+  }
   if (!answer.ok) throw await problemOf(await answer.blob(), answer.headers.get("Retry-After"));
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
