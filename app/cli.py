@@ -1,6 +1,7 @@
 """The ``superres`` command: serve, key, enhance, compare, models, health."""
 
 import ipaddress
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -236,6 +237,9 @@ def serve_command(
             "SUPERRES_API_KEYS (`superres key NAME` makes one), or, if something else decides "
             "who may call, say --without-keys or set SUPERRES_WITHOUT_KEYS=true"
         )
+    if without_keys:
+        settings = settings.model_copy(update={"without_keys": True})
+        os.environ["SUPERRES_WITHOUT_KEYS"] = "true"  # read by the front of a cluster
     if cluster:
         with _cluster_needed():
             from app.cluster.serve import serve_on_cluster

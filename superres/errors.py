@@ -12,10 +12,13 @@
     |   +-- BodyTooLarge        over the limit on bytes
     |   +-- BodyTooSlow         not there in time
     |   +-- NotAcceptable       no answer in a form that the caller accepts
+    |   +-- RangeNotSatisfiable a part of a result that it does not have
+    |   +-- UnknownHost         a Host that is not the service's
     |   +-- JobMissing          no such job, or not the caller's
     +-- AccessDenied          the caller may not do this
     |   +-- Unauthorized        without a key, or with one that is not known
     |   +-- Forbidden           with a key that is good for less
+    |   +-- CrossOrigin         from a page of another site
     +-- ModelError
     |   +-- ModelMissing        no such model or family in the models folder
     |   +-- ModelMismatch       a model that is not what its card says
@@ -76,6 +79,23 @@ class NotAcceptable(BadRequest):
     """No answer in a form that the caller accepts."""
 
 
+class RangeNotSatisfiable(BadRequest):
+    """A part of a result that it does not have.
+
+    Args:
+        message: what was asked for.
+        size: the bytes of the result.
+    """
+
+    def __init__(self, message: str, size: int = 0) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class UnknownHost(BadRequest):
+    """A Host header that is not a name of the service."""
+
+
 class JobMissing(BadRequest):
     """No such job, or it is somebody else's: which of the two is not told."""
 
@@ -90,6 +110,10 @@ class Unauthorized(AccessDenied):
 
 class Forbidden(AccessDenied):
     """With a key that is good for less."""
+
+
+class CrossOrigin(AccessDenied):
+    """A request that a page of another site has a browser send."""
 
 
 class ModelError(SuperresError):

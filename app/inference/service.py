@@ -7,7 +7,8 @@ from typing import Protocol
 
 import anyio
 
-from app.inference.admission import Admission, Reservation, WorkloadKey
+from app.inference.admission import Admission, WorkloadKey
+from app.inference.memory import Reservation
 from app.inference.models import LoadEngine, Models
 from app.inference.scheduler import BatchScheduler, ScheduledEngine
 from app.settings import Settings
@@ -186,7 +187,9 @@ class Service:
         workload, pixels = request.workload, request.cost.pixels
         return AdmissionForecast(
             seconds_alone=self.admission.seconds_alone(workload, pixels),
-            seconds_expected=self.admission.expected_seconds(workload, pixels),
+            seconds_expected=self.admission.expected_seconds(
+                workload, pixels, context.reservation.caller
+            ),
             retry_after=self._retry_after(request, context),
         )
 
@@ -210,7 +213,13 @@ class Service:
             DeadlineExceeded: the deadline has passed already.
         """
         with self.models.lease(request.card) as engine:
-            scheduled = ScheduledEngine(self._scheduler, engine, context.seconds, context.started)
+            scheduled = ScheduledEngine(
+                self._scheduler,
+                engine,
+                context.seconds,
+                context.started,
+                caller=context.reservation.caller,
+            )
             scheduled.check()
             with (
                 self.admission.admit(
@@ -229,6 +238,7 @@ class Service:
             request.cost.peak_bytes - context.reservation.bytes,
             self.admission.seconds_alone(request.workload, request.cost.pixels),
             context.seconds_left(),
+            caller=context.reservation.caller,
         )
 
     @property

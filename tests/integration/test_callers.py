@@ -55,7 +55,7 @@ LARGE_ANSWER = b"/enhance?scale=4&format=tiff"
 @pytest.fixture(scope="module")
 def impatient(srcnn_card: ModelCard) -> Iterator[httpx.Client]:
     """A service that gives a body or an answer little time to be transferred."""
-    settings = Settings(device="cpu", transfer_timeout_s=1.5)
+    settings = Settings(device="cpu", idle_timeout_s=1.5)
     with serve_app(settings, {srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as client:
         wait_until_ready(client)
         yield client
@@ -68,7 +68,7 @@ def connected(client: httpx.Client):
 
 
 def head(length: int | None, *more: str) -> bytes:
-    lines = ["POST /enhance HTTP/1.1", "Host: test", "Content-Type: image/png", *more]
+    lines = ["POST /enhance HTTP/1.1", "Host: 127.0.0.1", "Content-Type: image/png", *more]
     lines.append("Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}")
     return "\r\n".join([*lines, "", ""]).encode()
 
