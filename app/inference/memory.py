@@ -91,7 +91,8 @@ class Memory:
         held = self._held.copy()
         given_up = []
         for transfer in sorted(self._transfers, key=lambda one: (one.answers, -one.bytes)):
-            if missing > 0 and transfer.caller != caller and held[transfer.caller] > share:
+            over = transfer.caller != caller and held[transfer.caller] > share
+            if missing > 0 and over and transfer.bytes:
                 given_up.append(transfer)
                 held[transfer.caller] -= transfer.bytes
                 missing -= transfer.bytes

@@ -225,13 +225,13 @@ class BatchScheduler:
         return pending
 
     def _add_caller(self, caller: str) -> None:
-        """Let a caller take part, and forget those who have used no more than a new one."""
+        """Let a caller take part, and forget those who have left too much to the others."""
         floor = self._least_used - CATCH_UP_S
         queued = {pending.caller for pending in self._queue}
         self._used = {
             name: used for name, used in self._used.items() if used > floor or name in queued
         }
-        self._used[caller] = max(self._used.get(caller, floor), floor)
+        self._used.setdefault(caller, self._least_used)
 
     def _fail(self, owners: list[PendingBatch], error: SuperresError) -> None:
         for pending in owners:
