@@ -84,6 +84,7 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         self._job_pixels = job_pixels
+        self._retries = retries
         self._http = http or httpx.Client(
             base_url=url,
             headers=_authorization(key),
@@ -105,7 +106,9 @@ class Client:
     ) -> Enhanced:
         """Enlarge a picture; what the parameters mean, POST /enhance says.
 
-        A job is removed when this returns, or is left by an error or an interrupt.
+        A result that breaks off is resumed where it did. A job is removed when its result is here,
+        or when this is left by an error or an interrupt; but not when the service is unavailable:
+        then the error names it.
 
         Raises:
             BadImage: it cannot be read, or has too many pixels.
@@ -130,10 +133,15 @@ class Client:
                 time.sleep(POLL_S)
                 answer = self._call("GET", path)
                 job = JobReport.model_validate_json(answer.content)
-            return _enhanced(self._call("GET", f"{path}/result"))
-        finally:
-            with suppress(SuperresError):  # it has its answer, or an error that tells more
-                self._call("DELETE", path)
+            enhanced = _enhanced(self._result(f"{path}/result"))
+        except BaseException as error:
+            if type(error) is Unavailable:  # no answer: its result may still be fetched
+                error.add_note(f"the job is kept: {path}")
+            else:
+                self._remove(path)
+            raise
+        self._remove(path)
+        return enhanced
 
     def compare(
         self,
@@ -176,6 +184,27 @@ class Client:
     ) -> None:
         self.close()
 
+    def _result(self, path: str) -> httpx.Response:
+        """The result of a job, resumed if the connection breaks."""
+        result = _Result()
+        for retries in reversed(range(self._retries + 1)):
+            try:
+                with self._http.stream("GET", path, headers=result.request_headers()) as answer:
+                    if not answer.is_success:
+                        answer.read()
+                    result.begin(_checked(answer))
+                    for part in answer.iter_bytes():
+                        result.content += part
+                return result.whole()
+            except httpx.HTTPError as error:
+                if not retries:
+                    raise _unanswered(error, self._http.base_url) from error
+        raise AssertionError("unreachable")
+
+    def _remove(self, job: str) -> None:
+        with suppress(SuperresError):  # there is an answer, or an error that tells more
+            self._call("DELETE", job)
+
     def _call(
         self,
         method: str,
@@ -206,6 +235,7 @@ class AsyncClient:
         http: httpx.AsyncClient | None = None,
     ) -> None:
         self._job_pixels = job_pixels
+        self._retries = retries
         self._http = http or httpx.AsyncClient(
             base_url=url,
             headers=_authorization(key),
@@ -239,10 +269,15 @@ class AsyncClient:
                 await asyncio.sleep(POLL_S)
                 answer = await self._call("GET", path)
                 job = JobReport.model_validate_json(answer.content)
-            return _enhanced(await self._call("GET", f"{path}/result"))
-        finally:
-            with suppress(SuperresError):  # it has its answer, or an error that tells more
-                await self._call("DELETE", path)
+            enhanced = _enhanced(await self._result(f"{path}/result"))
+        except BaseException as error:
+            if type(error) is Unavailable:  # no answer: its result may still be fetched
+                error.add_note(f"the job is kept: {path}")
+            else:
+                await self._remove(path)
+            raise
+        await self._remove(path)
+        return enhanced
 
     async def compare(
         self,
@@ -277,6 +312,29 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
+    async def _result(self, path: str) -> httpx.Response:
+        """The result of a job, resumed if the connection breaks."""
+        result = _Result()
+        for retries in reversed(range(self._retries + 1)):
+            try:
+                async with self._http.stream(
+                    "GET", path, headers=result.request_headers()
+                ) as answer:
+                    if not answer.is_success:
+                        await answer.aread()
+                    result.begin(_checked(answer))
+                    async for part in answer.aiter_bytes():
+                        result.content += part
+                return result.whole()
+            except httpx.HTTPError as error:
+                if not retries:
+                    raise _unanswered(error, self._http.base_url) from error
+        raise AssertionError("unreachable")
+
+    async def _remove(self, job: str) -> None:
+        with suppress(SuperresError):  # there is an answer, or an error that tells more
+            await self._call("DELETE", job)
+
     async def _call(
         self,
         method: str,
@@ -291,6 +349,36 @@ class AsyncClient:
             return _checked(await self._http.request(method, path, **parts))
         except httpx.HTTPError as error:
             raise _unanswered(error, self._http.base_url) from error
+
+
+class _Result:
+    """The result of a job, as far as it has arrived."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self._first: httpx.Response | None = None
+
+    def request_headers(self) -> dict[str, str]:
+        """Headers that ask for the rest of it."""
+        headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
+        tag = self._first.headers.get("etag") if self._first else None
+        if self.content and tag:
+            headers |= {"Range": f"bytes={len(self.content)}-", "If-Range": tag}
+        return headers
+
+    def begin(self, answer: httpx.Response) -> None:
+        """Take the head of an answer; unless it has the rest, it begins anew."""
+        if answer.status_code != 206 or self._first is None:
+            self.content.clear()
+            self._first = answer
+
+    def whole(self) -> httpx.Response:
+        """The answer, as if it had not been interrupted."""
+        assert self._first is not None  # noqa: S101 begin was called
+        first = self._first
+        return httpx.Response(
+            200, headers=first.headers, content=bytes(self.content), request=first.request
+        )
 
 
 def _authorization(key: str | None) -> dict[str, str]:
