@@ -367,7 +367,7 @@ class _Result:
         return headers
 
     def begin(self, answer: httpx.Response) -> None:
-        """Take the head of an answer; unless it has the rest, it begins anew."""
+        """Take the head of an answer; unless it has the rest, it begins again."""
         if answer.status_code != 206 or self._first is None:
             self.content.clear()
             self._first = answer

@@ -79,7 +79,7 @@ class Memory:
     def make_room(self, reservation: "Reservation", nbytes: int) -> bool:
         """Whether so many bytes are free for a reservation.
 
-        If need be, transfers of callers beyond their share are given up.
+        If they are not, transfers of callers beyond their share are given up.
         """
         missing = nbytes - (self.max_bytes - self.reserved_bytes)
         if missing <= 0:

@@ -252,7 +252,7 @@ def _dry_run(request: EnhanceRequest, forecast: AdmissionForecast) -> DryRun:
 def _check_before_body(
     request: Request, service: Service, query: EnhanceQuery, *, as_job: bool
 ) -> None:
-    """Raise what is wrong whatever the body is; a form may have parameters that the query lacks."""
+    """Raise what is wrong with any body; a form may have parameters that the query lacks."""
     known = query.model_fields_set if is_form(request) else EnhanceQuery.model_fields.keys()
     if "model" in known:
         service.choose(query.model, query.scale)
