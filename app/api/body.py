@@ -18,8 +18,8 @@ from superres.errors import (
     UnsupportedFormat,
 )
 
-MAX_DIGITS = 18
-"""Digits of a Content-Length that is read."""
+MAX_DIGITS = 20
+"""Digits of a Content-Length that are read; no body is that long."""
 MAX_FIELDS = 32
 """Fields of a form, besides the picture."""
 MAX_FIELD_BYTES = 4096
@@ -65,9 +65,10 @@ async def read_body(
         CallerGone: the connection was closed.
     """
     declared = request.headers.get("content-length", "")
-    # Longer ones are not numbers that Python would parse.
-    if declared.isdecimal() and len(declared) <= MAX_DIGITS and int(declared) > max_bytes:
-        raise _too_large(max_bytes, f"{int(declared):,}")
+    # Python parses no number of any length.
+    length = int(declared.lstrip("0")[:MAX_DIGITS] or 0) if declared.isdecimal() else 0
+    if length > max_bytes:
+        raise _too_large(max_bytes, f"{length:,}")
     scope = anyio.CancelScope(deadline=anyio.current_time() + idle_s)
 
     async def receive() -> Message:

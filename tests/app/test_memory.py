@@ -103,7 +103,7 @@ def test_a_caller_who_waits_for_himself_has_all_of_it():
     ledger.begin("a").grow(20 * MB)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.tuples(

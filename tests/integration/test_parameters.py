@@ -176,7 +176,7 @@ def numbers() -> list[tuple[str, str, str, str]]:
     ]  # fmt: skip
 
 
-DIGITS = [1, 11, 19, 20, 309, 310, 400, 4300, 4301, 8000]
+DIGITS = [1, 19, 20, 309, 310, 4300, 4301, 8000]
 
 
 @pytest.mark.parametrize("sign", ["", "-", "+", "0.", "1e", "00"])
@@ -215,14 +215,14 @@ def test_no_header_is_too_long_to_be_answered(fake_service, line):
         header = line.format("9" * digits)
         lines = ["POST /enhance HTTP/1.1", "Content-Type: image/png", header]
         lines += [] if line.startswith("Host") else ["Host: 127.0.0.1"]
-        lines += [] if line.startswith("Content-L") else ["Content-Length: 5"]
+        lines += [] if line.startswith("Content-L") else ["Content-Length: 9"]
         with connected(fake_service) as connection:
-            connection.sendall("\r\n".join([*lines, "", "hello"]).encode())
+            connection.sendall("\r\n".join([*lines, "", "no picture"[:9]]).encode())
             assert 400 <= int(connection.recv(1000).split()[1]) < 500, (line, digits)
     wait_until_idle(fake_service)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["scale", "quality", "format", "dry_run", "ensemble", "model", "x"]),

@@ -144,7 +144,7 @@ class Metered(BlurEngine):
         return super().predict(tiles)
 
 
-@pytest.fixture(params=["addresses", "keys"])
+@pytest.fixture(params=["addresses", pytest.param("keys", marks=pytest.mark.slow)])
 def callers(
     request: pytest.FixtureRequest, serve, srcnn_card: ModelCard
 ) -> Iterator[tuple[Metered, httpx.Client, httpx.Client]]:
