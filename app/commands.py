@@ -1,6 +1,7 @@
 """What the ``superres`` command can do where the service is: serve, key, and work on a cluster."""
 
 import ipaddress
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -46,6 +47,9 @@ def serve_command(
             "SUPERRES_API_KEYS (`superres key NAME` makes one), or, if something else decides "
             "who may call, say --without-keys or set SUPERRES_WITHOUT_KEYS=true"
         )
+    if without_keys:
+        settings = settings.model_copy(update={"without_keys": True})
+        os.environ["SUPERRES_WITHOUT_KEYS"] = "true"  # read by the front of a cluster
     if cluster:
         with _needs_cluster():
             from app.cluster.serve import serve_on_cluster

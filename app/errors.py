@@ -22,6 +22,7 @@ UNFORESEEN = "an unforeseen error; the log has it by request_id"
 STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
     service_errors.MalformedRequest: (400, "malformed-request"),
     errors.Unauthorized: (401, "unauthorized"),
+    service_errors.CrossOrigin: (403, "cross-origin"),
     errors.Forbidden: (403, "forbidden"),
     service_errors.JobMissing: (404, "unknown-job"),
     service_errors.NotAcceptable: (406, "not-acceptable"),
@@ -30,6 +31,8 @@ STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
     service_errors.ReloadFailed: (409, "reload-failed"),
     errors.BodyTooLarge: (413, "body-too-large"),
     errors.UnsupportedFormat: (415, "unsupported-format"),
+    service_errors.RangeNotSatisfiable: (416, "range-not-satisfiable"),
+    service_errors.UnknownHost: (421, "unknown-host"),
     errors.AnimatedImage: (422, "animated-image"),
     errors.ImageTooLarge: (422, "image-too-large"),
     errors.BadImage: (422, "unreadable-image"),
@@ -50,6 +53,7 @@ STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
 _TITLES = {
     "malformed-request": "The request cannot be parsed",
     "unauthorized": "A key is needed",
+    "cross-origin": "Pages of other sites may not do this",
     "forbidden": "The key is not good for this",
     "not-found": "No such resource",
     "method-not-allowed": "Not a method of this resource",
@@ -60,6 +64,8 @@ _TITLES = {
     "reload-failed": "The models were not replaced",
     "body-too-large": "The body has too many bytes",
     "unsupported-format": "Not a format that is read here",
+    "range-not-satisfiable": "The result does not have this part",
+    "unknown-host": "Not a name of this service",
     "animated-image": "Animated and multi-page pictures are not enhanced",
     "image-too-large": "The picture has too many pixels",
     "unreadable-image": "The picture cannot be read",
@@ -152,6 +158,8 @@ def install(app: FastAPI) -> None:
         detail = f"{request.method} {request.url.path}: {error.detail}"
         response = _problem(request, error.status_code, slug, detail)
         response.headers.update(error.headers or {})
+        if "GET" in (allow := response.headers.get("allow", "").split(", ")):
+            response.headers["Allow"] = ", ".join([*allow, "HEAD"])
         return response
 
     @app.exception_handler(Exception)
@@ -175,6 +183,8 @@ def to_response(request: Request, error: SuperresError) -> JSONResponse:
         response.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.Unauthorized):
         response.headers["WWW-Authenticate"] = 'Bearer realm="superres"'
+    if isinstance(error, service_errors.RangeNotSatisfiable):
+        response.headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, service_errors.BodyTooSlow):
         response.headers["Connection"] = "close"  # the rest of it is not waited for
     return response

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from importlib.metadata import version
 from typing import Any, TypedDict
@@ -24,7 +24,8 @@ from fastapi_offline import FastAPIOffline
 from app import errors
 from app.access import Access, admit, admit_admin, read_keys
 from app.api import routes
-from app.api.middleware import ProtectionMiddleware, TelemetryMiddleware
+from app.api.middleware import HeadMiddleware, ProtectionMiddleware, TelemetryMiddleware
+from app.api.protection import LOOPBACK_HOSTS, CrossOriginMiddleware, TrustedHostsMiddleware
 from app.api.responses import enhanced_headers
 from app.drain import Drain, DrainMiddleware
 from app.errors import declare, describe_error
@@ -35,6 +36,7 @@ from app.jobs.metrics import JobCollector
 from app.jobs.queue import JobQueue
 from app.jobs.runner import JobRunner
 from app.jobs.store import JobStore
+from app.service_errors import CrossOrigin, UnknownHost
 from app.settings import Settings
 from app.telemetry import Telemetry
 from app.traces import make_provider, of_requests
@@ -129,18 +131,23 @@ def create_app(
         lifespan=lifespan,
         telemetry=of_requests(traces),
         license_info={"name": "MIT", "identifier": "MIT"},
+        responses=declare(UnknownHost),
     )
     app.state.drain = drain
     # The middleware that is added last is the outermost.
     app.add_middleware(DrainMiddleware, drain=drain)
-    if settings.cors_origins:
+    origins = _split(settings.cors_origins)
+    app.add_middleware(CrossOriginMiddleware, origins=origins)
+    app.add_middleware(TrustedHostsMiddleware, hosts=_trusted_hosts(settings, access))
+    if origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+            allow_origins=origins,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=["*"],
         )
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(ProtectionMiddleware)
     app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
     errors.install(app)
@@ -150,13 +157,24 @@ def create_app(
         "key": {"dependencies": [Depends(admit)], "responses": keyed},
         "admin": {
             "dependencies": [Depends(admit_admin)],
-            "responses": keyed | declare(Forbidden),
+            "responses": keyed | declare(Forbidden, CrossOrigin),
         },
     }
     for module in sorted(routes.modules(), key=lambda module: list(guards).index(module.ACCESS)):
         app.include_router(module.router, **guards[module.ACCESS])
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
+
+
+def _trusted_hosts(settings: Settings, access: Access) -> Sequence[str]:
+    """Those that are set; by default all, but without keys those of loopback."""
+    if hosts := _split(settings.trusted_hosts):
+        return hosts
+    return ["*"] if access.keys or settings.without_keys else LOOPBACK_HOSTS
+
+
+def _split(setting: str) -> list[str]:
+    return [part.strip() for part in setting.split(",") if part.strip()]
 
 
 def _limit_malloc_arenas() -> None:

@@ -7,7 +7,11 @@
     |   +-- MalformedRequest    a request that cannot be parsed
     |   +-- BodyTooSlow         not there in time
     |   +-- NotAcceptable       no answer in a form that the caller accepts
+    |   +-- RangeNotSatisfiable a part of a result that it does not have
+    |   +-- UnknownHost         a Host that is not the service's
     |   +-- JobMissing          no such job, or not the caller's
+    +-- AccessDenied
+    |   +-- CrossOrigin         from a page of another site
     +-- ModelError
     |   +-- ReloadFailed        models that cannot replace those being served
     +-- CallerGone            nobody waits for the answer any more
@@ -18,7 +22,7 @@
 The rest of the tree is in :mod:`superres.errors`; :mod:`app.errors` gives each class its status.
 """
 
-from superres.errors import BadRequest, ModelError, SuperresError, Unavailable
+from superres.errors import AccessDenied, BadRequest, ModelError, SuperresError, Unavailable
 
 
 class MalformedRequest(BadRequest):
@@ -31,6 +35,27 @@ class BodyTooSlow(BadRequest):
 
 class NotAcceptable(BadRequest):
     """No answer in a form that the caller accepts."""
+
+
+class RangeNotSatisfiable(BadRequest):
+    """A part of a result that it does not have.
+
+    Args:
+        message: what was asked for.
+        size: the bytes of the result.
+    """
+
+    def __init__(self, message: str, size: int = 0) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class UnknownHost(BadRequest):
+    """A Host header that is not a name of the service."""
+
+
+class CrossOrigin(AccessDenied):
+    """A request that a page of another site has a browser send."""
 
 
 class JobMissing(BadRequest):

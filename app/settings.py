@@ -58,8 +58,14 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds after which a request is answered 504; X-Deadline-Ms asks for less.",
     )
-    transfer_timeout_s: float = Field(
-        60, gt=0, description="Seconds for a body to arrive, and for an answer to be taken."
+    idle_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="Longest pause of a body that arrives, or of an answer that is taken, in "
+        "seconds.",
+    )
+    min_bytes_per_s: float = Field(
+        1000, gt=0, description="Lowest rate of a body, over a longer time than such a pause."
     )
     drain_s: float = Field(
         30, ge=0, description="Seconds that what is in flight may take after SIGTERM."
@@ -113,6 +119,11 @@ class Settings(BaseSettings):
     )
     cors_origins: str = Field(
         "", description="Origins, separated by commas, whose pages may call; * is all."
+    )
+    trusted_hosts: str = Field(
+        "",
+        description="Names, separated by commas, by which the service is called; * is all. "
+        "Default: all, but localhost, 127.0.0.1 and [::1] without keys.",
     )
     log_format: LogFormat = Field(
         "console", description="Of the log's lines: console, for people, or json."

@@ -14,11 +14,12 @@ from typing import Any
 import httpx
 
 from superres.codecs import OutputFormat
-from superres.errors import SuperresError
+from superres.errors import SuperresError, Unavailable
 from superres.messages import (
     EncodedPicture,
     Enhanced,
     Fallback,
+    PartialResult,
     authorization,
     check_answer,
     enhance_query,
@@ -68,6 +69,7 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         self._job_pixels = job_pixels
+        self._retries = retries
         self._http = http or httpx.Client(
             base_url=url,
             headers=authorization(key),
@@ -89,7 +91,9 @@ class Client:
     ) -> Enhanced:
         """Enlarge a picture; what the parameters mean, POST /enhance says.
 
-        A job is removed when this returns, or is left by an error or an interrupt.
+        A result that breaks off is resumed where it did. A job is removed when its result is here,
+        or when this is left by an error or an interrupt; but not when the service is unavailable:
+        then the error names it.
 
         Raises:
             BadImage: it cannot be read, or has too many pixels.
@@ -114,10 +118,15 @@ class Client:
                 time.sleep(POLL_S)
                 answer = self._call("GET", path)
                 job = JobReport.model_validate_json(answer.content)
-            return to_enhanced(self._call("GET", f"{path}/result"))
-        finally:
-            with suppress(SuperresError):  # it has its answer, or an error that tells more
-                self._call("DELETE", path)
+            enhanced = to_enhanced(self._result(f"{path}/result"))
+        except BaseException as error:
+            if type(error) is Unavailable:  # no answer: its result may still be fetched
+                error.add_note(f"the job is kept: {path}")
+            else:
+                self._remove(path)
+            raise
+        self._remove(path)
+        return enhanced
 
     def compare(
         self,
@@ -160,6 +169,27 @@ class Client:
     ) -> None:
         self.close()
 
+    def _result(self, path: str) -> httpx.Response:
+        """The result of a job, resumed if the connection breaks."""
+        result = PartialResult()
+        for retries in reversed(range(self._retries + 1)):
+            try:
+                with self._http.stream("GET", path, headers=result.request_headers()) as answer:
+                    if not answer.is_success:
+                        answer.read()
+                    result.begin(check_answer(answer))
+                    for part in answer.iter_bytes():
+                        result.content += part
+                return result.whole()
+            except httpx.HTTPError as error:
+                if not retries:
+                    raise no_answer(error, self._http.base_url) from error
+        raise AssertionError("unreachable")
+
+    def _remove(self, job: str) -> None:
+        with suppress(SuperresError):  # there is an answer, or an error that tells more
+            self._call("DELETE", job)
+
     def _call(
         self,
         method: str,
@@ -190,6 +220,7 @@ class AsyncClient:
         http: httpx.AsyncClient | None = None,
     ) -> None:
         self._job_pixels = job_pixels
+        self._retries = retries
         self._http = http or httpx.AsyncClient(
             base_url=url,
             headers=authorization(key),
@@ -223,10 +254,15 @@ class AsyncClient:
                 await asyncio.sleep(POLL_S)
                 answer = await self._call("GET", path)
                 job = JobReport.model_validate_json(answer.content)
-            return to_enhanced(await self._call("GET", f"{path}/result"))
-        finally:
-            with suppress(SuperresError):  # it has its answer, or an error that tells more
-                await self._call("DELETE", path)
+            enhanced = to_enhanced(await self._result(f"{path}/result"))
+        except BaseException as error:
+            if type(error) is Unavailable:  # no answer: its result may still be fetched
+                error.add_note(f"the job is kept: {path}")
+            else:
+                await self._remove(path)
+            raise
+        await self._remove(path)
+        return enhanced
 
     async def compare(
         self,
@@ -260,6 +296,29 @@ class AsyncClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    async def _result(self, path: str) -> httpx.Response:
+        """The result of a job, resumed if the connection breaks."""
+        result = PartialResult()
+        for retries in reversed(range(self._retries + 1)):
+            try:
+                async with self._http.stream(
+                    "GET", path, headers=result.request_headers()
+                ) as answer:
+                    if not answer.is_success:
+                        await answer.aread()
+                    result.begin(check_answer(answer))
+                    async for part in answer.aiter_bytes():
+                        result.content += part
+                return result.whole()
+            except httpx.HTTPError as error:
+                if not retries:
+                    raise no_answer(error, self._http.base_url) from error
+        raise AssertionError("unreachable")
+
+    async def _remove(self, job: str) -> None:
+        with suppress(SuperresError):  # there is an answer, or an error that tells more
+            await self._call("DELETE", job)
 
     async def _call(
         self,

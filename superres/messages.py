@@ -83,6 +83,36 @@ class Enhanced:
         Path(file).write_bytes(self.content)
 
 
+class PartialResult:
+    """The result of a job, as far as it has arrived."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self._first: httpx.Response | None = None
+
+    def request_headers(self) -> dict[str, str]:
+        """Headers that ask for the rest of it."""
+        headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
+        tag = self._first.headers.get("etag") if self._first else None
+        if self.content and tag:
+            headers |= {"Range": f"bytes={len(self.content)}-", "If-Range": tag}
+        return headers
+
+    def begin(self, answer: httpx.Response) -> None:
+        """Take the head of an answer; unless it has the rest, it begins again."""
+        if answer.status_code != 206 or self._first is None:
+            self.content.clear()
+            self._first = answer
+
+    def whole(self) -> httpx.Response:
+        """The answer, as if it had not been interrupted."""
+        assert self._first is not None  # noqa: S101 begin was called
+        first = self._first
+        return httpx.Response(
+            200, headers=first.headers, content=bytes(self.content), request=first.request
+        )
+
+
 def authorization(key: str | None) -> dict[str, str]:
     """The header that carries a key, if there is one."""
     return {} if key is None else {"Authorization": f"Bearer {key}"}

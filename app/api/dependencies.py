@@ -5,22 +5,27 @@ others in the thread pool.
 """
 
 import asyncio
+import ipaddress
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
+import anyio
 import anyio.to_thread
 from fastapi import Depends, Request
 from fastapi import Header as HttpHeader
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from app import service_errors
 from app.api.body import read_body
-from app.inference.admission import Reservation
+from app.inference.memory import Reservation
 from app.inference.service import Service
 from app.jobs.queue import JobQueue
 from app.jobs.rows import Job
@@ -28,6 +33,7 @@ from app.service_errors import NotAcceptable
 from app.telemetry import Stages, Telemetry
 from superres import errors
 from superres.codecs import Header, probe
+from superres.errors import DeadlineExceeded
 
 
 async def get_service(request: Request) -> Service:
@@ -46,6 +52,11 @@ async def get_stages(telemetry: Annotated[Telemetry, Depends(get_telemetry)]) ->
     """The times of the stages of this request."""
     return Stages(telemetry)
 
+
+Query = TypeVar("Query", bound=BaseModel)
+
+LONGEST_DEADLINE_MS = 10**10
+"""About four months; a time is a float, which does not hold every integer."""
 
 ServiceDependency = Annotated[Service, Depends(get_service)]
 TelemetryDependency = Annotated[Telemetry, Depends(get_telemetry)]
@@ -74,7 +85,28 @@ class RequestContext:
         self.requested_deadline_s = deadline_s
         self.started = time.monotonic()
         self.seconds = max_seconds if deadline_s is None else min(deadline_s, max_seconds)
+        self._max_seconds = max_seconds
         self._request = request
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Within the block, the body is received, which only the caller's own deadline limits.
+
+        Raises:
+            DeadlineExceeded: the caller's deadline has passed.
+        """
+        seconds = math.inf if self.requested_deadline_s is None else self.requested_deadline_s
+        with anyio.move_on_after(seconds - (time.monotonic() - self.started)) as scope:
+            yield
+        if scope.cancelled_caught:
+            raise DeadlineExceeded(
+                f"the request had {seconds:g} s; its body had not arrived by then"
+            )
+        now = time.monotonic()
+        if self.started + seconds > now + self._max_seconds:
+            self.started, self.seconds = now, self._max_seconds
+        else:
+            self.seconds = seconds
 
     def seconds_left(self) -> float:
         """Seconds until the deadline; negative after it."""
@@ -107,6 +139,7 @@ async def get_context(
         HttpHeader(
             alias="X-Deadline-Ms",
             ge=1,
+            le=LONGEST_DEADLINE_MS,
             description="Milliseconds, from now, after which the answer is of no more use to "
             "the caller; the server has a maximum of its own.",
         ),
@@ -118,7 +151,7 @@ async def get_context(
         NotReady: before the body is read, if no answer is possible anyway.
     """
     service.check_open()
-    with service.admission.reservation() as reservation:
+    with service.admission.reservation(_sharer(request)) as reservation:
         yield RequestContext(
             request,
             reservation,
@@ -130,6 +163,22 @@ async def get_context(
 ContextDependency = Annotated[RequestContext, Depends(get_context)]
 
 
+def _sharer(request: Request) -> str:
+    """With whom a request shares memory and device: the name of its key, or else its address.
+
+    Of an IPv6 address, it is the network: a caller has all addresses in it.
+    """
+    if request.state.caller or request.client is None:
+        return str(request.state.caller)
+    try:
+        address = ipaddress.ip_address(request.client.host)
+    except ValueError:  # a proxy's name for it
+        return request.client.host
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address.packed, 64), strict=False))
+
+
 @dataclass(frozen=True)
 class Upload:
     """An encoded picture and its header."""
@@ -139,27 +188,46 @@ class Upload:
 
 
 async def read_upload(
-    request: Request, service: ServiceDependency, context: ContextDependency
-) -> Upload:
-    """Read the body and the picture's header.
+    request: Request, service: Service, context: RequestContext, query: Query
+) -> tuple[Upload, Query]:
+    """Read the body and the picture's header; the parameters are those of the query and the form.
+
+    It is not a dependency, so that a request whose query is invalid is answered before its body
+    is read.
+
+    Args:
+        request: the request.
+        service: has the limits.
+        context: time limit and memory of the request.
+        query: parameters of the query; they come before those of the form.
 
     Raises:
-        SuperresError: as :func:`app.api.body.read_body` and
-            :func:`superres.codecs.probe`.
+        RequestValidationError: a field of the form is not a valid parameter.
+        DeadlineExceeded: the caller's own deadline passed before the body had arrived.
+        SuperresError: as :func:`app.api.body.read_body` and :func:`superres.codecs.probe`.
     """
-    data = await read_body(
-        request,
-        context.reservation,
-        max_bytes=service.settings.max_body_bytes,
-        timeout_s=service.settings.transfer_timeout_s,
-    )
+    settings = service.settings
+    with context.receiving():
+        body = await read_body(
+            request,
+            context.reservation,
+            max_bytes=settings.max_body_bytes,
+            idle_s=settings.idle_timeout_s,
+            bytes_per_s=settings.min_bytes_per_s,
+        )
+    query = _with_fields(query, body.fields)
     header = await anyio.to_thread.run_sync(
-        lambda: probe(data, max_pixels=service.settings.max_input_pixels)
+        lambda: probe(body.picture, max_pixels=settings.max_input_pixels)
     )
-    return Upload(data, header)
+    return Upload(body.picture, header), query
 
 
-UploadDependency = Annotated[Upload, Depends(read_upload)]
+def _with_fields(query: Query, fields: dict[str, str]) -> Query:
+    try:
+        return type(query).model_validate(fields | query.model_dump(exclude_unset=True))
+    except ValidationError as error:
+        errors = [one | {"loc": ("body", *one["loc"])} for one in error.errors()]
+        raise RequestValidationError(errors) from None
 
 
 async def get_jobs(request: Request) -> JobQueue:
@@ -188,23 +256,38 @@ async def find_job(job_id: UUID, jobs: JobsDependency, caller: CallerDependency)
 
 JobDependency = Annotated[Job, Depends(find_job)]
 
-UPLOAD: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
+
+def upload_body(query: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI of the body that :func:`read_upload` reads, with these parameters."""
+    parameters = query.model_json_schema()["properties"]
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["file"],
+                        "properties": {
+                            "file": {"type": "string", "format": "binary"},
+                            **{name: _present(one) for name, one in parameters.items()},
+                        },
+                        "additionalProperties": False,
+                    }
+                },
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+                "image/*": {"schema": {"type": "string", "format": "binary"}},
             },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-        },
+        }
     }
-}
-"""OpenAPI of the body that :func:`read_upload` reads."""
+
+
+def _present(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field that is sent: it is not null, and takes no default."""
+    schema = {name: value for name, value in schema.items() if name not in ("default", "title")}
+    kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+    return schema | (kinds[0] if kinds else {})
+
 
 UPLOAD_ERRORS = (
     service_errors.MalformedRequest,
@@ -237,7 +320,12 @@ def negotiate(request: Request, offered: list[str]) -> str:
         NotAcceptable: ``Accept`` allows none of them.
     """
     accept = ", ".join(request.headers.getlist("accept")) or "*/*"
-    best = parse_accept_header(accept, MIMEAccept).best_match(offered)
+    # Without parameters, such as the version that Prometheus asks for: what is offered has none.
+    ranges = [
+        (media_range.partition(";")[0], quality)
+        for media_range, quality in parse_accept_header(accept, MIMEAccept)
+    ]
+    best = MIMEAccept(ranges).best_match(offered)
     if best is None:
         raise NotAcceptable(f"the answer can be {', '.join(offered)}; Accept is {accept!r}")
     return best

@@ -5,6 +5,7 @@ import re
 import time
 import uuid
 
+import anyio
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
@@ -56,6 +57,31 @@ class ProtectionMiddleware:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+class HeadMiddleware:
+    """Answers HEAD with the head of the answer to GET, and ends the work as soon as it is there."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        as_get = {**scope, "method": "GET"}
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                answering.cancel()
+
+        try:
+            with anyio.CancelScope() as answering:
+                await self._app(as_get, receive, send_head)
+        finally:
+            scope.update({**as_get, "method": "HEAD"})  # the telemetry names the route
 
 
 class TelemetryMiddleware:

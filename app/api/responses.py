@@ -1,44 +1,59 @@
-"""Sends pictures: their headers, and bodies that are given up if they are not taken in time."""
+"""Sends pictures: their headers, and bodies that are given up if nobody takes them."""
 
 import base64
 import os
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO
 
 import anyio
 import anyio.to_thread
-from fastapi import Response
+from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
+from werkzeug.http import parse_range_header
 
 from app.inference.enhance import Enhanced
+from app.inference.memory import Reservation
+from app.service_errors import RangeNotSatisfiable
 from superres.arrays import Size
 
-CHUNK = 256 * 1024
+CHUNK = 64 * 1024
 """Bytes of an answer that are handed to the connection at a time."""
 
 
-class TimedResponse(Response):
-    """A large body, sent as fast as the caller takes it, and given up after a time limit.
+class PatientResponse(Response):
+    """A large body, sent as fast as the caller takes it, and given up after a pause.
 
     Starlette's own response hands the whole body to the connection at once. There it would stay,
     counted by nobody, for as long as a slow caller likes.
 
     Args:
         content: the body.
-        seconds: seconds in which the body has to be taken.
+        idle_s: seconds in which the next part of the body has to be taken.
+        reservation: memory of the body; for other callers, it can be taken back.
+        status: the status.
         media_type: media type of the body.
         headers: headers besides the length and the type.
     """
 
     def __init__(
-        self, content: bytes, seconds: float, *, media_type: str, headers: dict[str, str]
+        self,
+        content: bytes,
+        idle_s: float,
+        reservation: Reservation | None = None,
+        *,
+        status: int = 200,
+        media_type: str,
+        headers: dict[str, str],
     ) -> None:
-        super().__init__(content, media_type=media_type, headers=headers)
-        self._seconds = seconds
+        super().__init__(content, status, media_type=media_type, headers=headers)
+        self._idle_s = idle_s
+        self._reservation = reservation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response; if it is given up, uvicorn closes the connection."""
-        with anyio.move_on_after(self._seconds):
+        with anyio.CancelScope() as sending, self._revocable(sending):
+            sending.deadline = anyio.current_time() + self._idle_s
             await send(
                 {
                     "type": "http.response.start",
@@ -47,27 +62,60 @@ class TimedResponse(Response):
                 }
             )
             async for part in self._parts():
+                sending.deadline = anyio.current_time() + self._idle_s
                 await send({"type": "http.response.body", "body": part, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _revocable(self, sending: anyio.CancelScope) -> AbstractContextManager[None]:
+        if self._reservation is None:
+            return nullcontext()
+        return self._reservation.revocable(sending.cancel, answers=True)
 
     async def _parts(self) -> AsyncIterator[bytes]:
         for first in range(0, len(self.body), CHUNK):
             yield bytes(self.body[first : first + CHUNK])
 
 
-class TimedFileResponse(TimedResponse):
-    """A :class:`TimedResponse` whose body is in a file.
+class PatientFileResponse(PatientResponse):
+    """A :class:`PatientResponse` whose body is in a file, or in a part of it.
 
     Args:
-        file: open file, at its start; it is closed after the response.
-        seconds, media_type, headers: as for :class:`TimedResponse`.
+        file: open file; it is closed after the response.
+        idle_s, media_type, headers: as for :class:`PatientResponse`.
+        request: its ``Range`` and ``If-Range`` say which part is sent.
+
+    Raises:
+        RangeNotSatisfiable: the part is not in the file.
     """
 
     def __init__(
-        self, file: BinaryIO, seconds: float, *, media_type: str, headers: dict[str, str]
+        self,
+        file: BinaryIO,
+        idle_s: float,
+        *,
+        media_type: str,
+        headers: dict[str, str],
+        request: Request,
     ) -> None:
-        length = {"Content-Length": str(os.fstat(file.fileno()).st_size)}
-        super().__init__(b"", seconds, media_type=media_type, headers=headers | length)
+        size = os.fstat(file.fileno()).st_size
+        headers = headers | {"Accept-Ranges": "bytes"}
+        digest = headers.get("Content-Digest")
+        if digest is not None:
+            headers["ETag"] = f'"{digest.split(":")[1]}"'
+        part = _requested_part(request, size, headers.get("ETag"))
+        self._start, self._end = part or (0, size)
+        if part is not None:
+            headers["Content-Range"] = f"bytes {self._start}-{self._end - 1}/{size}"
+            if digest is not None:  # of the whole, and not of what is sent now (RFC 9530)
+                headers["Repr-Digest"] = headers.pop("Content-Digest")
+        headers["Content-Length"] = str(self._end - self._start)
+        super().__init__(
+            b"",
+            idle_s,
+            status=200 if part is None else 206,
+            media_type=media_type,
+            headers=headers,
+        )
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,8 +124,35 @@ class TimedFileResponse(TimedResponse):
             await super().__call__(scope, receive, send)
 
     async def _parts(self) -> AsyncIterator[bytes]:
-        while part := await anyio.to_thread.run_sync(self._file.read, CHUNK):
+        await anyio.to_thread.run_sync(self._file.seek, self._start)
+        left = self._end - self._start
+        while part := await anyio.to_thread.run_sync(self._file.read, min(CHUNK, left)):
+            left -= len(part)
             yield part
+
+
+def _requested_part(request: Request, size: int, etag: str | None) -> tuple[int, int] | None:
+    """The first byte that ``Range`` asks for, and the one after the last; None for the whole.
+
+    That is also the answer to more than one range, to one that cannot be parsed, and to an
+    ``If-Range`` that is not the tag of this file.
+
+    Raises:
+        RangeNotSatisfiable: it asks for what the file does not have.
+    """
+    asked = parse_range_header(request.headers.get("range"))
+    if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
+        return None
+    if request.headers.get("if-range", etag) != etag:
+        return None
+    start, end = asked.ranges[0]
+    if start < 0:
+        start = max(0, size + start)
+    if start >= size:
+        raise RangeNotSatisfiable(
+            f"the result has {size:,} bytes; Range is {request.headers['range'][:100]!r}", size
+        )
+    return start, size if end is None else min(end, size)
 
 
 def enhanced_headers(enhanced: Enhanced) -> dict[str, str]:

@@ -12,7 +12,8 @@ import anyio.to_thread
 import numpy as np
 from anyio import CapacityLimiter
 
-from app.inference.admission import Reservation, WorkloadKey
+from app.inference.admission import WorkloadKey
+from app.inference.memory import Reservation
 from app.inference.scheduler import ScheduledEngine
 from app.inference.service import Service
 from app.telemetry import Stages, Telemetry

@@ -1,10 +1,11 @@
 """The owner of the device: it queues the tiles of all requests and batches them fairly.
 
 Each request has a :class:`ScheduledEngine`, an Engine of its own, whose ``predict`` queues tiles
-and waits for the answers. One thread takes tiles from the queue, one from each request in turn, so
-that a thumbnail does not wait behind a panorama. It runs tiles of one model and shape as one batch
-on the real engine. On a cluster, where an engine stands for many devices, several threads run, each
-with one tile at a time, so that the tiles of one picture spread over the devices.
+and waits for the answers. One thread takes tiles from the queue: of the caller that has used the
+device least, one from each of its requests in turn. So a thumbnail does not wait behind a panorama,
+and a caller with one request not behind another one's dozen. It runs tiles of one model and shape
+as one batch on the real engine. On a cluster, where an engine stands for many devices, several
+threads run, each with one tile at a time, so that the tiles of one picture spread over the devices.
 """
 
 import logging
@@ -28,6 +29,10 @@ THREAD_ENDED = "a thread of the device has ended; the service has to be started 
 
 logger = logging.getLogger("superres")
 
+CATCH_UP_S = 1.0
+"""Seconds of the device that a caller gets back, of what it left to others while it had no tiles in
+the queue: a request queues the tiles of a few rows, and works on the answers before the next."""
+
 
 @dataclass(eq=False)
 class PendingBatch:
@@ -45,6 +50,7 @@ class PendingBatch:
     wait_seconds: float = 0.0
     """Seconds until the first tile left the queue."""
     error: SuperresError | None = None
+    caller: str = ""
     request_id: str = field(default_factory=lambda: get_contextvars().get("request_id", ""))
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -74,6 +80,12 @@ class BatchScheduler:
         self._running = 0
         """Number of batches that an engine is working on."""
         self._progressed_at = time.monotonic()
+        self._used: dict[str, float] = {}
+        """Seconds of the device that each caller has used, beginning at those of the others."""
+        self._least_used = 0.0
+        """Those of the caller whose tile left the queue last, before that tile."""
+        self._tile_seconds = 0.001
+        """Seconds of a tile in the last batch."""
         self.done_tiles = 0
         """Number of tiles that have been answered."""
         self._threads = [
@@ -135,6 +147,7 @@ class BatchScheduler:
                 raise pending.error
             if not (self._running or self._queue):
                 self._progressed_at = time.monotonic()
+            self._add_caller(pending.caller)
             self._queue.append(pending)
             self._changed.notify_all()
         if not pending.done.wait(timeout):
@@ -173,6 +186,7 @@ class BatchScheduler:
         if not batch:
             return False
         owners = [pending for pending, _ in batch]
+        started, expected = time.monotonic(), self._tile_seconds
         try:
             tiles = np.stack([pending.tiles[index] for pending, index in batch])
             answers = owners[0].engine.predict(tiles)
@@ -186,8 +200,13 @@ class BatchScheduler:
                 owners, EngineError("the device failed in an unforeseen way; the log says how")
             )
         else:
+            seconds = (time.monotonic() - started) / len(batch)
             with self._changed:
                 self.done_tiles += len(batch)
+                self._tile_seconds = seconds
+                for pending in owners:
+                    if pending.caller in self._used:
+                        self._used[pending.caller] += seconds - expected
             for (pending, index), answer in zip(batch, answers, strict=True):
                 pending.answers[index] = answer
                 if len(pending.answers) == len(pending.tiles):
@@ -213,12 +232,27 @@ class BatchScheduler:
             return batch
 
     def _pop_compatible(self, other: PendingBatch | None) -> PendingBatch | None:
-        """Remove the first entry of the queue that is compatible with ``other``, if given."""
-        for position, pending in enumerate(self._queue):
-            if other is None or pending.is_compatible(other):
-                del self._queue[position]
-                return pending
-        return None
+        """Remove an entry that is compatible with ``other``, if given, from the queue.
+
+        It is the first one of the caller that has used the device least.
+        """
+        candidates = [one for one in self._queue if other is None or one.is_compatible(other)]
+        if not candidates:
+            return None
+        pending = min(candidates, key=lambda one: self._used[one.caller])
+        self._queue.remove(pending)
+        self._least_used = self._used[pending.caller]
+        self._used[pending.caller] += self._tile_seconds  # until it has been measured
+        return pending
+
+    def _add_caller(self, caller: str) -> None:
+        """Let a caller take part, and forget those who have left too much to the others."""
+        floor = self._least_used - CATCH_UP_S
+        queued = {pending.caller for pending in self._queue}
+        self._used = {
+            name: used for name, used in self._used.items() if used > floor or name in queued
+        }
+        self._used.setdefault(caller, self._least_used)
 
     def _fail(self, owners: list[PendingBatch], error: SuperresError) -> None:
         for pending in owners:
@@ -255,6 +289,7 @@ class ScheduledEngine:
         started: start of that time, by :func:`time.monotonic`; by default now.
         upscale: pixels of an answer per pixel of its tile, along a side.
         engines: by model name, those that :meth:`use` can choose.
+        caller: the name of the caller, among whom the device is shared.
     """
 
     def __init__(
@@ -266,7 +301,9 @@ class ScheduledEngine:
         *,
         upscale: int = 1,
         engines: Mapping[str, Engine] | None = None,
+        caller: str = "",
     ) -> None:
+        self._caller = caller
         self._scheduler = scheduler
         self._engine = engine
         self._upscale = upscale
@@ -314,7 +351,9 @@ class ScheduledEngine:
             NotReady: the service is stopping, or a thread of the device has ended.
         """
         started = time.monotonic()
-        pending = PendingBatch(self._engine, tiles, started, self._upscale)
+        pending = PendingBatch(
+            self._engine, tiles, started, upscale=self._upscale, caller=self._caller
+        )
         self._pending = pending
         self.check()  # after `cancel` can see the batch, so that no cancellation is missed
         if not self._scheduler.run(pending, timeout=self._deadline - started):

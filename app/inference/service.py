@@ -7,7 +7,8 @@ from typing import Protocol
 
 import anyio
 
-from app.inference.admission import Admission, Reservation, WorkloadKey
+from app.inference.admission import Admission, WorkloadKey
+from app.inference.memory import Reservation
 from app.inference.models import LoadEngine, Models
 from app.inference.scheduler import THREAD_ENDED, BatchScheduler, ScheduledEngine
 from app.settings import Settings
@@ -206,7 +207,9 @@ class Service:
         workload, pixels = request.workload, request.pixels
         return AdmissionForecast(
             seconds_alone=self.admission.seconds_alone(workload, pixels),
-            seconds_expected=self.admission.expected_seconds(workload, pixels),
+            seconds_expected=self.admission.expected_seconds(
+                workload, pixels, context.reservation.caller
+            ),
             retry_after=self._retry_after(request, context),
         )
 
@@ -247,6 +250,7 @@ class Service:
                 context.started,
                 upscale=request.card.geometry.upscale,
                 engines=engines,
+                caller=context.reservation.caller,
             )
             scheduled.check()
             with (
@@ -268,6 +272,7 @@ class Service:
             request.cost.peak_bytes - context.reservation.bytes,
             self.admission.seconds_alone(request.workload, request.pixels),
             context.seconds_left(),
+            caller=context.reservation.caller,
         )
 
     @property

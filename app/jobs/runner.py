@@ -19,13 +19,13 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from structlog.contextvars import bind_contextvars
 
-from app.inference.admission import Reservation
 from app.inference.enhance import (
     Enhanced,
     EnhanceOptions,
     enhance_picture,
     prepare_request,
 )
+from app.inference.memory import Reservation
 from app.inference.scheduler import ScheduledEngine
 from app.inference.service import Service
 from app.jobs.rows import Job, Progress
@@ -242,7 +242,7 @@ class JobRunner:
         output_format = next(name for name in OUTPUT_FORMATS if name == job.output_format)
         options = EnhanceOptions.from_mapping(job.query)
         request = prepare_request(service, options, header, len(upload), output_format)
-        with service.admission.reservation() as reservation:
+        with service.admission.reservation(job.owner or "") as reservation:
             with anyio.CancelScope() as self._dispatching[job.id]:
                 await service.wait_for_admission(request, _JobContext(job, reservation, math.inf))
             if self._dispatching[job.id].cancelled_caught:

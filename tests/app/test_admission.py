@@ -35,8 +35,8 @@ def admission(clock) -> Admission:
     return admission
 
 
-def work(admission, stack: ExitStack, *, nbytes=100, pixels=PIXELS, deadline=math.inf):
-    reservation = stack.enter_context(admission.reservation())
+def work(admission, stack: ExitStack, *, nbytes=100, pixels=PIXELS, deadline=math.inf, caller=""):
+    reservation = stack.enter_context(admission.reservation(caller))
     stack.enter_context(admission.admit(reservation, WORKLOAD, pixels, nbytes, deadline))
     return reservation
 
@@ -186,3 +186,55 @@ def test_what_is_learnt_is_what_was_done(admission, clock):
             stack.enter_context(admitted)
             clock.now += 0.5
     assert admission.seconds_alone(WORKLOAD, PIXELS) == pytest.approx(1)
+
+
+def test_a_caller_waits_for_his_own_requests_and_as_long_for_those_of_another(admission):
+    with ExitStack() as stack:
+        for _ in range(2):
+            work(admission, stack, pixels=10 * PIXELS, caller="greedy")
+        assert admission.expected_seconds(WORKLOAD, PIXELS, "other") == pytest.approx(2, rel=0.01)
+        assert admission.expected_seconds(WORKLOAD, PIXELS, "greedy") == pytest.approx(3, rel=0.01)
+
+
+@pytest.mark.parametrize("greedy", [1, 2])
+def test_the_throughput_is_measured_beside_the_requests_of_others(admission, clock, greedy):
+    seconds = admission.seconds_alone(WORKLOAD, PIXELS)
+    with ExitStack() as stack:
+        for _ in range(greedy):
+            work(admission, stack, pixels=1000 * PIXELS, caller="greedy")
+        with ExitStack() as other:
+            work(admission, other, caller="other")
+            clock.now += 2 * seconds  # half of the device, however many the other has
+        assert admission.seconds_alone(WORKLOAD, PIXELS) == pytest.approx(seconds, rel=0.01)
+
+
+def test_a_caller_with_all_places_gets_no_more_than_half_once_another_one_came(admission, clock):
+    with ExitStack() as stack:
+        greedy = [ExitStack() for _ in range(3)]
+        for one in greedy:
+            work(admission, one, caller="greedy")
+        with pytest.raises(Busy, match="of a caller an equal part while others wait"):
+            work(admission, stack, caller="other")
+        greedy.pop().close()
+        with pytest.raises(Busy):  # of three places, two are a half
+            work(admission, stack, caller="greedy")
+        work(admission, stack, caller="other")
+        greedy.pop().close()
+        work(admission, stack, caller="greedy")
+        clock.now += LONGEST_RETRY + 20
+        greedy.pop().close()
+        work(admission, stack, caller="greedy")
+
+
+def test_a_stalled_body_makes_room_for_the_work_of_another(admission):
+    given_up = []
+    with ExitStack() as stack:
+        for _ in range(9):
+            body = stack.enter_context(admission.reservation("greedy"))
+            stack.enter_context(body.revocable(lambda body=body: given_up.append(body)))
+            body.grow(100)
+        work(admission, stack, nbytes=450, caller="other")
+        assert len(given_up) == 4
+        with pytest.raises(Busy):
+            work(admission, stack, nbytes=101, caller="other")
+    assert admission.reserved_bytes == 0

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from app.inference.scheduler import BatchScheduler, ScheduledEngine
+from app.inference.scheduler import CATCH_UP_S, BatchScheduler, ScheduledEngine
 from app.service_errors import CallerGone
 from superres.engines.base import BATCH, Engine
 from superres.errors import DeadlineExceeded, EngineError, NotReady
@@ -60,9 +60,13 @@ def wait_for(condition) -> None:
 
 
 def predict(
-    scheduler: BatchScheduler, engine: Engine, batch: np.ndarray, seconds: float = PATIENCE_S
+    scheduler: BatchScheduler,
+    engine: Engine,
+    batch: np.ndarray,
+    seconds: float = PATIENCE_S,
+    caller: str = "",
 ):
-    return ScheduledEngine(scheduler, engine, seconds).predict(batch)
+    return ScheduledEngine(scheduler, engine, seconds, caller=caller).predict(batch)
 
 
 class Twin:
@@ -300,3 +304,61 @@ def test_where_there_are_several_devices_a_pictures_tiles_are_with_them_at_once(
         predict(scheduler, Failing(), tiles(0, 5, 1, 2))
     assert scheduler.queued_tiles == 0
     scheduler.close()
+
+
+class Costly:
+    """A device on which a tile takes as many milliseconds as its first sample says."""
+
+    def __init__(self) -> None:
+        self.seconds = {"greedy": 0.0, "other": 0.0}
+
+    def predict(self, tiles):
+        for tile in tiles:
+            started = time.monotonic()
+            time.sleep(tile[0, 0, 0] / 1000)
+            name = "greedy" if tile[0, 0, 1] else "other"
+            self.seconds[name] += time.monotonic() - started
+        return tiles
+
+
+@pytest.mark.parametrize(
+    ("threads", "greedy_ms", "other_ms"), [(None, 2, 2), (None, 6, 2), (None, 2, 6), (3, 6, 2)]
+)
+def test_a_caller_with_many_requests_leaves_another_its_half_of_the_device(
+    threads, greedy_ms, other_ms
+):
+    """Also where the tiles of one take longer, and where there are several devices."""
+    scheduler, device = BatchScheduler(threads), Costly()
+    over = threading.Event()
+
+    def call(caller: str, milliseconds: int) -> None:
+        batch = tiles(*[milliseconds] * 4, side=milliseconds)  # those of one shape take as long
+        batch[:, 0, 0, 1] = caller == "greedy"
+        while not over.is_set():
+            predict(scheduler, device, batch, caller=caller)
+
+    with ThreadPoolExecutor(16) as pool:
+        try:
+            calls = [pool.submit(call, "greedy", greedy_ms) for _ in range(12)]
+            wait_for(lambda: device.seconds["greedy"] > 0.05)
+            calls += [pool.submit(call, "other", other_ms) for _ in range(4)]
+            before = dict(device.seconds)
+            wait_for(lambda: sum(device.seconds.values()) > sum(before.values()) + 1)
+            got = {name: device.seconds[name] - before[name] for name in before}
+        finally:
+            over.set()
+            for one in calls:
+                one.result(PATIENCE_S)
+            scheduler.close()
+    assert 0.45 <= got["other"] / sum(got.values()) <= 0.6
+
+
+def test_a_caller_who_was_away_takes_no_more_than_it_may_catch_up(scheduler, engine):
+    engine.go.set()
+    predict(scheduler, engine, tiles(1), caller="a")
+    used = scheduler._used["a"]
+    for caller, seconds in (("b", 0.9 * CATCH_UP_S), ("c", 1.1 * CATCH_UP_S)):
+        scheduler._least_used = used + seconds
+        predict(scheduler, engine, tiles(1), caller=caller)
+        assert ("a" in scheduler._used) == (seconds < CATCH_UP_S)
+        assert scheduler._used[caller] >= used + seconds

@@ -12,11 +12,12 @@ import httpx
 import numpy as np
 import pytest
 
+from app.api.responses import PatientResponse
 from app.settings import Settings
 from superres.codecs import probe
 from superres.forecast import forecast
 from superres.models.card import ModelCard
-from tests.engines import BlurEngine
+from tests.engines import BlurEngine, SharpenEngine
 from tests.integration.test_errors import Stuck, assert_problem
 from tests.pictures import encoded, plain
 from tests.serving import serve_app, wait_until, wait_until_ready
@@ -54,21 +55,25 @@ LARGE_ANSWER = b"/enhance?scale=4&format=tiff"
 
 @pytest.fixture(scope="module")
 def impatient(srcnn_card: ModelCard) -> Iterator[httpx.Client]:
-    """A service that gives a body or an answer little time to be transferred."""
-    settings = Settings(device="cpu", transfer_timeout_s=1.5)
-    with serve_app(settings, {srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as client:
+    """A service that does not wait long for the next part of a body or an answer."""
+    settings = Settings(device="cpu", idle_timeout_s=2)
+    with serve_app(settings, {srcnn_card.name: SharpenEngine(srcnn_card.geometry)}) as client:
         wait_until_ready(client)
         yield client
 
 
 @contextmanager
 def connected(client: httpx.Client):
-    with closing(socket.create_connection(("127.0.0.1", client.base_url.port), 60)) as connection:
+    with closing(socket.socket()) as connection:
+        connection.settimeout(60)
+        # Otherwise the kernel takes whole answers for a caller who reads nothing.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.connect(("127.0.0.1", client.base_url.port))
         yield connection
 
 
 def head(length: int | None, *more: str) -> bytes:
-    lines = ["POST /enhance HTTP/1.1", "Host: test", "Content-Type: image/png", *more]
+    lines = ["POST /enhance HTTP/1.1", "Host: 127.0.0.1", "Content-Type: image/png", *more]
     lines.append("Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}")
     return "\r\n".join([*lines, "", ""]).encode()
 
@@ -206,6 +211,36 @@ def test_a_body_that_trickles_in_is_given_up(impatient):
     wait_until_idle(impatient)
 
 
+def test_a_body_may_take_as_long_as_it_needs_while_it_goes_on(impatient, noise):
+    with connected(impatient) as connection:
+        connection.sendall(head(len(noise)).replace(b"/enhance", b"/enhance?dry_run=true"))
+        parts = np.array_split(np.frombuffer(noise, np.uint8), 6)
+        for part in parts:
+            connection.sendall(part.tobytes())
+            time.sleep(0.5)  # the six of them are longer than the longest pause
+        assert answer_of(connection)[0] == 200
+    wait_until_idle(impatient)
+
+
+def test_a_callers_own_deadline_ends_the_wait_for_his_body(impatient):
+    with connected(impatient) as connection:
+        connection.sendall(head(5_000_000, "X-Deadline-Ms: 200") + bytes(1000))
+        status, problem = answer_of(connection)
+    assert (status, problem["type"]) == (504, "urn:superres:problem:deadline-exceeded")
+    assert "had 0.2 s; its body had not arrived" in problem["detail"]
+    wait_until_idle(impatient)
+
+
+def test_the_servers_deadline_is_for_the_work_and_not_for_a_slow_body(serve, srcnn_card):
+    with serve({srcnn_card.name: Slow(srcnn_card, 0)}, deadline_s=1) as client:
+        with connected(client) as connection:
+            connection.sendall(head(len(plain())))
+            time.sleep(1.2)
+            connection.sendall(plain())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+        wait_until_idle(client)
+
+
 @pytest.mark.parametrize("kind", [b"image/png", b"multipart/form-data; boundary=x"])
 def test_nobody_waits_for_a_body_on_its_way_and_cut_off_it_leaves_nothing_behind(
     fake_service, kind
@@ -237,6 +272,38 @@ def test_an_answer_that_is_not_taken_is_given_up(impatient, noise):
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
         assert gauge(impatient, "superres_reserved_bytes") > 5e6
         wait_until_idle(impatient)
+
+
+def test_an_answer_may_take_as_long_as_it_needs_while_it_is_taken(impatient, noise):
+    with connected(impatient) as connection:
+        connection.sendall(head(len(noise)).replace(b"/enhance", LARGE_ANSWER) + noise)
+        taken = 0
+        for parts in range(1, 16):
+            while taken < parts * 1_000_000:
+                part = connection.recv(250_000)
+                assert part, f"given up after {taken} bytes"
+                taken += len(part)
+            time.sleep(0.25)  # all of them are longer than the longest pause
+    wait_until_idle(impatient)
+
+
+@pytest.mark.parametrize("accept", ["application/json", "image/png", "text/html"])
+def test_a_comparison_keeps_no_more_than_its_answer_while_that_is_taken(serve, srcnn_card, accept):
+    kept = []
+
+    class Watched(PatientResponse):
+        async def __call__(self, scope, receive, send):
+            kept.append((self._reservation.bytes, len(self.body)))
+            await super().__call__(scope, receive, send)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serve({srcnn_card.name: Slow(srcnn_card, 0)}) as client,
+    ):
+        patch.setattr("app.api.routes.compare.PatientResponse", Watched)
+        answer = client.post("/compare", content=plain(150, 150), headers={"Accept": accept})
+        assert answer.status_code == 200
+        assert kept == [(len(answer.content), len(answer.content))]
 
 
 def test_a_body_shorter_than_its_content_length_is_not_waited_for(impatient):

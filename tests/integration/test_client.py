@@ -2,11 +2,15 @@
 
 import asyncio
 import importlib
+import select
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +125,86 @@ def requests_of(service: httpx.Client, method: str, route: str, status: int) -> 
     labels = f'superres_requests_total{{method="{method}",route="{route}",status="{status}"}} '
     lines = [line for line in service.get("/metrics").text.splitlines() if line.startswith(labels)]
     return float(lines[0].removeprefix(labels)) if lines else 0.0
+
+
+@contextmanager
+def breaking(service: httpx.Client, every: int) -> Iterator[tuple[str, list[bytes]]]:
+    """A line to a service that breaks after so many bytes of a result: its URL, and what was asked.
+
+    The heads of the requests for results are noted.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    asked: list[bytes] = []
+
+    def relay(near: socket.socket) -> None:
+        far = socket.create_connection(("127.0.0.1", service.base_url.port))
+        passed, ends = None, {near: far, far: near}
+        with near, far:
+            while True:
+                for end in select.select(list(ends), [], [], 30)[0]:
+                    data = end.recv(8192)
+                    if end is near and data.startswith((b"GET", b"POST", b"DELETE")):
+                        passed = None
+                        if b"/result" in data.partition(b"\r\n")[0]:
+                            asked.append(data)
+                            passed = 0
+                    if end is far and passed is not None:
+                        passed += len(data)
+                    if not data or (passed is not None and passed > every):
+                        return
+                    ends[end].sendall(data)
+
+    def accept() -> None:
+        with suppress(OSError):  # closed
+            while True:
+                threading.Thread(target=relay, args=[listener.accept()[0]], daemon=True).start()
+
+    with listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_result_that_breaks_off_is_resumed_and_only_then_the_job_is_removed(
+    fake_service, client: Client, chelsea, monkeypatch, awaited
+):
+    monkeypatch.setattr("superres.client.POLL_S", 0.05)
+    picture = encoded(chelsea[:150, :200])
+    expected = client.enhance(picture, 3)
+    before = jobs_of(fake_service)
+    each = len(expected.content) // 3
+
+    async def await_it(url: str):
+        async with AsyncClient(url, job_pixels=0) as one:
+            return await one.enhance(picture, 3)
+
+    with breaking(fake_service, each) as (url, asked):
+        if awaited:
+            answer = asyncio.run(await_it(url))
+        else:
+            with Client(url, job_pixels=0) as one:
+                answer = one.enhance(picture, 3)
+    assert replace(answer, request_id="") == replace(expected, request_id="")
+    assert len(asked) >= 3
+    assert b"range" not in asked[0].lower()
+    assert all(b"\r\nrange: bytes=" in one.lower() for one in asked[1:])
+    assert jobs_of(fake_service) == before
+
+
+def test_a_job_whose_result_cannot_be_fetched_is_kept(fake_service, chelsea, monkeypatch):
+    monkeypatch.setattr("superres.client.POLL_S", 0.05)
+    picture = encoded(chelsea[:150, :200])
+    with (
+        breaking(fake_service, 1000) as (url, asked),
+        Client(url, job_pixels=0, retries=2) as one,
+        pytest.raises(errors.Unavailable, match="no answer") as broken,
+    ):
+        one.enhance(picture, 3)
+    assert len(asked) >= 3
+    (path,) = (note.removeprefix("the job is kept: ") for note in broken.value.__notes__)
+    assert fake_service.get(f"{path}/result").status_code == 200
+    fake_service.delete(path)
 
 
 def test_who_stops_waiting_for_a_job_cancels_it(serve, srcnn_card: ModelCard):

@@ -182,7 +182,8 @@ def test_a_job_ends_with_the_very_answer_that_the_request_would_have_had(fake_se
     result = fake_service.get(done["result"])
     expected = fake_service.post("/enhance", content=picture, params=params)
     assert result.content == expected.content
-    assert result.headers.keys() == expected.headers.keys()
+    resumed_by = {"etag", "accept-ranges"}
+    assert result.headers.keys() - resumed_by == expected.headers.keys()
     for name in expected.headers.keys() - SENT_EACH_TIME:
         assert result.headers[name] == expected.headers[name]
 

@@ -13,20 +13,22 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.access import Credentials, admit
+from app.api.body import is_form
 from app.api.dependencies import (
     ENHANCING_ERRORS,
-    UPLOAD,
     UPLOAD_ERRORS,
     ContextDependency,
     RequestContext,
     ServiceDependency,
-    UploadDependency,
     negotiate,
+    read_upload,
+    upload_body,
 )
-from app.api.responses import TimedResponse
+from app.api.responses import PatientResponse
 from app.errors import declare
 from app.inference.compare import compare_picture, prepare_comparison
 from app.inference.service import Service
+from app.service_errors import CrossOrigin
 from app.web import HEADERS, compare_page, empty_compare_page
 from app.web.samples import Sample, read_sample
 from superres.arrays import RgbU8, to_integer
@@ -116,7 +118,7 @@ async def compare_sample(
             query.scale, model=query.model, ensemble=query.ensemble, sample=query.sample
         )
         return HTMLResponse(page, headers=HEADERS | {"Vary": "Accept, Authorization"})
-    truth = read_sample(query.sample)
+    truth = await anyio.to_thread.run_sync(read_sample, query.sample)  # it imports scikit-image
     header = Header("png", (truth.shape[0], truth.shape[1]), 8)
     return await _compare(request, service, context, header, lambda: truth, query)
 
@@ -126,20 +128,23 @@ async def compare_sample(
     response_model=ComparisonReport,
     responses={
         200: COMPARED,
-        **declare(Unauthorized, TooManyRequests, *UPLOAD_ERRORS, *ENHANCING_ERRORS),
+        **declare(Unauthorized, TooManyRequests, CrossOrigin, *UPLOAD_ERRORS, *ENHANCING_ERRORS),
     },
     dependencies=[Depends(admit)],
-    openapi_extra=UPLOAD,
+    openapi_extra=upload_body(CompareQuery),
     summary="Bicubic against the model on your picture",
 )
 async def compare_upload(
     request: Request,
     query: Annotated[CompareQuery, Query()],
     context: ContextDependency,
-    upload: UploadDependency,
     service: ServiceDependency,
 ) -> Response:
     """Your picture is the truth: it is shrunk, and both methods bring it back."""
+    negotiate(request, OFFERED)
+    if not is_form(request) or "model" in query.model_fields_set:
+        service.choose(query.model, query.scale)
+    upload, query = await read_upload(request, service, context, query)
 
     def truth() -> RgbU8:
         return to_integer(decode(upload.data, max_pixels=sys.maxsize).rgb, np.uint8)
@@ -182,8 +187,13 @@ async def _compare(
         body = await anyio.to_thread.run_sync(
             _render, comparison, compare_request.label, query, media_type
         )
-    return TimedResponse(
-        body, service.settings.transfer_timeout_s, media_type=media_type, headers=headers
+    context.reservation.resize(len(body))
+    return PatientResponse(
+        body,
+        service.settings.idle_timeout_s,
+        context.reservation,
+        media_type=media_type,
+        headers=headers,
     )
 
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.http import parse_set_header
 
 from app import service_errors
+from app.api.body import is_form
 from app.api.dependencies import (
     ENHANCING_ERRORS,
-    UPLOAD,
     UPLOAD_ERRORS,
     CallerDependency,
     ContextDependency,
@@ -19,10 +19,11 @@ from app.api.dependencies import (
     ServiceDependency,
     StagesDependency,
     TelemetryDependency,
-    UploadDependency,
     negotiate,
+    read_upload,
+    upload_body,
 )
-from app.api.responses import TimedResponse, enhanced_headers
+from app.api.responses import PatientResponse, enhanced_headers
 from app.api.schemas import DryRun, job_report
 from app.errors import declare
 from app.inference.enhance import (
@@ -34,7 +35,7 @@ from app.inference.enhance import (
     prepare_request,
     preview,
 )
-from app.inference.service import AdmissionForecast
+from app.inference.service import AdmissionForecast, Service
 from superres.codecs import (
     MEDIA_TYPES,
     OUTPUT_FORMATS,
@@ -44,6 +45,8 @@ from superres.codecs import (
     in_words,
 )
 from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE
+from superres.evaluation.proof import check_estimable
+from superres.models.registry import AUTO
 from superres.schemas import JobReport
 
 ACCESS = "key"
@@ -160,12 +163,18 @@ ACCEPTED = {
     responses={
         200: ENHANCED,
         202: ACCEPTED,
-        **declare(*UPLOAD_ERRORS, *ENHANCING_ERRORS, service_errors.StorageError),
+        **declare(
+            *UPLOAD_ERRORS,
+            *ENHANCING_ERRORS,
+            service_errors.CrossOrigin,
+            service_errors.StorageError,
+        ),
     },
-    openapi_extra=UPLOAD,
+    openapi_extra=upload_body(EnhanceQuery),
     summary="Enlarge and sharpen a picture",
     description=(
-        "The body is the picture: as it is, or as the multipart field `file`. So is the answer's."
+        "The body is the picture: as it is, or as the multipart field `file`. Other fields of the "
+        "form are parameters, as in the query, which comes first."
         f"\n\n{in_words('and')} are read; the bytes decide, not the header."
     ),
 )
@@ -173,7 +182,6 @@ async def enhance(
     request: Request,
     query: Annotated[EnhanceQuery, Query()],
     context: ContextDependency,
-    upload: UploadDependency,
     service: ServiceDependency,
     telemetry: TelemetryDependency,
     stages: StagesDependency,
@@ -189,8 +197,11 @@ async def enhance(
     ] = None,
 ) -> Response:
     """Answer with the enlarged picture, a job or a dry run."""
+    as_job = "respond-async" in parse_set_header(", ".join(prefer or []))
+    _check_before_body(request, service, query, as_job=as_job)
+    upload, query = await read_upload(request, service, context, query)
     header = upload.header
-    output_format = query.format or _accepted_format(request, header)
+    output_format = query.format or _accepted_format(request, header, json=as_job or query.dry_run)
     model = query.model or service.settings.default_model
     options = EnhanceOptions.from_mapping(query.model_dump() | {"model": model})
     enhance_request = prepare_request(service, options, header, len(upload.data), output_format)
@@ -199,7 +210,7 @@ async def enhance(
         await service.models.require(*chosen.cards)
         report = _dry_run(chosen, service.forecast_admission(chosen, context), notes)
         return Response(report.model_dump_json(), media_type="application/json")
-    if "respond-async" in parse_set_header(", ".join(prefer or [])):
+    if as_job:
         job = await jobs.accept(
             enhance_request,
             upload.data,
@@ -225,10 +236,11 @@ async def enhance(
             telemetry=telemetry,
             limiter=request.state.enhance_limiter,
         )
-    context.reservation.resize(len(upload.data) + len(enhanced.body))
-    return TimedResponse(
+    context.reservation.resize(len(enhanced.body))
+    return PatientResponse(
         enhanced.body,
-        service.settings.transfer_timeout_s,
+        service.settings.idle_timeout_s,
+        context.reservation,
         media_type=MEDIA_TYPES[enhanced.output_format],
         headers=enhanced_headers(enhanced),
     )
@@ -254,8 +266,35 @@ def _dry_run(request: EnhanceRequest, forecast: AdmissionForecast, notes: str) -
     )
 
 
-def _accepted_format(request: Request, header: Header) -> OutputFormat:
-    own = default_output_format(header)
+def _check_before_body(
+    request: Request, service: Service, query: EnhanceQuery, *, as_job: bool
+) -> None:
+    """Raise what is wrong with any body; a form may have parameters that the query lacks."""
+    known = query.model_fields_set if is_form(request) else EnhanceQuery.model_fields.keys()
+    model = query.model or service.settings.default_model
+    if "model" in known and model != AUTO:
+        service.choose(model, query.scale)
+    if "scale" in known and (query.proof or query.fallback == "auto"):
+        check_estimable(query.scale)
+    if "format" in known and query.format is None:
+        _accepted_format(request, None, json=as_job or query.dry_run)
+
+
+def _accepted_format(request: Request, header: Header | None, *, json: bool) -> OutputFormat:
+    """The format of the picture that ``Accept`` asks for, else its own.
+
+    Args:
+        request: the request.
+        header: of the picture; None if it is not known yet.
+        json: whether the answer itself is JSON.
+    """
+    own = OUTPUT_FORMATS[0] if header is None else default_output_format(header)
     formats = [own, *(name for name in OUTPUT_FORMATS if name != own)]
-    best = negotiate(request, [MEDIA_TYPES[name] for name in formats])
+    try:
+        best = negotiate(request, [MEDIA_TYPES[name] for name in formats])
+    except service_errors.NotAcceptable:
+        if not json:
+            raise
+        negotiate(request, ["application/json"])
+        return own
     return next(name for name in formats if MEDIA_TYPES[name] == best)

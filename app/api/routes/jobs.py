@@ -8,7 +8,7 @@ from fastapi.sse import EventSourceResponse
 
 from app import service_errors
 from app.api.dependencies import JobDependency, JobsDependency, ServiceDependency
-from app.api.responses import TimedFileResponse
+from app.api.responses import PatientFileResponse
 from app.api.routes.enhance import ENHANCED
 from app.api.schemas import job_report
 from app.errors import answer_with, declare
@@ -18,6 +18,16 @@ from superres.schemas import JobReport, Problem
 
 ACCESS = "key"
 router = APIRouter()
+
+PART = ENHANCED | {
+    "description": "The part of it that `Range` asks for.",
+    "headers": {
+        "Content-Range": {
+            "description": "The part, and the length of the whole.",
+            "schema": {"type": "string"},
+        }
+    },
+}
 
 JOB_ERRORS = (service_errors.JobMissing, errors.BadRequest, service_errors.StorageError)
 
@@ -55,9 +65,11 @@ async def job_events(
     response_class=Response,
     responses={
         200: ENHANCED | {"description": "The enhanced picture, as `POST /enhance` answers."},
+        206: PART,
         **declare(
             *JOB_ERRORS,
             service_errors.JobUnfinished,
+            service_errors.RangeNotSatisfiable,
             errors.JobAbandoned,
             errors.UnsupportedFormat,
             errors.BadImage,
@@ -74,21 +86,30 @@ async def job_events(
 async def job_result(
     request: Request, job: JobDependency, jobs: JobsDependency, service: ServiceDependency
 ) -> Response:
-    """The very answer that the request would have had; of a job that failed, its problem."""
+    """The very answer that the request would have had; of a job that failed, its problem.
+
+    `Range`, with the `ETag` as `If-Range`, continues a transfer that was interrupted.
+    """
     if job.problem is not None:
         return answer_with(request, Problem.model_validate(job.problem))
-    return TimedFileResponse(
-        await jobs.open_result(job),
-        service.settings.transfer_timeout_s,
-        media_type=job.media_type or "",
-        headers=job.headers,
-    )
+    file = await jobs.open_result(job)
+    try:
+        return PatientFileResponse(
+            file,
+            service.settings.idle_timeout_s,
+            media_type=job.media_type or "",
+            headers=job.headers,
+            request=request,
+        )
+    except service_errors.RangeNotSatisfiable:
+        file.close()
+        raise
 
 
 @router.delete(
     "/jobs/{job_id}",
     status_code=204,
-    responses=declare(*JOB_ERRORS),
+    responses=declare(*JOB_ERRORS, service_errors.CrossOrigin),
     summary="Cancel a job, or forget it",
 )
 async def delete_job(job: JobDependency, jobs: JobsDependency) -> None:
