@@ -19,6 +19,14 @@ BYTES_PER_ANSWER_SAMPLE = 4
 BYTES_PER_ENSEMBLE_SAMPLE = 16
 """Of the answers, besides, at either depth: the sum of the views, and their mean in float32."""
 
+DECODER_BYTES = 16 * 2**20
+"""What a decoder takes, however small the picture is: a tile of TIFF that is larger than it
+(:data:`superres.codecs.limits.MAX_TILE_PIXELS`, of up to 8 bytes, twice), the whole blocks of a
+JPEG that is one pixel wide, directories of EXIF as objects of Python."""
+FILE_COPIES = 3
+"""Copies of the file that decoding makes at most: libwebp's own, metadata before and after its
+orientation is taken out."""
+
 BYTES_PER_COMPARED_PIXEL = 165
 """Four pictures, and the float64 planes that PSNR and SSIM are computed on. With the tiles in
 flight, `make bench-memory` finds 162 to 184."""
@@ -81,7 +89,19 @@ def forecast(
         + out * 3 * (2 if sixteen else 1)
         + (out * FORMATS[output_format].encoder_bytes_per_alpha_pixel if header.alpha else 0)
     )
+    peak = max(peak, forecast_decoding(header, encoded_bytes))
     return Forecast(size, cut.tiles, worked_on, int(peak))
+
+
+def forecast_decoding(header: Header, encoded_bytes: int) -> int:
+    """Compute the bytes of memory that :func:`superres.codecs.decode` takes at most, and the file.
+
+    >>> forecast_decoding(Header("jpeg", (3000, 4000), 8), 5_000_000)
+    228777216
+    """
+    pixels = header.size[0] * header.size[1]
+    decoder = pixels * FORMATS[header.source_format].decoder_bytes_per_pixel
+    return DECODER_BYTES + decoder + (1 + FILE_COPIES) * encoded_bytes
 
 
 def forecast_comparison(
@@ -91,7 +111,8 @@ def forecast_comparison(
     pixels = header.size[0] * header.size[1]
     cut = plan(header.size, geometry)
     peak = pixels * BYTES_PER_COMPARED_PIXEL + _in_flight(cut, geometry, 1, ensemble)
-    return Forecast(header.size, cut.tiles, 2 * pixels, peak + encoded_bytes)
+    peak = max(peak + encoded_bytes, forecast_decoding(header, encoded_bytes))
+    return Forecast(header.size, cut.tiles, 2 * pixels, peak)
 
 
 def _in_flight(cut: Plan, geometry: Geometry, sample_bytes: int, ensemble: bool) -> int:

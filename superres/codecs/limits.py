@@ -30,7 +30,7 @@ MAX_RESOURCES = 10_000
 """Photoshop's resources in a JPEG."""
 MAX_DIRECTORY_ENTRIES = 1_000
 """Of a directory of TIFF or EXIF."""
-MAX_DIRECTORY_VALUES = 65_536
+MAX_DIRECTORY_VALUES = 10_000
 """Numbers that those entries have together; bytes and texts are not counted."""
 MAX_STRIPS = 100_000
 """Strips or tiles of a TIFF."""

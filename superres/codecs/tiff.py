@@ -20,6 +20,8 @@ from superres.picture import Header, Picture
 
 MAGIC = tuple(PREFIXES)
 """TIFF and BigTIFF, in both byte orders, and with the marks swapped, as some programs write."""
+DECODER_BYTES_PER_PIXEL = 21
+"""At 16 bits, with alpha, in one strip: the strip, and the picture, before and after prediction."""
 
 
 class _Tiff(TiffImageFile):

@@ -18,6 +18,8 @@ from superres.picture import Header, Picture
 LONGEST_SIDE = 16_383
 MOST_PIXELS = 200_000_000
 """VP8 has 512 KiB for how each block of 16x16 is predicted; a little beyond this they are full."""
+DECODER_BYTES_PER_PIXEL = 23
+"""Two canvases, and two copies of the picture, of 4 bytes a pixel each, beside the array."""
 ENCODER_BYTES_PER_ALPHA_PIXEL = 30
 """libwebp compresses alpha without loss, by the whole plane and tables of where each of its pixels
 has been seen before."""
