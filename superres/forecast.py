@@ -22,7 +22,8 @@ BYTES_PER_ENSEMBLE_SAMPLE = 16
 DECODER_BYTES = 16 * 2**20
 """What a decoder takes, however small the picture is: a tile of TIFF that is larger than it
 (:data:`superres.codecs.limits.MAX_TILE_PIXELS`, of up to 8 bytes, twice), the whole blocks of a
-JPEG that is one pixel wide, directories of EXIF as objects of Python."""
+JPEG that is one pixel wide, directories of EXIF as objects of Python. A process that decodes must
+have it; :func:`forecast` leaves it out, since most pictures need none of it."""
 FILE_COPIES = 3
 """Copies of the file that decoding makes at most: libwebp's own, metadata before and after its
 orientation is taken out."""
@@ -89,7 +90,7 @@ def forecast(
         + out * 3 * (2 if sixteen else 1)
         + (out * FORMATS[output_format].encoder_bytes_per_alpha_pixel if header.alpha else 0)
     )
-    peak = max(peak, forecast_decoding(header, encoded_bytes))
+    peak = max(peak, _decoding(header, encoded_bytes))
     return Forecast(size, cut.tiles, worked_on, int(peak))
 
 
@@ -99,9 +100,7 @@ def forecast_decoding(header: Header, encoded_bytes: int) -> int:
     >>> forecast_decoding(Header("jpeg", (3000, 4000), 8), 5_000_000)
     228777216
     """
-    pixels = header.size[0] * header.size[1]
-    decoder = pixels * FORMATS[header.source_format].decoder_bytes_per_pixel
-    return DECODER_BYTES + decoder + (1 + FILE_COPIES) * encoded_bytes
+    return DECODER_BYTES + _decoding(header, encoded_bytes)
 
 
 def forecast_comparison(
@@ -111,8 +110,14 @@ def forecast_comparison(
     pixels = header.size[0] * header.size[1]
     cut = plan(header.size, geometry)
     peak = pixels * BYTES_PER_COMPARED_PIXEL + _in_flight(cut, geometry, 1, ensemble)
-    peak = max(peak + encoded_bytes, forecast_decoding(header, encoded_bytes))
+    peak = max(peak + encoded_bytes, _decoding(header, encoded_bytes))
     return Forecast(header.size, cut.tiles, 2 * pixels, peak)
+
+
+def _decoding(header: Header, encoded_bytes: int) -> int:
+    pixels = header.size[0] * header.size[1]
+    decoder = pixels * FORMATS[header.source_format].decoder_bytes_per_pixel
+    return decoder + (1 + FILE_COPIES) * encoded_bytes
 
 
 def _in_flight(cut: Plan, geometry: Geometry, sample_bytes: int, ensemble: bool) -> int:

@@ -12,12 +12,13 @@ MAX_INPUT_PIXELS = 64_000_000
 MAX_OUTPUT_PIXELS = 256_000_000
 
 MAX_SEGMENTS = 1_000
-"""Segments of a JPEG before its first scan, chunks of a PNG before its pixels, chunks of a WebP."""
+"""Segments of a JPEG before its first scan, chunks of a PNG before its pixels, chunks of a WebP,
+extensions of a GIF in a row."""
 MAX_SEGMENT_BYTES = 32 * 2**20
 """Bytes that they have together, in a JPEG and a PNG."""
 MAX_STRAY_BYTES = 4_096
 """Bytes between the segments of a JPEG, or the blocks of a GIF, that belong to none."""
-MAX_CHUNKS = 100_000
+MAX_CHUNKS = 50_000
 """Chunks of a whole PNG. Encoders write at least 4 KiB of pixels into one."""
 MAX_BLOCKS = 400_000
 """Data blocks of a GIF. Encoders fill their 255 bytes."""

@@ -5,7 +5,13 @@ import struct
 
 from superres.codecs.format import BinaryFile
 from superres.codecs.headers import Structure
-from superres.codecs.limits import MAX_BLOCKS, MAX_STRAY_BYTES, check_header_cost, several_frames
+from superres.codecs.limits import (
+    MAX_BLOCKS,
+    MAX_SEGMENTS,
+    MAX_STRAY_BYTES,
+    check_header_cost,
+    several_frames,
+)
 from superres.errors import BadImage
 
 _BLOCK = re.compile(rb"[!,;]")
@@ -50,7 +56,7 @@ def _palette_bytes(flags: int) -> int:
 
 def _image(data: bytes, at: int, blocks: int) -> tuple[int | None, int]:
     """Where the next frame begins, or None, and how many blocks have been read by then."""
-    stray = 0
+    stray = extensions = 0
     while block := _BLOCK.search(data, at):
         stray += block.start() - at
         check_header_cost("bytes between the blocks of a GIF", stray, MAX_STRAY_BYTES)
@@ -59,6 +65,8 @@ def _image(data: bytes, at: int, blocks: int) -> tuple[int | None, int]:
             return at, blocks
         if block[0] == b";":
             break
+        extensions += 1
+        check_header_cost("extensions of a GIF", extensions, MAX_SEGMENTS)
         at, blocks = _skip(data, at + 2, blocks)
     return None, blocks
 

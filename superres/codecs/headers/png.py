@@ -1,6 +1,5 @@
 """The chunks of PNG (https://www.w3.org/TR/png-3/)."""
 
-import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,12 +88,12 @@ def read(file: BinaryFile) -> PngStructure:
         seen.add(chunk.kind)
         if number == 1 and chunk.kind != b"IHDR":
             raise BadImage("the picture's header is damaged: IHDR is not its first chunk")
-        if not _is_read(file, chunk):
-            continue
-        texts += chunk.kind in _TEXT
-        check_header_cost("texts with metadata", texts, _MOST_READ_TEXTS)
-        if chunk.kind in _TEXT:
+        if chunk.kind in _TEXT and _is_metadata(file):
+            texts += 1
+            check_header_cost("texts with metadata", texts, _MOST_READ_TEXTS)
             check_header_cost("bytes of XMP", chunk.length, MAX_XMP_BYTES)
+        elif _is_unused(chunk.kind):
+            continue
         file.seek(chunk.at)
         whole = exactly(file, chunk.length + 12)
         head.append(whole)
@@ -116,23 +115,24 @@ def needed(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     Raises:
         BadImage: more chunks than are read.
     """
-    file = io.BytesIO(data)
-    file.seek(8)
     kept = [(0, 8)]
-    texts, left_out = 0, set[bytes]()
-    for number, chunk in enumerate(_chunks(file), 1):
-        check_header_cost("chunks of PNG", number, MAX_CHUNKS)
-        if _is_read(file, chunk):
-            texts += chunk.kind in _TEXT
+    at, number, texts, left_out = 8, 0, 0, set[bytes]()
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        number += 1
+        if number > MAX_CHUNKS:
+            check_header_cost("chunks of PNG", number, MAX_CHUNKS)
+        if kind in _TEXT and data.startswith(_READ_TEXT, at + 8):
+            texts += 1
             check_header_cost("texts with metadata", texts, _MOST_READ_TEXTS)
-            check_header_cost("bytes of XMP", chunk.length * (chunk.kind in _TEXT), MAX_XMP_BYTES)
-            if chunk.at == kept[-1][1]:
-                kept[-1] = (kept[-1][0], chunk.end)
-            else:
-                kept.append((chunk.at, chunk.end))
-        else:
-            left_out.add(chunk.kind)
-        if chunk.kind == b"IEND":
+            check_header_cost("bytes of XMP", length, MAX_XMP_BYTES)
+        elif _is_unused(kind):
+            left_out.add(kind)
+            kept.append((end, end))
+        kept[-1] = (kept[-1][0], end)
+        at = end
+        if kind == b"IEND":
             break
     if not left_out:
         return data, ()
@@ -151,9 +151,11 @@ def _chunks(file: BinaryFile) -> Iterator[_Chunk]:
         at = file.seek(chunk.end)
 
 
-def _is_read(file: BinaryFile, chunk: _Chunk) -> bool:
-    """Whether decoding needs a chunk."""
-    if chunk.kind not in _TEXT:
-        return chunk.kind in _KNOWN or not chunk.kind.isalpha()  # the decoder refuses these
-    file.seek(chunk.at + 8)
+def _is_metadata(file: BinaryFile) -> bool:
+    """Whether the text whose body is next has a keyword that is read."""
     return file.read(max(map(len, _READ_TEXT))).startswith(_READ_TEXT)
+
+
+def _is_unused(kind: bytes) -> bool:
+    """Whether decoding needs no chunk of a kind; a decoder refuses those whose names are none."""
+    return kind not in _KNOWN and kind.isalpha()
