@@ -22,6 +22,7 @@ from superres import load_model
 from superres.arrays import to_integer
 from superres.codecs import (
     DEFAULT_QUALITY,
+    MAX_INPUT_PIXELS,
     OUTPUT_SUFFIXES,
     OutputFormat,
     Picture,
@@ -52,6 +53,9 @@ Precision = Annotated[
     typer.Option(envvar="SUPERRES_PRECISION", help="Of the network; auto takes the faster."),
 ]
 Device = Annotated[str, typer.Option(envvar="SUPERRES_DEVICE", help="auto, cpu or gpu:N.")]
+MaxPixels = Annotated[
+    int, typer.Option("--max-pixels", min=1, help="Most pixels of a picture that is read.")
+]
 OnCluster = Annotated[
     bool,
     typer.Option("--cluster", help="On the Ray cluster of RAY_ADDRESS, else of this machine."),
@@ -86,6 +90,7 @@ def enhance_command(
         bool, typer.Option("--dry-run", help="Decode and check everything; make nothing.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    max_pixels: MaxPixels = MAX_INPUT_PIXELS,
     cluster: OnCluster = False,
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
@@ -109,11 +114,15 @@ def enhance_command(
             raise BadRequest("--cluster is for making pictures, into a folder")
         with _cluster_needed():
             from app.cluster.batch import ClusterBatchRunner
-        run = ClusterBatchRunner(load, options, target, resume=resume, force=force).run
+        run = ClusterBatchRunner(
+            load, options, target, resume=resume, force=force, max_pixels=max_pixels
+        ).run
     else:
         ledger = None if to_file else Ledger(target)
         enhancer = None if dry_run else load()
-        run = BatchRunner(enhancer, options, ledger, resume=resume, force=force).run
+        run = BatchRunner(
+            enhancer, options, ledger, resume=resume, force=force, max_pixels=max_pixels
+        ).run
     stderr = Console(stderr=True)
     outcomes = []
     started = time.monotonic()
@@ -155,6 +164,7 @@ def compare_command(
     scale: Scale = DEFAULT_SCALE,
     model: Model = DEFAULT_MODEL,
     ensemble: Ensemble = False,
+    max_pixels: MaxPixels = MAX_INPUT_PIXELS,
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
     device: Device = "auto",
@@ -163,7 +173,7 @@ def compare_command(
     from superres.evaluation.proof import compare
     from superres.evaluation.strip import draw_strip
 
-    truth = to_integer(decode(picture.read_bytes()).rgb, "uint8")
+    truth = to_integer(decode(picture.read_bytes(), max_pixels=max_pixels).rgb, "uint8")
     output_format = None if output is None else _format_of(output)
     enhancer = _load(model, scale, models, precision, device, ensemble)
     comparison = compare(enhancer, truth, scale)

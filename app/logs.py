@@ -6,11 +6,16 @@ library wrote it. Tracebacks have no local variables: those hold callers' pictur
 """
 
 import logging
+import re
 import sys
 from typing import Literal, TextIO
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
+
+_DECODER_LOGGERS = ("PIL", "tifffile")
+_DECODERS = re.compile(r"[/\\](PIL|tifffile|imagecodecs)[/\\]")
+"""Paths of files that warn."""
 
 LogFormat = Literal["console", "json"]
 
@@ -43,6 +48,7 @@ def make_handler(log_format: LogFormat, stream: TextIO) -> logging.Handler:
     if log_format == "json":
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_is_about_no_picture)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=known,
@@ -50,6 +56,13 @@ def make_handler(log_format: LogFormat, stream: TextIO) -> logging.Handler:
         )
     )
     return handler
+
+
+def _is_about_no_picture(record: logging.LogRecord) -> bool:
+    """Whether a line is not a decoder's: those tell tags, sizes and texts of a caller's picture."""
+    if record.name == "py.warnings":
+        return not _DECODERS.search(record.getMessage())
+    return not record.name.startswith(_DECODER_LOGGERS)
 
 
 def _without_colours(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:

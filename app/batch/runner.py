@@ -17,10 +17,10 @@ from app.batch.ledger import Ledger, Options
 from app.batch.plan import Job
 from app.paths import is_same, write_whole
 from superres.arrays import Size, TileBatch
-from superres.codecs import MAX_OUTPUT_PIXELS, decode, encode
+from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS, Picture, decode, encode
 from superres.engines.base import Engine
 from superres.enhancer import Enhancer, output_size
-from superres.errors import BadRequest, SuperresError
+from superres.errors import BadRequest, ImageTooLarge, SuperresError
 
 THREADS = 3
 """One for the device, one for what comes before it, one for what comes after."""
@@ -51,6 +51,7 @@ class BatchRunner:
         ledger: the results of earlier runs; None where the output is not a folder.
         resume: leave out the jobs that the ledger has.
         force: overwrite files that exist, but never an input.
+        max_pixels: most pixels of an input.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class BatchRunner:
         *,
         resume: bool,
         force: bool,
+        max_pixels: int = MAX_INPUT_PIXELS,
     ) -> None:
+        self._max_pixels = max_pixels
         self._enhancer = enhancer and replace(enhancer, engine=_SerialEngine(enhancer.engine))
         self._options = options
         self._ledger = ledger
@@ -111,7 +114,7 @@ class BatchRunner:
         if self._resume and self._ledger and self._ledger.has(job, content, self._options):
             return Outcome(job, "done already")
         self._check_target(job)
-        picture = decode(content)
+        picture = self._decode(content)
         size = output_size(picture.size, self._options.scale)
         if self._enhancer is None:
             return Outcome(job, "to be made", size)
@@ -121,6 +124,12 @@ class BatchRunner:
             self._ledger.announce(job, content, self._options, result)
         write_whole(job.target, result, dated_as=job.source)
         return Outcome(job, "made", size)
+
+    def _decode(self, content: bytes) -> Picture:
+        try:
+            return decode(content, max_pixels=self._max_pixels)
+        except ImageTooLarge as error:
+            raise ImageTooLarge(f"{error}: use --max-pixels") from error
 
     def _check_target(self, job: Job) -> None:
         if not job.target.exists():

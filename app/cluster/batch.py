@@ -22,6 +22,7 @@ from app.batch.plan import READERS, Job
 from app.batch.runner import BatchRunner, Outcome, Progress
 from app.cluster.connect import connect
 from app.paths import AnyPath
+from superres.codecs import MAX_INPUT_PIXELS
 from superres.enhancer import Enhancer
 from superres.errors import EngineError
 
@@ -39,6 +40,7 @@ class ClusterBatchRunner:
         output: the folder of the results.
         resume: leave out the jobs that the ledger has.
         force: overwrite files that exist.
+        max_pixels: most pixels of an input.
     """
 
     load: Callable[[], Enhancer]
@@ -46,6 +48,7 @@ class ClusterBatchRunner:
     output: AnyPath
     resume: bool
     force: bool
+    max_pixels: int = MAX_INPUT_PIXELS
 
     def run(self, jobs: list[Job], progress: Progress) -> Iterator[Outcome]:
         """Do the jobs, and yield the outcome of each as soon as it is known.
@@ -105,6 +108,7 @@ class _BatchActor:
             SharedLedger(batch.output),
             resume=True,
             force=batch.force,
+            max_pixels=batch.max_pixels,
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

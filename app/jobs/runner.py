@@ -33,6 +33,7 @@ from app.jobs.store import JobStore
 from app.telemetry import Stages, Telemetry
 from superres.codecs import MEDIA_TYPES, OUTPUT_FORMATS, probe
 from superres.errors import (
+    BadImage,
     Busy,
     CallerGone,
     JobAbandoned,
@@ -228,7 +229,10 @@ class JobRunner:
         except StorageError:
             raise
         except Exception as error:
-            if isinstance(error, SuperresError):
+            if isinstance(error, BadImage):
+                # What a decoder says of a picture is for its caller.
+                logger.warning("the job failed: %s", type(error).__name__)
+            elif isinstance(error, SuperresError):
                 logger.warning("the job failed: %s", error)
             else:
                 logger.exception("the job failed")

@@ -3,15 +3,18 @@
 import io
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from app.logs import make_handler
 from tests.engines import BlurEngine
-from tests.pictures import encoded
-from tests.serving import link_models, serve_process
+from tests.pictures import encoded, saved
+from tests.serving import link_models, serve_process, wait_until
+from tests.structures import tiff
 
 SECRET = b"a-secret-in-the-picture"
 
@@ -59,6 +62,39 @@ def test_every_line_of_a_request_has_its_id_and_the_last_its_outcome(serve, srcn
     assert (refused["request_id"], refused["status"]) == ("mine-8", 415)
     assert (unmatched["route"], unmatched["status"]) == ("unmatched", 404)
     assert "secret" not in log.getvalue()
+
+
+def test_what_decoders_say_of_a_picture_is_not_in_the_log(serve, srcnn_card, log):
+    """They warn, and log on their own; a job that fails is told with the kind of its error."""
+    exif = b"Exif\0\0II*\0\xff\xff\xff\xff" + SECRET
+    warned = saved(Image.new("RGB", (8, 8)), "JPEG", exif=exif)
+    logged = tiff({277: (4, (6,)), 258: (3, (8,) * 6)})
+    logger, handler = logging.getLogger(), make_handler("json", log)
+    logger.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        with (
+            warnings.catch_warnings(),
+            serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}) as client,
+        ):
+            warnings.simplefilter("always")
+            assert client.post("/enhance", content=warned).status_code == 200
+            assert client.post("/enhance", content=logged).status_code == 422
+            damaged = saved(Image.effect_noise((99, 99), 50), "PNG")[:5000]
+            job = client.post(
+                "/enhance", content=damaged, headers={"Prefer": "respond-async"}
+            ).json()
+            wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["state"] == "failed")
+            logging.getLogger("tifffile").error("a tag of the picture")
+            logging.getLogger("superres").info("the end")
+    finally:
+        logging.captureWarnings(False)
+        logger.removeHandler(handler)
+    told = log.getvalue()
+    assert "the job failed: BadImage" in told
+    assert "the end" in told
+    for text in ("cannot be decoded", "truncated", "a tag of the picture", "EXIF"):
+        assert text not in told
 
 
 def test_for_people_it_is_a_line_with_the_same(serve, srcnn_card, log):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import struct
 import time
 from dataclasses import replace
@@ -15,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from superres.codecs import FORMATS, decode, pillow, probe
+from superres.codecs import FORMATS, decode, limits, pillow, probe
 from superres.errors import AnimatedImage, BadImage, UnsupportedFormat
 from tests.pictures import saved
+from tests.soak import REPOSITORY
 from tests.structures import COSTLY, gif, honest, jpeg, lying, png, scans, segment, tiff, webp
 
 
@@ -217,3 +219,14 @@ def test_the_header_and_the_picture_agree(seed: int, name: str, lie: bool):
     assert picture.size == header.size
     assert picture.samples.dtype == (np.uint16 if header.bits == 16 else np.uint8)
     assert (picture.alpha is not None) == header.alpha
+
+
+def test_the_documentation_has_every_limit_with_its_value():
+    text = (REPOSITORY / "docs" / "hostile-files.md").read_text()
+    told = dict(re.findall(r"^\| `(MAX_\w+)` \| ([\d,]+) \|", text, re.MULTILINE))
+    found = {
+        name: f"{value:,}"
+        for name, value in vars(limits).items()
+        if name.startswith("MAX_") and "PUT_PIXELS" not in name
+    }
+    assert told == found
