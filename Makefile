@@ -74,8 +74,11 @@ check: $(TOOLS)
 	if command -v promtool >/dev/null; then cd deploy/prometheus \
 		&& promtool check config prometheus.yml && promtool test rules alerts_test.yml; fi
 
+# Seconds of CPU for each format, then damaged uploads to a service.
+FUZZ_SECONDS ?= 60
 INPUTS ?= 1000000
 fuzz: $(TOOLS)
+	PYTHONPATH=. $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 	SUPERRES_FUZZ_INPUTS=$(INPUTS) $(BIN)/pytest -q -m soak tests/integration/test_hostile.py -k damaged
 
 bench-colours: $(TOOLS)

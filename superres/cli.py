@@ -18,6 +18,7 @@ from superres.batch.plan import is_file, plan
 from superres.batch.runner import BatchRunner, Outcome, Status
 from superres.codecs import (
     DEFAULT_QUALITY,
+    MAX_INPUT_PIXELS,
     OUTPUT_SUFFIXES,
     OutputFormat,
     Picture,
@@ -66,6 +67,9 @@ Precision = Annotated[
     typer.Option(envvar="SUPERRES_PRECISION", help="Of the network; auto takes the faster."),
 ]
 Device = Annotated[str, typer.Option(envvar="SUPERRES_DEVICE", help="auto, cpu or gpu:N.")]
+MaxPixels = Annotated[
+    int, typer.Option("--max-pixels", min=1, help="Most pixels of a picture that is read.")
+]
 OnCluster = Annotated[
     bool,
     typer.Option("--cluster", help="On the Ray cluster of RAY_ADDRESS, else of this machine."),
@@ -100,6 +104,7 @@ def enhance_command(
         bool, typer.Option("--dry-run", help="Decode and check everything; make nothing.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    max_pixels: MaxPixels = MAX_INPUT_PIXELS,
     cluster: OnCluster = False,
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
@@ -125,12 +130,18 @@ def enhance_command(
         if dry_run or to_file:
             raise BadRequest("--cluster is for making pictures, into a folder")
         runner = clone.part(_SERVICE, "superres enhance --cluster").cluster_batch_runner()
-        run = runner(load, options, target, resume=resume, force=force).run
+        run = runner(load, options, target, resume=resume, force=force, max_pixels=max_pixels).run
     else:
         ledger = None if to_file else Ledger(target)
         enhancer = None if dry_run and model != AUTO else load()
         run = BatchRunner(
-            enhancer, options, ledger, resume=resume, force=force, dry_run=dry_run
+            enhancer,
+            options,
+            ledger,
+            resume=resume,
+            force=force,
+            dry_run=dry_run,
+            max_pixels=max_pixels,
         ).run
     stderr = Console(stderr=True)
     outcomes = []
@@ -174,6 +185,7 @@ def compare_command(
     scale: Scale = DEFAULT_SCALE,
     model: ComparedModel = COMPARED_MODEL,
     ensemble: Ensemble = False,
+    max_pixels: MaxPixels = MAX_INPUT_PIXELS,
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
     device: Device = "auto",
@@ -182,7 +194,7 @@ def compare_command(
     from superres.evaluation.proof import compare
     from superres.evaluation.strip import draw_strip
 
-    truth = to_integer(decode(picture.read_bytes()).rgb, "uint8")
+    truth = to_integer(decode(picture.read_bytes(), max_pixels=max_pixels).rgb, "uint8")
     output_format = None if output is None else _format_of(output)
     card = _cards(model, scale, models)[0]
     enhancer = _load_one(scale, models, precision, device, ensemble, card)

@@ -21,6 +21,15 @@ BYTES_PER_ANSWER_SAMPLE = 4
 BYTES_PER_ENSEMBLE_SAMPLE = 16
 """Of the answers, besides, at either depth: the sum of the views, and their mean in float32."""
 
+DECODER_BYTES = 16 * 2**20
+"""What a decoder takes, however small the picture is: a tile of TIFF that is larger than it
+(:data:`superres.codecs.limits.MAX_TILE_PIXELS`, of up to 8 bytes, twice), the whole blocks of a
+JPEG that is one pixel wide, directories of EXIF as objects of Python. A process that decodes must
+have it; :func:`forecast` leaves it out, since most pictures need none of it."""
+FILE_COPIES = 3
+"""Copies of the file that decoding makes at most: libwebp's own, metadata before and after its
+orientation is taken out."""
+
 BYTES_PER_COMPARED_PIXEL = 165
 """Four pictures, and the float64 planes that PSNR and SSIM are computed on. With the tiles in
 flight, `make bench-memory` finds 162 to 184."""
@@ -89,6 +98,7 @@ def forecast(
         + out * 3 * (2 if sixteen else 1)
         + (out * FORMATS[output_format].encoder_bytes_per_alpha_pixel if header.alpha else 0)
     )
+    peak = max(peak, _decoding(header, encoded_bytes))
     return Forecast(
         output_size=size,
         tiles=cut.tiles,
@@ -97,6 +107,15 @@ def forecast(
         peak_bytes=int(peak),
         proof_pixels=_engine_pixels(_scored_plan(header.size, scale, geometry), geometry, ensemble),
     )
+
+
+def forecast_decoding(header: Header, encoded_bytes: int) -> int:
+    """Compute the bytes of memory that :func:`superres.codecs.decode` takes at most, and the file.
+
+    >>> forecast_decoding(Header("jpeg", (3000, 4000), 8), 5_000_000)
+    228777216
+    """
+    return DECODER_BYTES + _decoding(header, encoded_bytes)
 
 
 def forecast_comparison(
@@ -112,7 +131,14 @@ def forecast_comparison(
     cut = _scored_plan(header.size, scale, geometry)
     peak = pixels * BYTES_PER_COMPARED_PIXEL + _in_flight(cut, geometry, 1, ensemble)
     engine_pixels = _engine_pixels(cut, geometry, ensemble)
-    return Forecast(header.size, cut.tiles, engine_pixels, 2 * pixels, peak + encoded_bytes)
+    peak = max(peak + encoded_bytes, _decoding(header, encoded_bytes))
+    return Forecast(header.size, cut.tiles, engine_pixels, 2 * pixels, peak)
+
+
+def _decoding(header: Header, encoded_bytes: int) -> int:
+    pixels = header.size[0] * header.size[1]
+    decoder = pixels * FORMATS[header.source_format].decoder_bytes_per_pixel
+    return decoder + (1 + FILE_COPIES) * encoded_bytes
 
 
 def _scored_plan(truth: Size, scale: float, geometry: Geometry) -> Plan:

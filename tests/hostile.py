@@ -4,6 +4,7 @@ import io
 import random
 import struct
 import zlib
+from collections.abc import Sequence
 from functools import cache
 
 import imagecodecs
@@ -58,8 +59,12 @@ def seeds() -> tuple[bytes, ...]:
 
 def mutated(number: int) -> bytes:
     """One to eight changes to one of the :func:`seeds`, or to two that are spliced."""
-    choose = random.Random(number)
-    data = bytearray(choose.choice(seeds()))
+    return damaged(random.Random(number), seeds())
+
+
+def damaged(choose: random.Random, files: Sequence[bytes]) -> bytes:
+    """One to eight changes to one of these files, or to it and one of the :func:`seeds`."""
+    data = bytearray(choose.choice(files))
     for _ in range(choose.randint(1, 8)):
         at = choose.randrange(len(data) + 1)
         # Headers are short, and where most harm is done.

@@ -22,6 +22,7 @@ from superres.automatic import AutomaticEnhancer
 from superres.batch.ledger import Options, SharedLedger
 from superres.batch.plan import READERS, Job
 from superres.batch.runner import BatchRunner, Outcome, Progress
+from superres.codecs import MAX_INPUT_PIXELS
 from superres.enhancer import Enhancer
 from superres.errors import EngineError
 from superres.paths import AnyPath
@@ -40,6 +41,7 @@ class ClusterBatchRunner:
         output: the folder of the results.
         resume: leave out the jobs that the ledger has.
         force: overwrite files that exist.
+        max_pixels: most pixels of an input.
     """
 
     load: Callable[[], Enhancer | AutomaticEnhancer]
@@ -47,6 +49,7 @@ class ClusterBatchRunner:
     output: AnyPath
     resume: bool
     force: bool
+    max_pixels: int = MAX_INPUT_PIXELS
 
     def run(self, jobs: list[Job], progress: Progress) -> Iterator[Outcome]:
         """Do the jobs, and yield the outcome of each as soon as it is known.
@@ -106,6 +109,7 @@ class _BatchActor:
             SharedLedger(batch.output),
             resume=True,
             force=batch.force,
+            max_pixels=batch.max_pixels,
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

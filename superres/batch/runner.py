@@ -17,10 +17,10 @@ from superres.arrays import Size, TileBatch
 from superres.automatic import AutomaticEnhancer
 from superres.batch.ledger import Ledger, Options
 from superres.batch.plan import Job
-from superres.codecs import MAX_OUTPUT_PIXELS, Picture, decode, encode
+from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS, Picture, decode, encode
 from superres.engines.base import Engine
 from superres.enhancer import Enhancer, output_size
-from superres.errors import BadRequest, SuperresError
+from superres.errors import BadRequest, ImageTooLarge, SuperresError
 from superres.paths import is_same, write_whole
 
 THREADS = 3
@@ -55,6 +55,7 @@ class BatchRunner:
         resume: leave out the jobs that the ledger has.
         force: overwrite files that exist, but never an input.
         dry_run: decode, choose and check, but make nothing; ``enhancer`` may then be None.
+        max_pixels: most pixels of an input.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class BatchRunner:
         resume: bool,
         force: bool,
         dry_run: bool = False,
+        max_pixels: int = MAX_INPUT_PIXELS,
     ) -> None:
+        self._max_pixels = max_pixels
         self._enhancer = enhancer
         self._dry_run = dry_run
         self._device = threading.Lock()
@@ -118,7 +121,7 @@ class BatchRunner:
         if self._resume and self._ledger and self._ledger.has(job, content, self._options):
             return Outcome(job, "done already")
         self._check_target(job)
-        picture = decode(content)
+        picture = self._decode(content)
         size = output_size(picture.size, self._options.scale)
         enhancer, note = self._choose(content, picture)
         if enhancer is None:
@@ -140,6 +143,12 @@ class BatchRunner:
             note = f"{card.name}, {reason}"
             enhancer = None if self._dry_run else enhancer.enhancer(card)
         return (None if self._dry_run else enhancer), note
+
+    def _decode(self, content: bytes) -> Picture:
+        try:
+            return decode(content, max_pixels=self._max_pixels)
+        except ImageTooLarge as error:
+            raise ImageTooLarge(f"{error}: use --max-pixels") from error
 
     def _check_target(self, job: Job) -> None:
         if not job.target.exists():

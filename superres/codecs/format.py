@@ -37,5 +37,9 @@ class Format:
     """Whether the quality counts."""
     shown_by_browsers: bool = False
     """Whether the page asks for it."""
+    decoder_bytes_per_pixel: int = 16
+    """Bytes of memory that decoding needs at most for each pixel, at any depth that it has: what
+    the decoder keeps, its picture, and the array that is made of it. ``make fuzz`` and
+    tests/superres/test_decoder_memory.py measure it."""
     encoder_bytes_per_alpha_pixel: int = 0
     """Bytes of memory that its encoder needs besides, for each pixel with alpha."""

@@ -1,18 +1,15 @@
 """GIF and BMP: formats that are read, and not written."""
 
-from functools import partial
-
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 
 from superres.codecs import pillow
+from superres.codecs.headers import bmp, gif
 
 
 class _Gif(GifImageFile):
     _seek = pillow.without_pillows_limit(GifImageFile._seek)
 
 
-probe_gif = partial(pillow.probe, "gif", _Gif)
-decode_gif = partial(pillow.decode, "gif", _Gif)
-probe_bmp = partial(pillow.probe, "bmp", BmpImageFile)
-decode_bmp = partial(pillow.decode, "bmp", BmpImageFile)
+probe_gif, decode_gif = pillow.reader("gif", _Gif, gif.read)
+probe_bmp, decode_bmp = pillow.reader("bmp", BmpImageFile, bmp.read)

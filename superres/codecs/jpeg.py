@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image, JpegImagePlugin
 
 from superres.arrays import RgbU8, to_integer
 from superres.codecs import pillow
+from superres.codecs.headers import jpeg as headers
 from superres.picture import Picture
 
 MAGIC = b"\xff\xd8\xff"
@@ -17,8 +17,10 @@ LONGEST_SIDE = 65_535
 LONGEST_SEGMENT = 65_000
 """Bytes of EXIF or XMP that fit one, with its heading."""
 
-probe = partial(pillow.probe, "jpeg", JpegImagePlugin.jpeg_factory)
-decode = partial(pillow.decode, "jpeg", JpegImagePlugin.jpeg_factory)
+# A phone's MPO is a JPEG with previews behind it; the first frame is the photograph.
+probe, decode = pillow.reader(
+    "jpeg", JpegImagePlugin.JpegImageFile, headers.read, headers.check_scans
+)
 
 
 def encode(picture: Picture, quality: int) -> bytes:

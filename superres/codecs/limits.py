@@ -5,11 +5,41 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from superres.arrays import Size
-from superres.errors import AnimatedImage, ImageTooLarge, UnsupportedFormat
+from superres.errors import AnimatedImage, BadImage, ImageTooLarge, UnsupportedFormat
 from superres.picture import Picture
 
 MAX_INPUT_PIXELS = 64_000_000
 MAX_OUTPUT_PIXELS = 256_000_000
+
+MAX_SEGMENTS = 1_000
+"""Segments of a JPEG before its first scan, chunks of a PNG before its pixels, chunks of a WebP,
+extensions of a GIF in a row."""
+MAX_SEGMENT_BYTES = 32 * 2**20
+"""Bytes that they have together, in a JPEG and a PNG."""
+MAX_STRAY_BYTES = 4_096
+"""Bytes between the segments of a JPEG, or the blocks of a GIF, that belong to none."""
+MAX_CHUNKS = 50_000
+"""Chunks of a whole PNG. Encoders write at least 4 KiB of pixels into one."""
+MAX_BLOCKS = 400_000
+"""Data blocks of a GIF. Encoders fill their 255 bytes."""
+MAX_SCANS = 100
+"""Scans of a JPEG: each takes the time of a picture, even if it is empty. Encoders write about 10;
+libtiff's own limit, for JPEG inside TIFF, is 100."""
+MAX_MARKERS = 10_000
+"""Segments of a JPEG behind its first scan."""
+MAX_RESOURCES = 10_000
+"""Photoshop's resources in a JPEG."""
+MAX_DIRECTORY_ENTRIES = 1_000
+"""Of a directory of TIFF or EXIF."""
+MAX_DIRECTORY_VALUES = 10_000
+"""Numbers that those entries have together; bytes and texts are not counted."""
+MAX_STRIPS = 100_000
+"""Strips or tiles of a TIFF."""
+MAX_TILE_PIXELS = 2**20
+"""Pixels of a tile of a TIFF that is larger than the picture."""
+MAX_EXIF_BYTES = 2**20
+MAX_XMP_BYTES = 8 * 2**20
+MAX_PROFILE_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -48,12 +78,25 @@ def check_input_pixels(size: Size, max_pixels: int) -> None:
         )
 
 
-def several_frames(label: str, frames: int) -> AnimatedImage:
-    """The error for a file of that format with so many frames or pages."""
+def several_frames(label: str) -> AnimatedImage:
+    """The error for a file of that format; nothing counts its frames, which may take long."""
     return AnimatedImage(
-        f"one frame is accepted; this {label} has {frames}: animated and "
-        "multi-page files are not enhanced"
+        f"one frame is accepted; this {label} has more than one: animated and "
+        "multi-page files are not enhanced; save one frame or page as a picture of its own"
     )
+
+
+def check_header_cost(what: str, found: int, most: int) -> None:
+    """Return if the structure of a file stays within a limit on what reading it may cost.
+
+    Raises:
+        BadImage: more than ``most``.
+    """
+    if found > most:
+        raise BadImage(
+            f"at most {most:,} {what} are read; this picture has {found:,} or more: "
+            "open it in an image editor, and save it again without what it does not need"
+        )
 
 
 def check_16_bit_samples(samples: np.ndarray) -> None:

@@ -13,11 +13,12 @@ from PIL.ImageFile import ImageFile
 
 from superres import metadata
 from superres.codecs.format import BinaryFile
+from superres.codecs.headers import Structure
 from superres.codecs.limits import check_input_pixels, several_frames
 from superres.errors import BadImage, UnsupportedFormat
 from superres.picture import Header, Picture
 
-Opener = Callable[[BinaryFile], ImageFile]
+Opener = Callable[[io.BytesIO], ImageFile]
 """Opens a file without decoding its pixels: a class of Pillow's, or a function."""
 
 _GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B"}
@@ -59,26 +60,41 @@ def without_pillows_limit(method: Callable[..., Any]) -> Any:
 
 
 @contextmanager
-def opened(opener: Opener, file: BinaryFile, max_pixels: int) -> Iterator[ImageFile]:
+def opened(
+    opener: Opener, data: bytes, structure: Structure, max_pixels: int
+) -> Iterator[ImageFile]:
     """Open a picture without decoding its pixels.
 
     ``Image.open`` would do the same, and check Pillow's own limit on pixels.
 
+    Args:
+        opener: opens it.
+        data: the file, or its head.
+        structure: of the file; the size that the picture is admitted with.
+        max_pixels: most pixels accepted.
+
     Raises:
-        BadImage: the header is damaged.
+        BadImage: the header is damaged, or Pillow sees a picture of another size.
         ImageTooLarge: more than ``max_pixels`` pixels.
         AnimatedImage: more than one frame or page.
         UnsupportedFormat: samples of 32 bits or floats.
     """
+    check_input_pixels(structure.size, max_pixels)
     try:
-        image = opener(file)
+        image = opener(io.BytesIO(data))
     except (SyntaxError, IndexError, TypeError, struct.error) as error:
         raise BadImage("the picture's header is damaged") from error
     with image:
-        check_input_pixels((image.height, image.width), max_pixels)
-        # A phone's MPO is a JPEG with previews behind it; the first frame is the photograph.
-        if image.format != "MPO" and getattr(image, "is_animated", False):
-            raise several_frames(str(image.format), getattr(image, "n_frames", 2))
+        # Pillow has the upright size of a TIFF, but allocates memory by the stored one.
+        width, height = getattr(image, "_tile_size", image.size)
+        if (height, width) != structure.size:
+            raise BadImage(
+                f"the picture's header is damaged: it says {structure.size[1]}x"
+                f"{structure.size[0]}, and the decoder sees {width}x{height}"
+            )
+        # Of the other formats, the structure tells.
+        if image.format == "PNG" and getattr(image, "is_animated", False):
+            raise several_frames(image.format)
         if image.mode in ("I", "F"):
             raise UnsupportedFormat(
                 "at most 16 bits a sample are read; this picture has 32-bit or float samples"
@@ -86,16 +102,33 @@ def opened(opener: Opener, file: BinaryFile, max_pixels: int) -> Iterator[ImageF
         yield image
 
 
-def probe(name: str, opener: Opener, file: BinaryFile, max_pixels: int) -> Header:
-    """Read the header of a format that has 8 bits a sample."""
-    with opened(opener, file, max_pixels) as image:
-        return to_header(image, name, bits=8, orientation=orientation(image))
+def reader(
+    name: str,
+    opener: Opener,
+    read: Callable[[BinaryFile], Structure],
+    check: Callable[[bytes], None] = lambda data: None,
+) -> tuple[Callable[[BinaryFile, int], Header], Callable[[bytes, int], Picture]]:
+    """How a format that has 8 bits a sample is probed and decoded.
 
+    Args:
+        name: of the format.
+        opener: opens a file.
+        read: reads the structure of a file.
+        check: looks at a whole file before it is decoded.
+    """
 
-def decode(name: str, opener: Opener, data: bytes, max_pixels: int) -> Picture:
-    """Decode a format that has 8 bits a sample."""
-    with opened(opener, io.BytesIO(data), max_pixels) as image:
-        return to_picture(image, name)
+    def probe(file: BinaryFile, max_pixels: int) -> Header:
+        structure = read(file)
+        with opened(opener, structure.head, structure, max_pixels) as image:
+            return to_header(image, name, bits=8, orientation=orientation(image))
+
+    def decode(data: bytes, max_pixels: int) -> Picture:
+        structure = read(io.BytesIO(data))
+        check(data)
+        with opened(opener, data, structure, max_pixels) as image:
+            return to_picture(image, name)
+
+    return probe, decode
 
 
 def orientation(image: Image.Image) -> int:
@@ -116,7 +149,10 @@ def to_header(image: ImageFile, name: str, *, bits: int, orientation: int) -> He
 
 
 def to_picture(
-    image: ImageFile, name: str, read_16_bits: Callable[[], np.ndarray] | None = None
+    image: ImageFile,
+    name: str,
+    read_16_bits: Callable[[], np.ndarray] | None = None,
+    left_out: tuple[str, ...] = (),
 ) -> Picture:
     """Decode an opened picture.
 
@@ -125,12 +161,13 @@ def to_picture(
         name: of the format.
         read_16_bits: reads [h, w, channels] uint16 as the file stores them, because Pillow keeps
             only the high byte of RGB; None for 8 bits a sample.
+        left_out: what the file has that Pillow has not been shown, by name.
     """
     mode = image.mode
     converted = [_CONVERTED_MODES[mode]] if mode in _CONVERTED_MODES else []
     # Pillow turns a TIFF upright while it loads it, and forgets that it did.
     stored = orientation(image)
-    dropped = [*metadata.other_metadata(image)]
+    dropped = [*dict.fromkeys((*metadata.other_metadata(image), *left_out))]
     exif = xmp = None
     try:
         exif, xmp = metadata.read_exif(image), metadata.read_xmp(image)

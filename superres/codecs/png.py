@@ -10,25 +10,27 @@ from PIL.PngImagePlugin import PngImageFile
 
 from superres.codecs import pillow
 from superres.codecs.format import BinaryFile
+from superres.codecs.headers import png as headers
 from superres.codecs.limits import check_16_bit_samples
 from superres.picture import Header, Picture
 
 
 def probe(file: BinaryFile, max_pixels: int) -> Header:
     """Read the header; EXIF only where it stands before the pixels."""
-    bits = _bits(file.read(25))
-    file.seek(0)
-    with pillow.opened(PngImageFile, file, max_pixels) as image:
+    structure = headers.read(file)
+    with pillow.opened(PngImageFile, structure.head, structure, max_pixels) as image:
         orientation = pillow.orientation(image) if image.info.get("exif") else 1
-        return pillow.to_header(image, "png", bits=bits, orientation=orientation)
+        return pillow.to_header(image, "png", bits=structure.bits, orientation=orientation)
 
 
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Decode a file of any depth; 16 bits are kept."""
-    with pillow.opened(PngImageFile, io.BytesIO(data), max_pixels) as image:
+    structure = headers.read(io.BytesIO(data))
+    data, left_out = headers.needed(data)
+    with pillow.opened(PngImageFile, data, structure, max_pixels) as image:
         image.load()  # its metadata may stand behind the pixels
-        read_16_bits = partial(_read_16_bits, data) if _bits(data) == 16 else None
-        return pillow.to_picture(image, "png", read_16_bits)
+        read_16_bits = partial(_read_16_bits, data) if structure.bits == 16 else None
+        return pillow.to_picture(image, "png", read_16_bits, left_out)
 
 
 def encode(picture: Picture, quality: int) -> bytes:
@@ -58,11 +60,6 @@ def encode(picture: Picture, quality: int) -> bytes:
     view, after_header = memoryview(png), 8 + 25
     inserted = [_chunk(*one) for one in chunks]
     return b"".join([view[:after_header], *inserted, view[after_header:]])
-
-
-def _bits(head: bytes) -> int:
-    """Bits of a sample as they are read: IHDR's depth is byte 24 of the file."""
-    return 16 if head[24:25] == b"\x10" else 8
 
 
 def _read_16_bits(data: bytes) -> np.ndarray:

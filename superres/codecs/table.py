@@ -64,6 +64,7 @@ FORMATS: dict[str, Format] = {
             ),
             lossy=True,
             shown_by_browsers=True,
+            decoder_bytes_per_pixel=webp.DECODER_BYTES_PER_PIXEL,
             encoder_bytes_per_alpha_pixel=webp.ENCODER_BYTES_PER_ALPHA_PIXEL,
         ),
         Format(
@@ -77,6 +78,7 @@ FORMATS: dict[str, Format] = {
             encode=tiff.encode,
             # Few programs read a TIFF of grey with alpha at 16 bits; Pillow does not.
             limits=Limits(grey_alpha_16_bits=False),
+            decoder_bytes_per_pixel=tiff.DECODER_BYTES_PER_PIXEL,
         ),
         Format(
             name="bmp",

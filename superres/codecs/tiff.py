@@ -12,12 +12,16 @@ from PIL.TiffImagePlugin import PREFIXES, ImageFileDirectory_v2, TiffImageFile
 
 from superres.codecs import pillow
 from superres.codecs.format import BinaryFile
+from superres.codecs.headers import tiff as headers
+from superres.codecs.headers.tiff import TiffStructure
 from superres.codecs.limits import check_16_bit_samples
-from superres.errors import UnsupportedFormat
+from superres.errors import BadImage, UnsupportedFormat
 from superres.picture import Header, Picture
 
 MAGIC = tuple(PREFIXES)
 """TIFF and BigTIFF, in both byte orders, and with the marks swapped, as some programs write."""
+DECODER_BYTES_PER_PIXEL = 21
+"""At 16 bits, with alpha, in one strip: the strip, and the picture, before and after prediction."""
 
 
 class _Tiff(TiffImageFile):
@@ -26,14 +30,18 @@ class _Tiff(TiffImageFile):
 
 def probe(file: BinaryFile, max_pixels: int) -> Header:
     """Read the header; Pillow gives the upright size."""
-    with pillow.opened(_Tiff, file, max_pixels) as image:
-        return pillow.to_header(image, "tiff", bits=_bits(image), orientation=1)
+    structure = headers.read(file)
+    with pillow.opened(_Tiff, structure.head, structure, max_pixels) as image:
+        bits = 16 if 16 in structure.bits else 8
+        return pillow.to_header(image, "tiff", bits=bits, orientation=1)
 
 
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Decode a file; 16 bits are kept, in grey and RGB."""
-    with pillow.opened(_Tiff, io.BytesIO(data), max_pixels) as image:
-        read_16_bits = partial(_read_16_bits, data) if _bits(image) == 16 else None
+    structure = headers.read(io.BytesIO(data))
+    with pillow.opened(_Tiff, data, structure, max_pixels) as image:
+        sixteen = 16 in structure.bits
+        read_16_bits = partial(_read_16_bits, data, structure) if sixteen else None
         return pillow.to_picture(image, "tiff", read_16_bits)
 
 
@@ -86,17 +94,13 @@ def encode(picture: Picture, quality: int) -> bytes:
     return out.getvalue()
 
 
-def _bits(image: Any) -> int:
-    """Bits of a sample as they are read."""
-    return 16 if 16 in image.tag_v2.get(Base.BitsPerSample, ()) else 8
-
-
-def _read_16_bits(data: bytes) -> np.ndarray:
+def _read_16_bits(data: bytes, structure: TiffStructure) -> np.ndarray:
     # Its import takes longer than decoding most pictures, and few have 16 bits.
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = cast(tifffile.TiffPage, tiff.pages[0])
+        _check_page(page, structure)
         samples = np.asarray(page.asarray())
         if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and samples.ndim == 3:
             samples = np.moveaxis(samples, 0, -1)
@@ -113,6 +117,18 @@ def _read_16_bits(data: bytes) -> np.ndarray:
     elif extra[:1] == (1,):  # alpha that the colours are multiplied by
         _divide_by_alpha(samples)
     return samples
+
+
+def _check_page(page: Any, structure: TiffStructure) -> None:
+    """Return if tifffile sees the picture that was admitted."""
+    height, width = structure.size
+    seen = page.imagelength, page.imagewidth, page.imagedepth, page.samplesperpixel
+    admitted = height, width, 1, structure.samples
+    if seen != admitted or page.nbytes != 2 * height * width * structure.samples:
+        raise BadImage(
+            f"the picture's header is damaged: it says {width}x{height} of {structure.samples} "
+            f"samples, and the decoder sees a shape of {page.shape}"
+        )
 
 
 def _divide_by_alpha(samples: np.ndarray) -> None:

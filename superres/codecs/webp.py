@@ -1,19 +1,25 @@
 """WebP: read as it is, written lossy, with alpha."""
 
+import io
 import struct
-from functools import partial
 
 import numpy as np
+from PIL import Image
 from PIL.WebPImagePlugin import WebPImageFile
 
 from superres.arrays import to_integer
 from superres.codecs import pillow
+from superres.codecs.format import BinaryFile
+from superres.codecs.headers import webp as headers
+from superres.codecs.limits import check_input_pixels
 from superres.errors import ImageTooLarge
-from superres.picture import Picture
+from superres.picture import Header, Picture
 
 LONGEST_SIDE = 16_383
 MOST_PIXELS = 200_000_000
 """VP8 has 512 KiB for how each block of 16x16 is predicted; a little beyond this they are full."""
+DECODER_BYTES_PER_PIXEL = 23
+"""Two canvases, and two copies of the picture, of 4 bytes a pixel each, beside the array."""
 ENCODER_BYTES_PER_ALPHA_PIXEL = 30
 """libwebp compresses alpha without loss, by the whole plane and tables of where each of its pixels
 has been seen before."""
@@ -23,8 +29,23 @@ class _WebP(WebPImageFile):
     _open = pillow.without_pillows_limit(WebPImageFile._open)
 
 
-probe = partial(pillow.probe, "webp", _WebP)
-decode = partial(pillow.decode, "webp", _WebP)
+def probe(file: BinaryFile, max_pixels: int) -> Header:
+    """Read the header, which Pillow could not without a copy of the file and two of the canvas."""
+    structure = headers.read(file)
+    check_input_pixels(structure.size, max_pixels)
+    image = Image.Image()
+    image.info.update(structure.metadata)
+    height, width = structure.size
+    if pillow.orientation(image) >= 5:
+        height, width = width, height
+    return Header("webp", (height, width), 8, structure.alpha)
+
+
+def decode(data: bytes, max_pixels: int) -> Picture:
+    """Decode a file."""
+    structure = headers.read(io.BytesIO(data))
+    with pillow.opened(_WebP, data, structure, max_pixels) as image:
+        return pillow.to_picture(image, "webp")
 
 
 def encode(picture: Picture, quality: int) -> bytes:

@@ -364,3 +364,12 @@ def test_a_shared_ledger_knows_what_one_machine_made(photos: Path, tmp_path: Pat
     batch = BatchRunner(None, OPTIONS, SharedLedger(out), resume=True, force=False)
     jobs = plan([photos], out, None, recursive=True)
     assert set(statuses(list(batch.run(jobs, lambda job, part: None)))) == {"done already"}
+
+
+def test_the_limit_on_pixels_is_told_with_the_way_out_and_can_be_raised(photos, tmp_path):
+    refused = superres("enhance", photos, "-o", tmp_path / "out", "--dry-run", "--max-pixels", 10)
+    assert refused.returncode == 1
+    assert "at most 10 input pixels are accepted; this picture has 2,400 (60x40)" in refused.stderr
+    assert "use --max-pixels" in refused.stderr
+    raised = superres("enhance", photos, "-o", tmp_path / "out", "--dry-run", "--max-pixels", 2400)
+    assert raised.returncode == 0

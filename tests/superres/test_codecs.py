@@ -438,7 +438,7 @@ def test_text_is_not_a_picture_whatever_its_name():
 
 @pytest.mark.parametrize("image_format", ["PNG", "GIF", "WEBP", "TIFF"])
 def test_animated_and_multi_page_files_are_refused_by_name(image_format):
-    with pytest.raises(AnimatedImage, match=f"this {image_format} has 3: animated"):
+    with pytest.raises(AnimatedImage, match=f"this {image_format} has more than one: "):
         decode(animated(image_format))
 
 

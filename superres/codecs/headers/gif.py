@@ -1,0 +1,84 @@
+"""The blocks of GIF (https://www.w3.org/Graphics/GIF/spec-gif89a.txt)."""
+
+import re
+import struct
+
+from superres.codecs.format import BinaryFile
+from superres.codecs.headers import Structure
+from superres.codecs.limits import (
+    MAX_BLOCKS,
+    MAX_SEGMENTS,
+    MAX_STRAY_BYTES,
+    check_header_cost,
+    several_frames,
+)
+from superres.errors import BadImage
+
+_BLOCK = re.compile(rb"[!,;]")
+
+
+def read(file: BinaryFile) -> Structure:
+    """Read the blocks: up to the pixels for the size, and up to a second frame, if there is one.
+
+    Pillow makes the canvas large enough for the frame before anybody can ask for its size.
+
+    Raises:
+        AnimatedImage: there is a second frame.
+        BadImage: damaged, or more work than is done for a header.
+    """
+    data = file.read()
+    try:
+        return _read(data)
+    except (IndexError, struct.error) as error:
+        raise BadImage("the picture's header is damaged: the file ends in it") from error
+
+
+def _read(data: bytes) -> Structure:
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at, blocks = _image(data, 13 + _palette_bytes(flags), 0)
+    if at is None:
+        raise BadImage("the picture's header is damaged: there is no frame")
+    left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", data, at + 1)
+    start = at + 10 + _palette_bytes(flags) + 1  # behind the number of bits
+    size = max(height, top + frame_height), max(width, left + frame_width)
+    if start > len(data):
+        raise BadImage("the picture's header is damaged: the file ends in it")
+    end, blocks = _skip(data, start, blocks)
+    second, _ = _image(data, end, blocks)
+    if second is not None:
+        raise several_frames("GIF")
+    return Structure(size, data[:start])
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 128 else 0
+
+
+def _image(data: bytes, at: int, blocks: int) -> tuple[int | None, int]:
+    """Where the next frame begins, or None, and how many blocks have been read by then."""
+    stray = extensions = 0
+    while block := _BLOCK.search(data, at):
+        stray += block.start() - at
+        check_header_cost("bytes between the blocks of a GIF", stray, MAX_STRAY_BYTES)
+        at = block.start()
+        if block[0] == b",":
+            return at, blocks
+        if block[0] == b";":
+            break
+        extensions += 1
+        check_header_cost("extensions of a GIF", extensions, MAX_SEGMENTS)
+        at, blocks = _skip(data, at + 2, blocks)
+    return None, blocks
+
+
+def _skip(data: bytes, at: int, blocks: int) -> tuple[int, int]:
+    """Where a sequence of data blocks ends, and how many blocks have been read by then."""
+    last = len(data)
+    most = MAX_BLOCKS - blocks
+    count = 0
+    while at < last and (length := data[at]):
+        at += length + 1
+        count += 1
+        if count > most:
+            check_header_cost("data blocks of a GIF", blocks + count, MAX_BLOCKS)
+    return at + 1, blocks + count

@@ -1,0 +1,318 @@
+"""Picture files built by their structure: random ones, and ones that cost much to read.
+
+:func:`honest` encodes a picture; :func:`lying` changes what such a file says of its size and
+layout; :data:`COSTLY` has one file for each way that is known to make a reader work.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable, Iterable
+from random import Random
+
+import imagecodecs
+import numpy as np
+import tifffile
+from PIL import Image
+
+from tests.pictures import chunk, saved
+
+MODES = {
+    "png": ("1", "L", "LA", "P", "RGB", "RGBA", "16"),
+    "jpeg": ("L", "RGB", "CMYK"),
+    "webp": ("RGB", "RGBA"),
+    "tiff": ("1", "L", "P", "RGB", "RGBA", "CMYK", "16"),
+    "bmp": ("1", "L", "P", "RGB", "RGBA"),
+    "gif": ("L", "P"),
+}
+
+
+def honest(choose: Random, name: str, most_pixels: int) -> bytes:
+    """A file of that format, of random size and layout."""
+    width = round(most_pixels ** choose.choice((0.1, 0.3, 0.5, 0.5, 0.5, 0.5, 0.7)))
+    height = max(1, min(most_pixels // width, 16_000))
+    width = min(width, 16_000)
+    mode = choose.choice(MODES[name])
+    if mode == "16":
+        return _sixteen(choose, name, (height, width))
+    image = Image.linear_gradient("L").resize((width, height))
+    bands = Image.merge("RGB", (image, image.rotate(180), image))
+    image = image.convert(mode) if mode in ("1", "L", "LA") else bands.convert(mode)
+    if mode == "RGBA":
+        image.putalpha(100)
+    return saved(image, {"jpeg": "JPEG"}.get(name, name.upper()), **_options(choose, name, mode))
+
+
+def _options(choose: Random, name: str, mode: str) -> dict:
+    if name == "png":
+        transparency = {"P": 3, "L": 3, "1": 0, "RGB": (1, 2, 3)}.get(mode)
+        clear = transparency is not None and choose.random() < 0.5
+        return {"compress_level": 1} | ({"transparency": transparency} if clear else {})
+    if name == "jpeg":
+        return {"progressive": choose.random() < 0.5, "subsampling": choose.randrange(3)}
+    if name == "webp":
+        return {"lossless": choose.random() < 0.5, "method": 0}
+    if name == "gif" and mode == "P":
+        return {"transparency": 3, "disposal": choose.randrange(4)}
+    if name == "tiff":
+        kinds = ("group4",) if mode == "1" else (None, "tiff_lzw", "packbits", "zstd")
+        kinds += ("jpeg",) if mode in ("L", "RGB") else ()
+        return {"compression": choose.choice(kinds)}
+    return {}
+
+
+def _sixteen(choose: Random, name: str, size: tuple[int, int]) -> bytes:
+    channels = choose.randint(1, 4)
+    row = np.linspace(0, 65_535, size[1] * channels).astype(np.uint16)
+    samples = np.tile(row, (size[0], 1)).reshape(*size, channels)
+    if name == "png":
+        return bytes(imagecodecs.png_encode(samples, level=1))
+    if channels in (1, 2):
+        samples = samples[..., 0]
+    options: dict = {"photometric": "rgb" if samples.ndim == 3 else "minisblack"}
+    options["compression"] = choose.choice((None, "zlib", "lzw", "packbits"))
+    options["predictor"] = options["compression"] in ("zlib", "lzw")
+    if samples.ndim == 3 and choose.random() < 0.3:
+        samples, options["planarconfig"] = np.moveaxis(samples, -1, 0), "separate"
+    options |= choose.choice(({}, {"rowsperstrip": size[0]}, {"tile": (256, 256)}))
+    out = io.BytesIO()
+    tifffile.imwrite(out, samples, **options)
+    return out.getvalue()
+
+
+_NUMBERS = (0, 1, 2, 3, 7, 8, 16, 255, 1000, 4000, 65_535, 65_536, 150_000, 2**31, 2**32 - 1)
+
+
+def lying(choose: Random, name: str, data: bytes) -> bytes:
+    """The file, with a few numbers of its header replaced."""
+    changed = bytearray(data)
+    for _ in range(choose.randint(1, 3)):
+        _LIES[name](choose, changed)
+    if name == "png":
+        changed[29:33] = struct.pack(">I", zlib.crc32(changed[12:29]))
+    return bytes(changed)
+
+
+def _put(choose: Random, data: bytearray, fields: Iterable[tuple[int, str]]) -> None:
+    at, form = choose.choice(tuple(fields))
+    number = choose.choice(_NUMBERS) % 256 ** struct.calcsize(form)
+    if at + struct.calcsize(form) <= len(data):
+        struct.pack_into(form, data, at, number)
+
+
+def _lie_tiff(choose: Random, data: bytearray) -> None:
+    """One entry of the first directory becomes another, or gets another number."""
+    order = "<" if data[:2] == b"II" else ">"
+    (first,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, first)
+    entry = first + 2 + 12 * choose.randrange(count)
+    if choose.random() < 0.5:
+        tags = (256, 257, 258, 259, 262, 277, 278, 284, 317, 322, 323, 338, 339, 32_997, 32_998)
+        struct.pack_into(order + "HHI", data, entry, choose.choice(tags), choose.choice((3, 4)), 1)
+    _put(choose, data, ((entry + 8, order + "I"), (entry + 8, order + "H")))
+
+
+def _lie_jpeg(choose: Random, data: bytearray) -> None:
+    at = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
+    _put(choose, data, ((at + 5, ">H"), (at + 7, ">H"), (at + 9, "B"), (at + 11, "B")))
+
+
+_LIES: dict[str, Callable[[Random, bytearray], None]] = {
+    "png": lambda choose, data: _put(
+        choose, data, ((16, ">I"), (20, ">I"), (24, "B"), (25, "B"), (28, "B"))
+    ),
+    "jpeg": _lie_jpeg,
+    "webp": lambda choose, data: _put(
+        choose, data, ((4, "<I"), (16, "<I"), (20, "B"), (24, "<H"), (26, "<H"), (27, "<H"))
+    ),
+    "tiff": _lie_tiff,
+    "bmp": lambda choose, data: _put(
+        choose,
+        data,
+        ((10, "<I"), (14, "<I"), (18, "<I"), (22, "<I"), (28, "<H"), (30, "<I"), (46, "<I")),
+    ),
+    "gif": lambda choose, data: _put(
+        choose, data, ((6, "<H"), (8, "<H"), (10, "B"), (data.find(b",") + 5, "<H"))
+    ),
+}
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 4x4 with these chunks before its pixels."""
+    ihdr = struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0)
+    pixels = (b"IDAT", zlib.compress(bytes(5 * 4)))
+    every = ((b"IHDR", ihdr), *chunks, pixels, (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in every)
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    """A segment of a JPEG."""
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+def jpeg(*segments: bytes) -> bytes:
+    """A JPEG of 8x8 with these segments before all others."""
+    return b"\xff\xd8" + b"".join(segments) + saved(Image.new("L", (8, 8)), "JPEG")[2:]
+
+
+def scans(count: int, size: tuple[int, int] = (64, 64)) -> bytes:
+    """A progressive JPEG with so many scans; all but the first few repeat the last, in short."""
+    data = saved(Image.new("L", size), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    head = data[last : last + 2 + struct.unpack_from(">H", data, last + 2)[0]]
+    missing = count - data.count(b"\xff\xda")
+    return data[:-2] + (head + b"\x00") * missing + b"\xff\xd9"
+
+
+def webp(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A WebP of 4x4 with these chunks behind its pixels."""
+    pixels = saved(Image.new("RGB", (4, 4)), "WEBP")[12:]
+    about = struct.pack("<4sII", b"VP8X", 10, 0x0C) + bytes((3, 0, 0, 3, 0, 0))
+    parts = (
+        struct.pack("<4sI", kind, len(body)) + body + bytes(len(body) % 2) for kind, body in chunks
+    )
+    body = b"WEBP" + about + pixels + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def gif(
+    before: bytes = b"", pixels: bytes = b"\x02\x02\x44\x01\x00", behind: bytes = b";"
+) -> bytes:
+    """A GIF of 1x1."""
+    return b"GIF89a\1\0\1\0\x80\0\0" + bytes(6) + before + b",\0\0\0\0\1\0\1\0\0" + pixels + behind
+
+
+Tag = tuple[int, tuple[int, ...]]
+"""Type and values."""
+_FORMS = {1: "B", 3: "H", 4: "I", 5: "Q"}
+
+
+def tiff(tags: dict[int, Tag] | None = None, *, following: int = 0, behind: bytes = b"") -> bytes:
+    """A TIFF of 4x4 grey pixels, with other tags or other values of them."""
+    entries: dict[int, Tag] = {256: (3, (4,)), 257: (3, (4,)), 258: (3, (8,)), 262: (3, (1,))}
+    entries |= {273: (4, (8,)), 279: (4, (16,))} | (tags or {})
+    first = 8 + 16
+    far = first + 2 + 12 * len(entries) + 4
+    table, values = b"", b""
+    for tag, (kind, numbers) in sorted(entries.items()):
+        data = struct.pack(f"<{len(numbers)}{_FORMS[kind]}", *numbers)
+        place = data.ljust(4, b"\0")
+        if len(data) > 4:
+            place = struct.pack("<I", far + len(values))
+            values += data
+        table += struct.pack("<HHI", tag, kind, len(numbers)) + place
+    start = b"II*\0" + struct.pack("<I", first) + bytes(range(16))
+    directory = struct.pack("<H", len(entries)) + table + struct.pack("<I", following)
+    return start + directory + values + behind
+
+
+def directories(count: int) -> bytes:
+    """A TIFF of so many pages, all of the same pixels."""
+    page = struct.pack("<H", 1) + struct.pack("<HHII", 256, 3, 1, 4)
+    start = len(tiff())
+    pages = (page + struct.pack("<I", start + 18 * (n + 1)) for n in range(count))
+    return tiff(following=start, behind=b"".join(pages))
+
+
+def _exif(entries: int) -> bytes:
+    table = b"".join(struct.pack("<HHII", tag, 3, 1, 1) for tag in range(entries))
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", entries) + table + bytes(4)
+
+
+def _bmp_runs(length: int) -> bytes:
+    data = bytearray(saved(Image.new("L", (4, 4)).convert("P"), "BMP"))
+    data[30:34] = struct.pack("<I", 1)
+    return bytes(data[:1078]) + b"\1\0" * (length // 2)
+
+
+COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
+    "png, empty chunks": (lambda: png(*[(b"teSt", b"")] * 100_000), "chunks of PNG"),
+    "png, texts that expand": (
+        lambda: png(*[(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**6)))] * 900),
+        "",  # read, but not expanded
+    ),
+    "png, XMP that expands": (
+        lambda: png(
+            *[(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(10**6)))] * 900
+        ),
+        "texts with metadata",
+    ),
+    "png, profiles": (lambda: png(*[(b"iCCP", b"a\0\0")] * 900), "iCCP is there twice"),
+    "png, a long cHRM": (lambda: png((b"cHRM", bytes(8_000_000))), "cHRM has 8,000,000 bytes"),
+    "png, long chunks": (lambda: png(*[(b"teSt", bytes(10**6))] * 40), "bytes of PNG before"),
+    "png, empty IDAT": (lambda: png(*[(b"IDAT", b"")] * 60_000), "at most 50,000 chunks"),
+    "jpeg, comments": (lambda: jpeg(*[segment(0xFE, b"")] * 300_000), "segments before"),
+    "jpeg, stray bytes": (lambda: jpeg(segment(0xFE, b""), bytes(5_000_000)), "stray bytes"),
+    "jpeg, fill bytes": (lambda: jpeg(b"\xff" * 5_000_000), "stray bytes"),
+    "jpeg, long segments": (lambda: jpeg(*[segment(0xE5, bytes(65_000))] * 600), "bytes of seg"),
+    "jpeg, EXIF in parts": (
+        lambda: jpeg(*[segment(0xE1, b"Exif\0\0" + bytes(60_000))] * 300),
+        "bytes of EXIF",
+    ),
+    "jpeg, entries of EXIF": (lambda: jpeg(segment(0xE1, _exif(5_000))), "entries of a directory"),
+    "jpeg, resources": (
+        lambda: jpeg(*[segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\0\0\0\0\0\0\0" * 5_000)] * 50),
+        "resources of Photoshop",
+    ),
+    "jpeg, tables": (
+        lambda: jpeg(*[segment(0xDB, (b"\0" + b"\1" * 64) * 1_000)] * 50),
+        "quantisation tables",
+    ),
+    "jpeg, scans": (lambda: scans(150), "at most 100 scans"),
+    "jpeg, tables between scans": (
+        lambda: scans(4)[:-2] + segment(0xDD, bytes(2)) * 50_000 + b"\xff\xd9",
+        "behind its first scan",
+    ),
+    "webp, chunks": (lambda: webp(*[(b"teSt", b"")] * 300_000), "chunks of WebP"),
+    "webp, XMP": (lambda: webp((b"XMP ", bytes(30_000_000))), "bytes of XMP"),
+    "webp, entries of EXIF": (lambda: webp((b"EXIF", _exif(60_000))), "entries of a directory"),
+    "webp, frames": (
+        lambda: webp(*[(b"ANMF", bytes(24))] * 100_000),
+        "this WEBP has more than one",
+    ),
+    "gif, blocks": (lambda: gif(pixels=b"\x02" + b"\1\0" * 2_000_000 + b"\0"), "data blocks"),
+    "gif, comments": (lambda: gif(b"!\xfe\1a\0" * 1_000_000), "extensions of a GIF"),
+    "gif, empty extensions": (lambda: gif(b"!\xff\0" * 1_000_000), "extensions of a GIF"),
+    "gif, stray bytes": (lambda: gif(behind=bytes(5_000_000)), ""),
+    "gif, stray bytes before": (lambda: gif(bytes(5_000_000)), "between the blocks"),
+    "gif, frames": (
+        lambda: gif(behind=gif()[19:-1] * 300_000),
+        "this GIF has more than one",
+    ),
+    "tiff, directories": (lambda: directories(100_000), "this TIFF has more than one"),
+    "tiff, entries": (
+        lambda: tiff(dict.fromkeys(range(33_000, 43_000), (3, (1,)))),
+        "entries of a directory",
+    ),
+    "tiff, values": (
+        lambda: tiff({270: (5, (1,) * 200_000)}),
+        "values in a directory",
+    ),
+    "tiff, values of EXIF": (
+        lambda: (
+            tiff({34_665: (4, (222,)), 65_000: (3, (1,))})[:222].ljust(222, b"\0")
+            + struct.pack("<HHHII", 1, 33_434, 5, 200_000, 240)
+            + bytes(4 + 1_600_000)
+        ),
+        "values in a directory",
+    ),
+    "tiff, XMP": (lambda: tiff({700: (1, (32,) * 8_400_000)}), "bytes of XMP"),
+    "tiff, strips": (lambda: tiff({273: (4, (8,) * 2_000_000)}), "strips of a TIFF"),
+    "tiff, rows": (
+        lambda: tiff({256: (3, (1,)), 257: (4, (3_000_000,)), 278: (3, (1,))}),
+        "strips",
+    ),
+    "tiff, strips that are one": (
+        lambda: tiff(
+            {257: (3, (900,)), 278: (3, (1,)), 273: (4, (8,) * 900), 279: (4, (900_000,) * 900)},
+            behind=bytes(900_000),
+        ),
+        "bytes of strips or tiles",
+    ),
+    "bmp, a long header": (
+        lambda: saved(Image.new("L", (4, 4)), "BMP")[:14] + b"\xff" * 8_000_000,
+        "4,294,967,295 bytes, and BMP's have",
+    ),
+    "bmp, runs": (lambda: _bmp_runs(4_000_000), "bytes of runs are read for 4x4"),
+}
+"""Name -> how to build it, and what the error says; nothing, if it is only decoded."""
