@@ -138,8 +138,7 @@ def test_the_quality_of_a_jpeg_is_that_of_its_tables(coffee, quality: int, subsa
     assert examined(content).jpeg_quality == pytest.approx(quality, abs=0.6)
 
 
-@pytest.mark.parametrize("top", range(0, 8, 3))
-@pytest.mark.parametrize("left", range(0, 8, 2))
+@pytest.mark.parametrize(("top", "left"), [*((i, i) for i in range(8)), (3, 6)])
 def test_blocks_are_noticed_wherever_they_begin(coffee, chelsea, top: int, left: int):
     for picture in (degrade(coffee, (200, 300)), degrade(chelsea, (150, 225))):
         before = examined(encoded(picture)).blockiness
