@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-import anyio.to_thread
+import anyio
 from fastapi import Depends, Request
 from fastapi import Header as HttpHeader
 from werkzeug.datastructures import MIMEAccept
@@ -25,8 +25,8 @@ from app.jobs.queue import JobQueue
 from app.jobs.rows import Job
 from app.telemetry import Stages, Telemetry
 from superres import errors
-from superres.codecs import Header, probe
-from superres.errors import NotAcceptable
+from superres.codecs import Header
+from superres.errors import CallerGone, DeadlineExceeded, NotAcceptable
 
 
 async def get_service(request: Request) -> Service:
@@ -143,8 +143,9 @@ async def read_upload(
     """Read the body and the picture's header.
 
     Raises:
+        DeadlineExceeded: the deadline has passed.
         SuperresError: as :func:`app.api.body.read_body` and
-            :func:`superres.codecs.probe`.
+            :meth:`app.decoding.decoders.Decoders.probe`.
     """
     data = await read_body(
         request,
@@ -152,10 +153,15 @@ async def read_upload(
         max_bytes=service.settings.max_body_bytes,
         timeout_s=service.settings.transfer_timeout_s,
     )
-    header = await anyio.to_thread.run_sync(
-        lambda: probe(data, max_pixels=service.settings.max_input_pixels)
+    left = max(0.0, context.seconds_left())
+    with anyio.move_on_after(left) as scope, context.on_disconnect(scope.cancel):
+        header = await service.decoders.probe(data, max_pixels=service.settings.max_input_pixels)
+        return Upload(data, header)
+    if context.seconds_left() > 0:
+        raise CallerGone("the client disconnected while the header was read")
+    raise DeadlineExceeded(
+        f"the request had {context.seconds:g} s; its header was not read by then"
     )
-    return Upload(data, header)
 
 
 UploadDependency = Annotated[Upload, Depends(read_upload)]

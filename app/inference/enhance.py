@@ -12,6 +12,7 @@ import anyio.to_thread
 import numpy as np
 from anyio import CapacityLimiter
 
+from app.decoding.decoders import Decoders
 from app.inference.admission import WorkloadKey
 from app.inference.scheduler import ScheduledEngine
 from app.inference.service import Service
@@ -24,10 +25,7 @@ from superres.codecs import (
     Picture,
     check_output,
     conversion_notes,
-    decode,
     encode,
-    to_srgb,
-    without_metadata,
 )
 from superres.codecs.jpeg import jpeg_settings
 from superres.enhancer import BICUBIC, Enhancer, Progress
@@ -147,6 +145,7 @@ async def enhance_picture(
     upload: bytes,
     engine: ScheduledEngine,
     *,
+    decoders: Decoders,
     stages: Stages,
     telemetry: Telemetry,
     limiter: CapacityLimiter,
@@ -158,6 +157,7 @@ async def enhance_picture(
         request: what to make.
         upload: file of the picture.
         engine: engine that was admitted for the request.
+        decoders: decode the picture.
         stages: times the stages.
         telemetry: counts pixels and proofs.
         limiter: limits the threads that enhance.
@@ -174,7 +174,14 @@ async def enhance_picture(
     model = card.label(ensemble=options.ensemble)
     made_by = f"{model}@{card.short_hash}"
     with stages.time("decode"):
-        picture = await anyio.to_thread.run_sync(_decode, upload, options)
+        picture = await decoders.decode(
+            upload,
+            request.header,
+            max_bytes=request.cost.peak_bytes,
+            check=engine.check,
+            srgb=options.icc == "srgb",
+            strip_metadata=options.metadata == "strip",
+        )
     engine.check()
     enhancer = Enhancer(engine, card.geometry)
     if options.ensemble:
@@ -233,13 +240,6 @@ async def enhance_picture(
 def _estimate(enhancer: Enhancer, picture: Picture, scale: float, data: bytes) -> Estimate:
     rgb = to_integer(picture.rgb, np.uint8)
     return estimate(enhancer, rgb, scale, jpeg=jpeg_settings(data))
-
-
-def _decode(data: bytes, options: EnhanceOptions) -> Picture:
-    picture = decode(data, max_pixels=sys.maxsize)  # the limit was checked on the header
-    if options.metadata == "strip":
-        picture = without_metadata(picture)
-    return to_srgb(picture) if options.icc == "srgb" else picture
 
 
 def _encode_and_digest(

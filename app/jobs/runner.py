@@ -31,7 +31,7 @@ from app.inference.service import Service
 from app.jobs.rows import Job, Progress
 from app.jobs.store import JobStore
 from app.telemetry import Stages, Telemetry
-from superres.codecs import MEDIA_TYPES, OUTPUT_FORMATS, probe
+from superres.codecs import MEDIA_TYPES, OUTPUT_FORMATS
 from superres.errors import (
     Busy,
     CallerGone,
@@ -240,9 +240,7 @@ class JobRunner:
     async def _enhance(self, job: Job, stages: Stages, dispatch: AsyncExitStack) -> None:
         service = self._service
         upload = await anyio.to_thread.run_sync(self._store.files.read_upload, job)
-        header = await anyio.to_thread.run_sync(
-            lambda: probe(upload, max_pixels=service.settings.max_input_pixels)
-        )
+        header = await service.decoders.probe(upload, max_pixels=service.settings.max_input_pixels)
         output_format = next(name for name in OUTPUT_FORMATS if name == job.output_format)
         options = EnhanceOptions.from_mapping(job.query)
         request = prepare_request(service, options, header, len(upload), output_format)
@@ -261,6 +259,7 @@ class JobRunner:
                     request,
                     upload,
                     engine,
+                    decoders=service.decoders,
                     stages=stages,
                     telemetry=self._telemetry,
                     limiter=self._limiter,

@@ -1,13 +1,10 @@
 """/compare: bicubic against a model, on a sample or on the caller's own picture."""
 
 import hashlib
-import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import anyio.to_thread
-import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,8 +27,8 @@ from app.inference.compare import compare_picture, prepare_comparison
 from app.inference.service import Service
 from app.web import HEADERS, compare_page, empty_compare_page
 from app.web.samples import Sample, read_sample
-from superres.arrays import RgbU8, to_integer
-from superres.codecs import Header, Picture, decode, encode
+from superres.arrays import RgbU8
+from superres.codecs import Header, Picture, encode
 from superres.enhancer import LARGEST_SCALE
 from superres.errors import TooManyRequests, Unauthorized
 from superres.evaluation.proof import Comparison
@@ -113,7 +110,7 @@ async def compare_sample(
         return HTMLResponse(page, headers=HEADERS | {"Vary": "Accept, Authorization"})
     truth = read_sample(query.sample)
     header = Header("png", (truth.shape[0], truth.shape[1]), 8)
-    return await _compare(request, service, context, header, lambda: truth, query)
+    return await _compare(request, service, context, header, truth, query)
 
 
 @router.post(
@@ -135,11 +132,7 @@ async def compare_upload(
     service: ServiceDependency,
 ) -> Response:
     """Your picture is the truth: it is shrunk, and both methods bring it back."""
-
-    def truth() -> RgbU8:
-        return to_integer(decode(upload.data, max_pixels=sys.maxsize).rgb, np.uint8)
-
-    return await _compare(request, service, context, upload.header, truth, query)
+    return await _compare(request, service, context, upload.header, upload.data, query)
 
 
 async def _compare(
@@ -147,7 +140,7 @@ async def _compare(
     service: Service,
     context: RequestContext,
     header: Header,
-    read: Callable[[], RgbU8],
+    truth: RgbU8 | bytes,
     query: CompareQuery,
 ) -> Response:
     compare_request = prepare_comparison(
@@ -162,16 +155,20 @@ async def _compare(
     headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
     if media_type == "text/html":
         headers |= HEADERS
-    if request.method == "GET":
+    if not isinstance(truth, bytes):
         headers["ETag"] = await anyio.to_thread.run_sync(
-            _etag, read(), query, compare_request.card, media_type
+            _etag, truth, query, compare_request.card, media_type
         )
         # This comes before the work, so that its time is not recorded as that of a comparison.
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
     with service.admit(compare_request, context) as engine:
         comparison = await compare_picture(
-            compare_request, read, engine, limiter=request.state.enhance_limiter
+            compare_request,
+            truth,
+            engine,
+            decoders=service.decoders,
+            limiter=request.state.enhance_limiter,
         )
         body = await anyio.to_thread.run_sync(
             _render, comparison, compare_request.label, query, media_type

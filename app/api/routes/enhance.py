@@ -211,6 +211,7 @@ async def enhance(
             enhance_request,
             upload.data,
             engine,
+            decoders=service.decoders,
             stages=stages,
             telemetry=telemetry,
             limiter=request.state.enhance_limiter,
