@@ -19,7 +19,9 @@ from superres import errors
 from superres.codecs import Header, Picture
 from superres.errors import BadImage, Busy, NotReady
 
-MAX_PROBES = 32
+FORK_SERVER = "app.decoding.forkserver"
+"""Module of the process that forks; replaced in tests."""
+MAX_PROBES = 64
 """Headers that are read at once; others wait."""
 PROBE_BYTES = 2**28
 """Most bytes of memory for reading a header, besides the upload."""
@@ -63,7 +65,7 @@ class Decoders:
         path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with theirs:
             self._server = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-m", "app.decoding.forkserver", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", FORK_SERVER, str(theirs.fileno())],
                 env=environment | threads | path,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

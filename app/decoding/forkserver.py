@@ -11,6 +11,7 @@ ends otherwise, this process answers with the number of the signal that ended it
 :data:`FAILED`. If the service closes the connection before, the child is killed.
 """
 
+import ctypes
 import gc
 import os
 import selectors
@@ -110,6 +111,9 @@ class ForkServer:
     def _work(self, sent: bytes, connection: socket.socket, upload: int) -> NoReturn:
         """What a child does."""
         try:
+            if sys.platform == "linux":  # if this server is killed, so are its children
+                pr_set_pdeathsig = 1
+                ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for other in (self._control, *self._children):
@@ -132,6 +136,9 @@ def _limit(task: Task) -> None:
     import resource
 
     signal.setitimer(signal.ITIMER_PROF, task.max_seconds)  # SIGPROF, which ends a process
+    if task.operation == "probe":  # others do not wait for a long one, which is Python code
+        signal.signal(signal.SIGVTALRM, lambda *_: os.nice(19))
+        signal.setitimer(signal.ITIMER_VIRTUAL, task.max_seconds / 5)
     if sys.platform == "linux":
         # Private memory alone: neither the libraries nor the files of upload and result.
         with open("/proc/self/statm") as file:
