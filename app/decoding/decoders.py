@@ -23,6 +23,8 @@ FORK_SERVER = "app.decoding.forkserver"
 """Module of the process that forks; replaced in tests."""
 MAX_PROBES = 64
 """Headers that are read at once; others wait."""
+MAX_IDLE = 4
+"""Processes that are kept for the next upload, of a few megabytes each."""
 PROBE_BYTES = 2**28
 """Most bytes of memory for reading a header, besides the upload."""
 PROBE_SECONDS = 0.25
@@ -35,26 +37,71 @@ DECODE_SECONDS_PER_MEGAPIXEL = 1.0
 """Seconds besides, for each megapixel; the slowest pictures that people send take a tenth."""
 CHECK_S = 0.05
 """Seconds between two checks whether the answer is still wanted."""
+SERVER_ENDED = 0
+"""Reason for no answer, where the fork server does not say another."""
 
 logger = logging.getLogger("superres")
 
 
-class Decoders:
-    """Reads headers and pictures, each in a process of its own.
+class _Process:
+    """A process that reads uploads, one at a time."""
 
-    A process ends when it has answered, when the task that waits for it is cancelled, and when it
-    exceeds its limits on memory and processor time.
+    def __init__(self, control: socket.socket) -> None:
+        self._connection, theirs = socket.socketpair()
+        self._lifeline, servers = socket.socketpair()
+        with theirs, servers:
+            self._connection.setblocking(False)
+            socket.send_fds(control, [b"\0"], [theirs.fileno(), servers.fileno()])
+
+    def close(self) -> None:
+        """Kill it."""
+        self._lifeline.close()
+        self._connection.close()
+
+    def is_alive(self) -> bool:
+        """Whether an idle process still waits for a task."""
+        try:
+            self._connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        return False
+
+    async def run(
+        self, task: Task, upload: int, check: Callable[[], None]
+    ) -> tuple[int, int | None]:
+        """Do a task: the answer, or why there is none, and the descriptor of the result."""
+        socket.send_fds(self._connection, [task.to_bytes()], [upload])
+        readable = False
+        while not readable:
+            check()
+            with anyio.move_on_after(CHECK_S):
+                await anyio.wait_readable(self._connection)
+                readable = True
+        answer, descriptors, *_ = socket.recv_fds(self._connection, 1, 1)
+        if answer:
+            return answer[0], descriptors[0]
+        await anyio.wait_readable(self._lifeline)
+        reason = self._lifeline.recv(1)
+        return (reason[0] if reason else SERVER_ENDED), None
+
+
+class Decoders:
+    """Reads headers and pictures in processes.
+
+    A process reads one upload at a time. It is killed if the task that waits for it is cancelled,
+    and if it exceeds its limits on memory and processor time.
     """
 
     def __init__(self) -> None:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._idle: list[_Process] = []
         self._probes = CapacityLimiter(MAX_PROBES)
         self._threads = CapacityLimiter(4)
         """Of those that copy uploads."""
 
     def start(self) -> None:
-        """Start the fork server; it takes what it gets once it has imported the decoders."""
+        """Start the fork server; it does what it gets once it has imported the decoders."""
         self.close()
         self._control, theirs = socket.socketpair()
         environment = {
@@ -74,7 +121,9 @@ class Decoders:
             )
 
     def close(self) -> None:
-        """End the fork server, and all processes that decode."""
+        """End the fork server, and all processes that it has started."""
+        while self._idle:
+            self._idle.pop().close()
         if self._control is not None:
             self._control.close()
         if self._server is not None:
@@ -131,38 +180,39 @@ class Decoders:
 
     async def _run(self, task: Task, data: bytes, check: Callable[[], None]) -> dict[str, Any]:
         """Do a task in a process; the result's attributes."""
-        ours, theirs = socket.socketpair()
-        with ours:  # if it is closed before the answer, the process is killed
-            with theirs:
-                upload = await anyio.to_thread.run_sync(write_file, data, limiter=self._threads)
-                try:
-                    self._send(task, theirs, upload)
-                finally:
-                    os.close(upload)
-            readable = False
-            while not readable:
-                check()
-                with anyio.move_on_after(CHECK_S):
-                    await anyio.wait_readable(ours)
-                    readable = True
-            answer, descriptors, *_ = socket.recv_fds(ours, 1, 1)
-        if answer == bytes([DONE]) and descriptors:
-            values = read_values(descriptors[0])
-            if "error" in values:
-                raise _to_error(values)
-            return values
-        raise _failure(task, answer)
+        upload = await anyio.to_thread.run_sync(write_file, data, limiter=self._threads)
+        process: _Process | None = None
+        try:
+            process = self._take()
+            answer, result = await process.run(task, upload, check)
+            if answer == DONE and len(self._idle) < MAX_IDLE:
+                self._idle.append(process)
+                process = None
+        except OSError as error:
+            raise NotReady(f"no picture can be read now: {error}") from error
+        finally:
+            os.close(upload)
+            if process is not None:
+                process.close()
+        if result is None:
+            raise _failure(task, answer)
+        values = read_values(result)
+        if "error" in values:
+            raise _to_error(values)
+        return values
 
-    def _send(self, task: Task, connection: socket.socket, upload: int) -> None:
+    def _take(self) -> _Process:
+        """A process that is idle, or a new one."""
+        while self._idle:
+            if (process := self._idle.pop()).is_alive():
+                return process
+            process.close()
         if self._server is None or self._server.poll() is not None:
             if self._server is not None:
                 logger.error("the fork server ended with %s", self._server.returncode)
             self.start()
         assert self._control is not None  # noqa: S101
-        try:
-            socket.send_fds(self._control, [task.to_bytes()], [connection.fileno(), upload])
-        except OSError as error:
-            raise NotReady(f"no picture can be read now: {error}") from error
+        return _Process(self._control)
 
 
 def _to_error(values: dict[str, Any]) -> Exception:
@@ -175,18 +225,18 @@ def _to_error(values: dict[str, Any]) -> Exception:
     return RuntimeError(f"{values['error']} in a process that decodes: {values['message']}")
 
 
-def _failure(task: Task, answer: bytes) -> Exception:
+def _failure(task: Task, reason: int) -> Exception:
     """The error for a task that ended without a result."""
     work = "reading its header" if task.operation == "probe" else "decoding it"
-    if not answer:
+    if reason == SERVER_ENDED:
         return NotReady("the process that reads pictures has ended, and is started again")
-    if answer[0] == FAILED:
+    if reason == FAILED:
         return Busy("no process can be started that reads the picture")
-    if answer[0] == signal.SIGPROF:
+    if reason == signal.SIGPROF:
         return BadImage(
             f"{work} takes more than {task.max_seconds:.4g} s of processor time, the most for a "
             "picture of its size: save it again in a simpler form"
         )
-    name = signal.Signals(answer[0]).name
+    name = signal.Signals(reason).name
     logger.warning("a process that reads a picture ended by %s: %s", name, task.operation)
     return BadImage(f"the decoder crashed while {work} ({name}): the file is damaged")

@@ -1,14 +1,14 @@
-"""The process that decodes: it forks a child for each upload, and kills it when it is told to.
+"""The process that forks those that read uploads, and kills them when it is told to.
 
-It has imported what decoding needs and nothing else, and has one thread, so that a fork takes a
-millisecond and is safe. A child reads one upload and exits: what a picture breaks, fills or leaks
-is gone with it. ``multiprocessing`` has a fork server, too; its children import the program's main
-module, and report neither to another process nor by a descriptor.
+It has imported what decoding needs and nothing else, and has one thread, so that a fork is quick
+and safe. ``multiprocessing`` has a fork server, too, but its children import the program's main
+module first, and its pools kill no process that is at work.
 
-The service sends a :class:`app.decoding.shared.Task` with two descriptors: a connection for the
-answer, and the upload. The child answers with :data:`DONE` and the descriptor of its result. If it
-ends otherwise, this process answers with the number of the signal that ended it, or with
-:data:`FAILED`. If the service closes the connection before, the child is killed.
+For each child the service sends two connections. One is the child's: it takes a
+:class:`app.decoding.shared.Task` with the descriptor of the upload, answers with one byte and the
+descriptor of the result, and takes the next. The other is this process's: when the service closes
+it, the child is killed, and when the child ends, the service gets the number of the signal, or
+:data:`FAILED`.
 """
 
 import ctypes
@@ -36,8 +36,13 @@ from superres.codecs import (
 )
 
 DONE = 0
+"""Answer of a child that takes another task."""
+LAST = 1
+"""Answer of a child that ends."""
 FAILED = 255
-"""Answer of one byte if no child could be started, or if it did not end by a signal."""
+"""Sent if no child could be started, or if it did not end by a signal."""
+TASKS = 100
+"""Tasks of a child; then what they leaked is freed."""
 
 
 class ForkServer:
@@ -69,46 +74,46 @@ class ForkServer:
             os.kill(pid, signal.SIGKILL)
 
     def _start(self, control: socket.socket) -> None:
-        sent, descriptors, *_ = socket.recv_fds(control, Task.LENGTH, 2)
+        sent, descriptors, *_ = socket.recv_fds(control, 1, 2)
         if not sent:
             self._closed = True
             return
-        connection, upload = socket.socket(fileno=descriptors[0]), descriptors[1]
-        try:
-            pid = os.fork()
-        except OSError:
-            connection.send(bytes([FAILED]))
-            connection.close()
-        else:
+        connection, lifeline = (socket.socket(fileno=one) for one in descriptors)
+        with connection:
+            try:
+                pid = os.fork()
+            except OSError:
+                lifeline.send(bytes([FAILED]))
+                lifeline.close()
+                return
             if pid == 0:
-                self._work(sent, connection, upload)
-            self._children[connection] = pid
-            self._selector.register(connection, selectors.EVENT_READ, self._kill)
-        os.close(upload)
+                lifeline.close()
+                self._work(connection)
+        self._children[lifeline] = pid
+        self._selector.register(lifeline, selectors.EVENT_READ, self._kill)
 
-    def _kill(self, connection: socket.socket) -> None:
-        """Kill the child whose connection the service has closed."""
-        if pid := self._children.get(connection):
-            self._selector.unregister(connection)
+    def _kill(self, lifeline: socket.socket) -> None:
+        """Kill a child: the service has closed its lifeline."""
+        if pid := self._children.get(lifeline):
+            self._selector.unregister(lifeline)
             os.kill(pid, signal.SIGKILL)
 
     def _reap(self, ended: socket.socket) -> None:
         ended.recv(4096)
-        connections = {pid: connection for connection, pid in self._children.items()}
+        lifelines = {pid: lifeline for lifeline, pid in self._children.items()}
         while self._children:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            connection = connections[pid]
-            del self._children[connection]
-            if connection in self._selector.get_map():
-                self._selector.unregister(connection)
-            if status:
-                with suppress(OSError):  # nobody waits for it
-                    connection.send(bytes([os.WTERMSIG(status) or FAILED]))
-            connection.close()
+            lifeline = lifelines[pid]
+            del self._children[lifeline]
+            if lifeline in self._selector.get_map():
+                self._selector.unregister(lifeline)
+            with suppress(OSError):  # nobody waits for it
+                lifeline.send(bytes([os.WTERMSIG(status) or FAILED]))
+            lifeline.close()
 
-    def _work(self, sent: bytes, connection: socket.socket, upload: int) -> NoReturn:
+    def _work(self, connection: socket.socket) -> NoReturn:
         """What a child does."""
         try:
             if sys.platform == "linux":  # if this server is killed, so are its children
@@ -116,20 +121,39 @@ class ForkServer:
                 ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGVTALRM, lambda *_: os.nice(19))
+            priority = os.nice(0)
             for other in (self._control, *self._children):
                 other.close()
             os.dup2(0, 2)  # /dev/null: libraries write there what a picture says
-            task = Task.from_bytes(sent)
-            _limit(task)
-            data = read_file(upload)
-            try:
-                result: Header | Picture | Exception = _do(task, data)
-            except Exception as error:
-                result = error
-            socket.send_fds(connection, [bytes([DONE])], [write_result(result)])
+            answer = DONE
+            for number in range(TASKS):
+                sent, descriptors, *_ = socket.recv_fds(connection, Task.LENGTH, 1)
+                if not sent:
+                    break
+                result = _do(Task.from_bytes(sent), descriptors[0])
+                if number == TASKS - 1 or os.nice(0) != priority:
+                    answer = LAST
+                socket.send_fds(connection, [bytes([answer])], [result])
+                os.close(result)
+                if answer == LAST:
+                    break
             os._exit(0)
         finally:
             os._exit(1)
+
+
+def _do(task: Task, upload: int) -> int:
+    """Do a task; the descriptor of its result."""
+    _limit(task)
+    data = read_file(upload)
+    try:
+        return write_result(_read(task, data))
+    except Exception as error:
+        return write_result(error)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _limit(task: Task) -> None:
@@ -137,17 +161,15 @@ def _limit(task: Task) -> None:
 
     signal.setitimer(signal.ITIMER_PROF, task.max_seconds)  # SIGPROF, which ends a process
     if task.operation == "probe":  # others do not wait for a long one, which is Python code
-        signal.signal(signal.SIGVTALRM, lambda *_: os.nice(19))
-        signal.setitimer(signal.ITIMER_VIRTUAL, task.max_seconds / 5)
+        signal.setitimer(signal.ITIMER_VIRTUAL, task.max_seconds / 5)  # SIGVTALRM
     if sys.platform == "linux":
         # Private memory alone: neither the libraries nor the files of upload and result.
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[5]) * resource.getpagesize()
-        limit = used + task.max_bytes
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_DATA, (used + task.max_bytes, resource.RLIM_INFINITY))
 
 
-def _do(task: Task, data: bytes) -> Header | Picture:
+def _read(task: Task, data: bytes) -> Header | Picture:
     if task.operation == "probe":
         return probe(data, max_pixels=task.max_pixels)
     picture = decode(data, max_pixels=task.max_pixels)

@@ -45,6 +45,15 @@ def decoders() -> Iterator[Decoders]:
         decoders.close()
 
 
+@pytest.fixture
+def no_idle(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only processes that are at work live."""
+    monkeypatch.setattr(decoding, "MAX_IDLE", 0)
+    while decoders._idle:
+        decoders._idle.pop().close()
+    wait_until(lambda: not children(fork_server(decoders)))
+
+
 async def read(decoders: Decoders, data: bytes, **options: bool) -> Picture:
     header = await decoders.probe(data, max_pixels=MAX_PIXELS)
     return await decoders.decode(data, header, max_bytes=MAX_BYTES, check=lambda: None, **options)
@@ -95,7 +104,12 @@ def test_a_process_gives_the_picture_or_the_error_that_decoding_here_gives(
 )
 @pytest.mark.parametrize("operation", ["probe", "decode"])
 def test_a_file_that_breaks_its_decoder_is_a_bad_image_and_others_beside_it_are_read(
-    decoders: Decoders, monkeypatch: pytest.MonkeyPatch, operation: str, deed: str, message: str
+    decoders: Decoders,
+    no_idle: None,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    deed: str,
+    message: str,
 ):
     monkeypatch.setattr(decoding, "DECODE_SECONDS", 0.3)
     pictures = []
@@ -134,7 +148,7 @@ def test_a_decoder_that_ends_or_fails_in_an_unforeseen_way_is_not_the_pictures_f
 @pytest.mark.parametrize("deed", ["spin", "sleep"])
 @pytest.mark.parametrize("operation", ["probe", "decode"])
 def test_a_process_is_killed_when_nobody_waits_for_it_any_more(
-    decoders: Decoders, operation: str, deed: str
+    decoders: Decoders, no_idle: None, operation: str, deed: str
 ):
     server = fork_server(decoders)
 
@@ -148,7 +162,7 @@ def test_a_process_is_killed_when_nobody_waits_for_it_any_more(
     wait_until(lambda: not children(server))
 
 
-def test_what_the_check_raises_ends_the_process(decoders: Decoders):
+def test_what_the_check_raises_ends_the_process(decoders: Decoders, no_idle: None):
     server = fork_server(decoders)
     header = Header("hostile", (10, 20), 8)
 
@@ -228,3 +242,28 @@ def test_samples_are_mapped_not_copied(decoders: Decoders):
     assert not picture.samples.flags.owndata
     picture.samples[0, 0] = 1  # as those that are decoded here
     assert isinstance(picture.samples, np.ndarray)
+
+
+def test_a_process_reads_a_hundred_uploads_and_is_replaced(
+    decoders: Decoders, no_idle, monkeypatch
+):
+    monkeypatch.setattr(decoding, "MAX_IDLE", 1)
+    server, seen = fork_server(decoders), []
+
+    async def read_many() -> None:
+        for _ in range(110):
+            await decoders.probe(plain(), max_pixels=MAX_PIXELS)
+            seen.extend(children(server))
+
+    anyio.run(read_many)
+    assert 2 <= len(set(seen)) <= 3
+
+
+def test_a_process_that_was_killed_while_idle_is_not_given_an_upload(decoders: Decoders):
+    anyio.run(read, decoders, plain())
+    assert decoders._idle
+    server = fork_server(decoders)
+    for pid in children(server):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not children(server))
+    assert anyio.run(read, decoders, plain()).size == (10, 20)
