@@ -34,11 +34,14 @@ Read = Callable[[bytes], Awaitable[Picture]]
 
 
 async def in_thread(content: bytes) -> Picture:
+    """Read a picture in threads."""
     await anyio.to_thread.run_sync(probe, content)
     return await anyio.to_thread.run_sync(decode, content)
 
 
 def in_processes(decoders: Decoders) -> Read:
+    """Read pictures in processes."""
+
     async def read(content: bytes) -> Picture:
         header: Header = await decoders.probe(content, max_pixels=sys.maxsize)
         return await decoders.decode(content, header, max_bytes=2**31, check=lambda: None)
@@ -80,6 +83,7 @@ def photograph(megapixels: float) -> np.ndarray:
 
 
 async def main() -> None:
+    """Print a table, a row for each picture and way."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="srcnn")
     parser.add_argument("--rounds", type=int, default=30, help="at 0.25 MP; a tenth at 16 MP")

@@ -69,7 +69,7 @@ class _Process:
     async def run(
         self, task: Task, upload: int, check: Callable[[], None]
     ) -> tuple[int, int | None]:
-        """Do a task: the answer, or why there is none, and the descriptor of the result."""
+        """Do a task: the answer, or the reason for no answer, and the descriptor of the result."""
         socket.send_fds(self._connection, [task.to_bytes()], [upload])
         readable = False
         while not readable:

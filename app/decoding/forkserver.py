@@ -1,4 +1,4 @@
-"""The process that forks those that read uploads, and kills them when it is told to.
+"""The process that forks those that read uploads, and kills them on request.
 
 It has imported what decoding needs and nothing else, and has one thread, so that a fork is quick
 and safe. ``multiprocessing`` has a fork server, too, but its children import the program's main
