@@ -49,19 +49,17 @@ def in_processes(decoders: Decoders) -> Read:
     return read
 
 
-def processor_seconds() -> float:
-    """Of this process, its children, and theirs that have ended."""
-    ticks = 0
-    for pid in [
-        os.getpid(),
-        *map(
-            int, Path("/proc/self/task").joinpath(str(os.getpid()), "children").read_text().split()
-        ),
-    ]:
-        ticks += sum(
-            map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15])
-        )
-    return ticks / os.sysconf("SC_CLK_TCK")
+def processor_seconds(pid: int | None = None) -> float:
+    """Of a process, by default this one, and of all that it has started."""
+    process = Path(f"/proc/{pid or os.getpid()}")
+    # User and system time of itself, and of its children that have ended.
+    ticks = process.joinpath("stat").read_text().rpartition(")")[2].split()[11:15]
+    children = [
+        int(child)
+        for task in process.joinpath("task").iterdir()
+        for child in task.joinpath("children").read_text().split()
+    ]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + sum(map(processor_seconds, children))
 
 
 async def measure(read: Read, content: bytes, enhancer: Enhancer) -> tuple[float, float]:

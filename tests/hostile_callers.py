@@ -35,7 +35,7 @@ class Callers:
         self._bodies = {
             "directories": many_directories(16_000),
             "chunks": many_chunks(300_000),
-            "scans": many_scans(600),
+            "scans": many_scans(4000, side=1000),
         }
         noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
         self._large = encoded(noise)
