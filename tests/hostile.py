@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from superres.codecs import Picture, encode
-from tests.pictures import WIDE_PROFILE, saved
+from tests.pictures import WIDE_PROFILE, chunk, plain, saved
 
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
@@ -107,3 +107,31 @@ def _with_checksums(png: bytes) -> bytes:
         out.append(png[at : at + 4] + body + struct.pack(">I", zlib.crc32(body)))
         at += 12 + length
     return b"".join(out) + png[at:]
+
+
+def many_directories(number: int) -> bytes:
+    """A TIFF of so many directories of one grey pixel, 114 bytes each."""
+    entries = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 1}
+    body = struct.pack("<H", len(entries))
+    body += b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in entries.items())
+    length = len(body) + 4
+    directories = (
+        body + struct.pack("<I", 9 + (one + 1) * length if one + 1 < number else 0)
+        for one in range(number)
+    )
+    return struct.pack("<2sHIB", b"II", 42, 9, 128) + b"".join(directories)
+
+
+def many_chunks(number: int) -> bytes:
+    """A PNG with so many empty chunks before its pixels."""
+    png = plain()
+    after_header = 8 + 25
+    return png[:after_header] + chunk(b"teSt", b"") * number + png[after_header:]
+
+
+def many_scans(number: int, side: int = 4000) -> bytes:
+    """A progressive JPEG whose last scan is repeated so many times."""
+    jpeg = saved(Image.new("L", (side, side), 128), "JPEG", progressive=True)
+    # Each scan has its Huffman table before it.
+    start = jpeg.rindex(b"\xff\xc4")
+    return jpeg[:start] + jpeg[start:-2] * (number + 1) + jpeg[-2:]

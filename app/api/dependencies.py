@@ -8,14 +8,13 @@ import asyncio
 import ipaddress
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import anyio
-import anyio.to_thread
 from fastapi import Depends, Request
 from fastapi import Header as HttpHeader
 from fastapi.exceptions import RequestValidationError
@@ -29,10 +28,10 @@ from app.inference.memory import Reservation
 from app.inference.service import Service
 from app.jobs.queue import JobQueue
 from app.jobs.rows import Job
-from app.service_errors import NotAcceptable
+from app.service_errors import CallerGone, NotAcceptable
 from app.telemetry import Stages, Telemetry
 from superres import errors
-from superres.codecs import Header, probe
+from superres.codecs import Header
 from superres.errors import DeadlineExceeded
 
 
@@ -54,6 +53,7 @@ async def get_stages(telemetry: Annotated[Telemetry, Depends(get_telemetry)]) ->
 
 
 Query = TypeVar("Query", bound=BaseModel)
+Result = TypeVar("Result")
 
 LONGEST_DEADLINE_MS = 10**10
 """About four months; a time is a float, which does not hold every integer."""
@@ -130,6 +130,22 @@ class RequestContext:
         finally:
             watching.cancel()
 
+    async def within_deadline(self, work: Awaitable[Result]) -> Result:
+        """Await work in a process; it is cancelled when nobody waits for it any more.
+
+        The body has to be read before.
+
+        Raises:
+            CallerGone: the caller closed the connection.
+            DeadlineExceeded: the deadline has passed.
+        """
+        left = max(0.0, self.seconds_left())
+        with anyio.move_on_after(left) as scope, self.on_disconnect(scope.cancel):
+            return await work
+        if self.seconds_left() > 0:
+            raise CallerGone("the client disconnected while the picture was read")
+        raise DeadlineExceeded(f"the request had {self.seconds:g} s; it was not read by then")
+
 
 async def get_context(
     request: Request,
@@ -204,7 +220,8 @@ async def read_upload(
     Raises:
         RequestValidationError: a field of the form is not a valid parameter.
         DeadlineExceeded: the caller's own deadline passed before the body had arrived.
-        SuperresError: as :func:`app.api.body.read_body` and :func:`superres.codecs.probe`.
+        SuperresError: as :func:`app.api.body.read_body` and
+            :meth:`app.decoding.decoders.Decoders.probe`.
     """
     settings = service.settings
     with context.receiving():
@@ -216,8 +233,8 @@ async def read_upload(
             bytes_per_s=settings.min_bytes_per_s,
         )
     query = _with_fields(query, body.fields)
-    header = await anyio.to_thread.run_sync(
-        lambda: probe(body.picture, max_pixels=settings.max_input_pixels)
+    header = await context.within_deadline(
+        service.decoders.probe(body.picture, max_pixels=settings.max_input_pixels)
     )
     return Upload(body.picture, header), query
 

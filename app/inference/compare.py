@@ -1,16 +1,17 @@
 """Compares bicubic and a model on a picture that is taken as the truth."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import anyio.to_thread
+import numpy as np
 from anyio import CapacityLimiter
 
+from app.decoding.decoders import Decoders
 from app.inference.admission import WorkloadKey
 from app.inference.scheduler import ScheduledEngine
 from app.inference.service import Service
-from superres.arrays import RgbU8
+from superres.arrays import RgbU8, to_integer
 from superres.codecs import Header
 from superres.enhancer import Enhancer
 from superres.evaluation.proof import Comparison, compare
@@ -72,25 +73,33 @@ def prepare_comparison(
 
 async def compare_picture(
     request: CompareRequest,
-    read: Callable[[], RgbU8],
+    truth: RgbU8 | bytes,
     engine: ScheduledEngine,
     *,
+    decoders: Decoders,
     limiter: CapacityLimiter,
 ) -> Comparison:
     """Shrink a picture, bring it back by both methods, and score them.
 
     Args:
         request: what to compare.
-        read: returns the pixels of the picture; called in a thread.
+        truth: the picture, or its file.
         engine: engine that was admitted for the request.
+        decoders: decode the file.
         limiter: limits the threads that enhance.
 
     Raises:
+        BadImage: the file cannot be decoded.
         BadRequest: the picture is too small.
         CallerGone, DeadlineExceeded, EngineError, NotReady: as
             :meth:`app.inference.scheduler.ScheduledEngine.predict`.
     """
-    truth = await anyio.to_thread.run_sync(read)
+    if isinstance(truth, bytes):
+        picture = await decoders.decode(
+            truth, request.header, max_bytes=request.cost.peak_bytes, check=engine.check
+        )
+        truth = await anyio.to_thread.run_sync(to_integer, picture.rgb, np.uint8)
+        engine.check()
     enhancer = Enhancer(engine, request.card.geometry)
     if request.ensemble:
         enhancer = enhancer.ensembled()

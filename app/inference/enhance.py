@@ -12,6 +12,7 @@ import anyio.to_thread
 import numpy as np
 from anyio import CapacityLimiter
 
+from app.decoding.decoders import Decoders
 from app.inference.admission import WorkloadKey
 from app.inference.memory import Reservation
 from app.inference.scheduler import ScheduledEngine
@@ -25,10 +26,7 @@ from superres.codecs import (
     Picture,
     check_output,
     conversion_notes,
-    decode,
     encode,
-    to_srgb,
-    without_metadata,
 )
 from superres.codecs.jpeg import jpeg_settings
 from superres.enhancer import Enhancer, Progress
@@ -170,6 +168,7 @@ async def enhance_picture(
     upload: bytes,
     engine: ScheduledEngine,
     *,
+    decoders: Decoders,
     stages: Stages,
     telemetry: Telemetry,
     limiter: CapacityLimiter,
@@ -181,6 +180,7 @@ async def enhance_picture(
         request: what to make.
         upload: file of the picture.
         engine: engine that was admitted for the request.
+        decoders: decode the picture.
         stages: times the stages.
         telemetry: counts pixels and proofs.
         limiter: limits the threads that enhance.
@@ -195,7 +195,14 @@ async def enhance_picture(
     notes: list[str] = []
     proof: Estimate | None = None
     with stages.time("decode"):
-        picture = await anyio.to_thread.run_sync(_decode, upload, options)
+        picture = await decoders.decode(
+            upload,
+            request.header,
+            max_bytes=request.cost.peak_bytes,
+            check=engine.check,
+            srgb=options.icc == "srgb",
+            strip_metadata=options.metadata == "strip",
+        )
         if request.candidates is not None:
             selection = await anyio.to_thread.run_sync(_select, upload, picture, request.candidates)
             card = selection.card
@@ -283,7 +290,9 @@ async def preview(
         reservation.grow(header.size[0] * header.size[1] * header.bits)
     except Busy:
         return request, "the choice needs the decoded picture, and there is no memory for it now"
-    picture = await anyio.to_thread.run_sync(_decode, upload, request.options)
+    picture = await service.decoders.decode(
+        upload, header, max_bytes=request.cost.peak_bytes, check=lambda: None
+    )
     selection = await anyio.to_thread.run_sync(_select, upload, picture, request.candidates)
     options = replace(request.options, model=selection.card.name)
     chosen = prepare_request(service, options, header, len(upload), request.output_format)
@@ -302,13 +311,6 @@ def _enhancer(engine: ScheduledEngine, card: ModelCard, options: EnhanceOptions)
 def _estimate(enhancer: Enhancer, picture: Picture, scale: float, data: bytes) -> Estimate:
     rgb = to_integer(picture.rgb, np.uint8)
     return estimate(enhancer, rgb, scale, jpeg=jpeg_settings(data))
-
-
-def _decode(data: bytes, options: EnhanceOptions) -> Picture:
-    picture = decode(data, max_pixels=sys.maxsize)  # the limit was checked on the header
-    if options.metadata == "strip":
-        picture = without_metadata(picture)
-    return to_srgb(picture) if options.icc == "srgb" else picture
 
 
 def _encode_and_digest(

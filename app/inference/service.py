@@ -7,6 +7,7 @@ from typing import Protocol
 
 import anyio
 
+from app.decoding.decoders import Decoders
 from app.inference.admission import Admission, WorkloadKey
 from app.inference.memory import Reservation
 from app.inference.models import LoadEngine, Models
@@ -97,11 +98,16 @@ class Service:
             max_requests=settings.max_requests, max_bytes=settings.max_memory_bytes
         )
         self.models = Models(settings, self.admission, engines, load_engine)
+        self.decoders = Decoders()
         self._scheduler = BatchScheduler(settings.tiles_in_flight if load_engine else None)
         self.draining = False
 
     async def start(self) -> None:
-        """Load the models. :meth:`check_ready` says whether this is done."""
+        """Start the decoders and load the models.
+
+        :meth:`check_ready` says whether this is done.
+        """
+        self.decoders.start()
         await self.models.load()
 
     async def reload(self) -> list[str]:
@@ -115,8 +121,9 @@ class Service:
         return await self.models.reload()
 
     def close(self) -> None:
-        """Stop the threads that call the device."""
+        """Stop the threads that call the device, and the processes that decode."""
         self._scheduler.close()
+        self.decoders.close()
 
     def check_ready(self) -> None:
         """Return if every request for the default model can be accepted now.

@@ -32,7 +32,7 @@ from app.jobs.rows import Job, Progress
 from app.jobs.store import JobStore
 from app.service_errors import CallerGone, StorageError
 from app.telemetry import Stages, Telemetry
-from superres.codecs import MEDIA_TYPES, OUTPUT_FORMATS, probe
+from superres.codecs import MEDIA_TYPES, OUTPUT_FORMATS
 from superres.errors import BadImage, Busy, JobAbandoned, NotReady, SuperresError
 
 RETRY_S = 1.0
@@ -236,9 +236,7 @@ class JobRunner:
     async def _enhance(self, job: Job, stages: Stages, dispatch: AsyncExitStack) -> None:
         service = self._service
         upload = await anyio.to_thread.run_sync(self._store.files.read_upload, job)
-        header = await anyio.to_thread.run_sync(
-            lambda: probe(upload, max_pixels=service.settings.max_input_pixels)
-        )
+        header = await service.decoders.probe(upload, max_pixels=service.settings.max_input_pixels)
         output_format = next(name for name in OUTPUT_FORMATS if name == job.output_format)
         options = EnhanceOptions.from_mapping(job.query)
         request = prepare_request(service, options, header, len(upload), output_format)
@@ -257,6 +255,7 @@ class JobRunner:
                     request,
                     upload,
                     engine,
+                    decoders=service.decoders,
                     stages=stages,
                     telemetry=self._telemetry,
                     limiter=self._limiter,

@@ -3,16 +3,22 @@
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from superres.arrays import RgbU8
 from superres.models.card import ModelCard
 from tests.engines import BlurEngine
 from tests.hostile import mutated, seeds
-from tests.pictures import plain
+from tests.integration.test_callers import wait_until_idle
+from tests.pictures import encoded, plain
 from tests.serving import link_models, resident_bytes, serve_process
 from tests.soak import slow, soak
 
@@ -116,3 +122,64 @@ def test_damaged_pictures_are_answered_and_break_nothing(
     # Damage that nobody notices, and damage that everybody does, would show nothing.
     assert statuses[200] > inputs / 20
     assert statuses[422] > inputs / 20
+
+
+@pytest.mark.parametrize("seconds", [slow(8), soak(30)])
+def test_64_hostile_callers_hurt_nobody_else(
+    tmp_path: Path, coffee: RgbU8, seconds: int, record_property
+):
+    """Health is told, a good picture is made in time, and no memory is lost."""
+    good = encoded(coffee[:256, :256], "JPEG")
+    models = link_models(tmp_path / "models", "srcnn-x2")
+    settings = {"device": "cpu", "precision": "bfloat16", "models": models}
+    with serve_process(**settings, transfer_timeout_s=300) as (client, pid):
+
+        def enhance() -> float:
+            started = time.monotonic()
+            assert client.post("/enhance?scale=2", content=good).status_code == 200
+            return time.monotonic() - started
+
+        @contextmanager
+        def hostile_callers() -> Iterator[subprocess.Popen[str]]:
+            command = [sys.executable, "-m", "tests.hostile_callers", str(client.base_url.port)]
+            callers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            assert callers.stdout is not None
+            try:
+                assert callers.stdout.readline(), "they have ended"
+                yield callers
+                callers.terminate()
+                record_property("answers", callers.stdout.read().strip())
+            finally:
+                callers.kill()
+                callers.communicate()
+
+        with hostile_callers():
+            enhance()
+        wait_until_idle(client)
+        alone = [enhance() for _ in range(10)]
+        early = resident_bytes(pid)
+        health, beside = [], []
+        with hostile_callers(), ThreadPoolExecutor(1) as pool:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                one = pool.submit(enhance)
+                while not one.done():
+                    started = time.monotonic()
+                    assert client.get("/healthz").status_code == 200
+                    health.append(time.monotonic() - started)
+                    time.sleep(0.02)
+                beside.append(one.result())
+        wait_until_idle(client)
+        alone += [enhance() for _ in range(10)]
+        late = resident_bytes(pid)
+    p99 = float(np.percentile(health, 99))
+    ratio = float(np.median(beside) / np.median(alone))
+    record_property("p99 of /healthz, ms", round(1000 * p99))
+    record_property("good pictures", len(beside))
+    record_property("times as long as alone", round(ratio, 2))
+    record_property("at most", round(max(beside) / float(np.median(alone)), 2))
+    record_property("MB before", round(early / 1e6))
+    record_property("MB after", round(late / 1e6))
+    assert p99 < 1  # 0.1 s on a machine that does nothing else
+    assert ratio <= 5
+    assert late <= 1.05 * early

@@ -1,13 +1,10 @@
 """/compare: bicubic against a model, on a sample or on the caller's own picture."""
 
 import hashlib
-import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import anyio.to_thread
-import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,8 +28,8 @@ from app.inference.service import Service
 from app.service_errors import CrossOrigin
 from app.web import HEADERS, compare_page, empty_compare_page
 from app.web.samples import Sample, read_sample
-from superres.arrays import RgbU8, to_integer
-from superres.codecs import Header, Picture, decode, encode
+from superres.arrays import RgbU8
+from superres.codecs import Header, Picture, encode
 from superres.enhancer import LARGEST_SCALE
 from superres.errors import TooManyRequests, Unauthorized
 from superres.evaluation.proof import Comparison
@@ -118,9 +115,9 @@ async def compare_sample(
             query.scale, model=query.model, ensemble=query.ensemble, sample=query.sample
         )
         return HTMLResponse(page, headers=HEADERS | {"Vary": "Accept, Authorization"})
-    truth = await anyio.to_thread.run_sync(read_sample, query.sample)  # it imports scikit-image
+    truth = await anyio.to_thread.run_sync(read_sample, query.sample)
     header = Header("png", (truth.shape[0], truth.shape[1]), 8)
-    return await _compare(request, service, context, header, lambda: truth, query)
+    return await _compare(request, service, context, header, truth, query)
 
 
 @router.post(
@@ -145,11 +142,7 @@ async def compare_upload(
     if not is_form(request) or "model" in query.model_fields_set:
         service.choose(query.model, query.scale)
     upload, query = await read_upload(request, service, context, query)
-
-    def truth() -> RgbU8:
-        return to_integer(decode(upload.data, max_pixels=sys.maxsize).rgb, np.uint8)
-
-    return await _compare(request, service, context, upload.header, truth, query)
+    return await _compare(request, service, context, upload.header, upload.data, query)
 
 
 async def _compare(
@@ -157,7 +150,7 @@ async def _compare(
     service: Service,
     context: RequestContext,
     header: Header,
-    read: Callable[[], RgbU8],
+    truth: RgbU8 | bytes,
     query: CompareQuery,
 ) -> Response:
     compare_request = prepare_comparison(
@@ -172,9 +165,9 @@ async def _compare(
     headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
     if media_type == "text/html":
         headers |= HEADERS
-    if request.method == "GET":
+    if not isinstance(truth, bytes):
         headers["ETag"] = await anyio.to_thread.run_sync(
-            _etag, read(), query, compare_request.card, media_type
+            _etag, truth, query, compare_request.card, media_type
         )
         # This comes before the work, so that its time is not recorded as that of a comparison.
         if headers["ETag"] in request.headers.get("if-none-match", ""):
@@ -182,7 +175,11 @@ async def _compare(
     await service.models.require(*compare_request.cards)
     with service.admit(compare_request, context) as engine:
         comparison = await compare_picture(
-            compare_request, read, engine, limiter=request.state.enhance_limiter
+            compare_request,
+            truth,
+            engine,
+            decoders=service.decoders,
+            limiter=request.state.enhance_limiter,
         )
         body = await anyio.to_thread.run_sync(
             _render, comparison, compare_request.label, query, media_type

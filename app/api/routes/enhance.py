@@ -206,7 +206,9 @@ async def enhance(
     options = EnhanceOptions.from_mapping(query.model_dump() | {"model": model})
     enhance_request = prepare_request(service, options, header, len(upload.data), output_format)
     if query.dry_run:
-        chosen, notes = await preview(service, enhance_request, upload.data, context.reservation)
+        chosen, notes = await context.within_deadline(
+            preview(service, enhance_request, upload.data, context.reservation)
+        )
         await service.models.require(*chosen.cards)
         report = _dry_run(chosen, service.forecast_admission(chosen, context), notes)
         return Response(report.model_dump_json(), media_type="application/json")
@@ -232,6 +234,7 @@ async def enhance(
             enhance_request,
             upload.data,
             engine,
+            decoders=service.decoders,
             stages=stages,
             telemetry=telemetry,
             limiter=request.state.enhance_limiter,
