@@ -223,9 +223,7 @@ def compare_command(
 @cli.command("models")
 def models_command(models: Models = DEFAULT_MODELS) -> None:
     """List the models, with what each scored beside bicubic."""
-    table = Table()
-    for column in ("name", "family", "parameters", "set", "bicubic, dB", "model, dB", "wins"):
-        table.add_column(column)
+    table = Table("name", "family", "parameters", "set", "bicubic, dB", "model, dB", "wins")
     for card in all_cards(models):
         about = (card.name, card.family, f"{card.parameters:,}")
         if not card.scores:

@@ -9,7 +9,7 @@ from anyio import CapacityLimiter
 
 from app.decoding.decoders import Decoders
 from app.inference.admission import WorkloadKey
-from app.inference.scheduler import ScheduledEngine
+from app.inference.scheduled_engine import ScheduledEngine
 from app.inference.service import Service
 from superres.arrays import RgbU8, to_integer
 from superres.codecs import Header
@@ -92,7 +92,7 @@ async def compare_picture(
         BadImage: the file cannot be decoded.
         BadRequest: the picture is too small.
         CallerGone, DeadlineExceeded, EngineError, NotReady: as
-            :meth:`app.inference.scheduler.ScheduledEngine.predict`.
+            :meth:`app.inference.scheduled_engine.ScheduledEngine.predict`.
     """
     if isinstance(truth, bytes):
         picture = await decoders.decode(

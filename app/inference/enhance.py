@@ -15,7 +15,7 @@ from anyio import CapacityLimiter
 from app.decoding.decoders import Decoders
 from app.inference.admission import WorkloadKey
 from app.inference.memory import Reservation
-from app.inference.scheduler import ScheduledEngine
+from app.inference.scheduled_engine import ScheduledEngine
 from app.inference.service import Service
 from app.telemetry import Stages, Telemetry
 from superres.arrays import Size, to_integer
@@ -189,7 +189,7 @@ async def enhance_picture(
     Raises:
         BadImage: the picture cannot be decoded.
         CallerGone, DeadlineExceeded, EngineError, NotReady: as
-            :meth:`app.inference.scheduler.ScheduledEngine.predict`.
+            :meth:`app.inference.scheduled_engine.ScheduledEngine.predict`.
     """
     options, card = request.options, request.card
     notes: list[str] = []

@@ -11,7 +11,8 @@ from app.decoding.decoders import Decoders
 from app.inference.admission import Admission, WorkloadKey
 from app.inference.memory import Reservation
 from app.inference.models import LoadEngine, Models
-from app.inference.scheduler import THREAD_ENDED, BatchScheduler, ScheduledEngine
+from app.inference.scheduled_engine import ScheduledEngine
+from app.inference.scheduler import THREAD_ENDED, BatchScheduler
 from app.settings import Settings
 from superres.codecs import Header, OutputFormat
 from superres.engines.base import Engine

@@ -26,7 +26,7 @@ from app.inference.enhance import (
     prepare_request,
 )
 from app.inference.memory import Reservation
-from app.inference.scheduler import ScheduledEngine
+from app.inference.scheduled_engine import ScheduledEngine
 from app.inference.service import Service
 from app.jobs.rows import Job, Progress
 from app.jobs.store import JobStore

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from app.inference.scheduler import CATCH_UP_S, BatchScheduler, ScheduledEngine
+from app.inference.scheduled_engine import ScheduledEngine
+from app.inference.scheduler import CATCH_UP_S, BatchScheduler
 from app.service_errors import CallerGone
 from superres.engines.base import BATCH, Engine
 from superres.errors import DeadlineExceeded, EngineError, NotReady
