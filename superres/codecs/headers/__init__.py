@@ -2,7 +2,7 @@
 
 One module a format. Each tells the size that the file is admitted with; a decoder that sees
 another size is stopped before it allocates memory. Reading takes at most as much work as
-:mod:`superres.codecs.limits` allows, whatever the file contains.
+:mod:`superres.codecs.limits` allows, for any file.
 """
 
 from dataclasses import dataclass
