@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio.to_thread
 import numpy as np
@@ -25,7 +26,7 @@ from app.decoding.decoders import Decoders
 from superres import Enhancer, Picture, load_model
 from superres.codecs import Header, OutputFormat, decode, encode, probe
 
-CASES: list[tuple[float, OutputFormat]] = [(0.25, "jpeg"), (0.25, "png"), (16, "jpeg")]
+CASES: list[tuple[float, OutputFormat]] = [(0.25, "jpeg"), (0.25, "png"), (16, "jpeg"), (16, "png")]
 """Megapixels and format."""
 
 SCALE = 3
@@ -62,14 +63,30 @@ def processor_seconds(pid: int | None = None) -> float:
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + sum(map(processor_seconds, children))
 
 
-async def measure(read: Read, content: bytes, enhancer: Enhancer) -> tuple[float, float]:
-    """Seconds of reading one picture, and of everything."""
-    started = time.perf_counter()
+class Taken(NamedTuple):
+    """Milliseconds of one picture."""
+
+    reading: float
+    all: float
+    reading_processor: float
+    all_processor: float
+
+
+async def measure(read: Read, content: bytes, enhancer: Enhancer | None) -> Taken:
+    """Read one picture, and make its result unless there is no enhancer."""
+    wall, processor = time.perf_counter(), processor_seconds()
     picture = await read(content)
-    decoded = time.perf_counter()
-    larger = await anyio.to_thread.run_sync(enhancer.enhance, picture, SCALE)
-    await anyio.to_thread.run_sync(encode, larger, "jpeg")
-    return decoded - started, time.perf_counter() - started
+    reading, reading_processor = time.perf_counter() - wall, processor_seconds() - processor
+    if enhancer is not None:
+        larger = await anyio.to_thread.run_sync(enhancer.enhance, picture, SCALE)
+        await anyio.to_thread.run_sync(encode, larger, "jpeg")
+    seconds = (
+        reading,
+        time.perf_counter() - wall,
+        reading_processor,
+        processor_seconds() - processor,
+    )
+    return Taken(*(1000 * one for one in seconds))
 
 
 def photograph(megapixels: float) -> np.ndarray:
@@ -85,38 +102,41 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="srcnn")
     parser.add_argument("--rounds", type=int, default=30, help="at 0.25 MP; a tenth at 16 MP")
+    parser.add_argument("--only-read", action="store_true", help="make no results: much quicker")
     arguments = parser.parse_args()
-    enhancer = load_model(arguments.model, scale=SCALE, device="cpu")
+    enhancer = None
+    if not arguments.only_read:
+        enhancer = load_model(arguments.model, scale=SCALE, device="cpu")
     decoders = Decoders()
     decoders.start()
     ways = {"thread": in_thread, "process": in_processes(decoders)}
-    print("| picture | way | reading, ms | all, ms | ratio | processor, ms | ratio |")
+    print("| picture | way | reading, ms | all, ms | reading, CPU ms | all, CPU ms | ratio |")
     print("|---|---|---|---|---|---|---|", flush=True)
     try:
         for megapixels, source in CASES:
             content = encode(Picture(photograph(megapixels)), source)
-            wall: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-            processor = dict.fromkeys(ways, 0.0)
             for read in ways.values():
                 await measure(read, content, enhancer)
+            taken: dict[str, list[Taken]] = {name: [] for name in ways}
             rounds = arguments.rounds if megapixels < 1 else max(3, arguments.rounds // 10)
             for _ in range(rounds):
                 for name, read in ways.items():
-                    before = processor_seconds()
-                    wall[name].append(await measure(read, content, enhancer))
-                    processor[name] += (processor_seconds() - before) / rounds
-            for name in ways:
-                reading, everything = (
-                    1000 * statistics.median(one) for one in zip(*wall[name], strict=True)
+                    taken[name].append(await measure(read, content, enhancer))
+            # Wall times have outliers; processor time is counted in steps of 10 ms.
+            rows = {
+                name: Taken(
+                    statistics.median(one.reading for one in all_),
+                    statistics.median(one.all for one in all_),
+                    statistics.mean(one.reading_processor for one in all_),
+                    statistics.mean(one.all_processor for one in all_),
                 )
-                ratio = statistics.median(
-                    this[1] / thread[1]
-                    for this, thread in zip(wall[name], wall["thread"], strict=True)
-                )
+                for name, all_ in taken.items()
+            }
+            for name, row in rows.items():
+                figures = " | ".join(f"{one:.1f}" for one in row)
+                ratio = row.all_processor / rows["thread"].all_processor
                 print(
-                    f"| {megapixels:g} MP, {source} | {name} | {reading:.1f} | {everything:.0f} "
-                    f"| {ratio:.3f} | {1000 * processor[name]:.0f} "
-                    f"| {processor[name] / processor['thread']:.3f} |",
+                    f"| {megapixels:g} MP, {source} | {name} | {figures} | {ratio:.3f} |",
                     flush=True,
                 )
     finally:

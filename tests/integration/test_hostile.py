@@ -128,7 +128,7 @@ def test_damaged_pictures_are_answered_and_break_nothing(
 def test_64_hostile_callers_hurt_nobody_else(
     tmp_path: Path, coffee: RgbU8, seconds: int, record_property
 ):
-    """Health is told, a good picture is made in time, and no memory is lost."""
+    """Health is reported, a good picture is made in time, and no memory is lost."""
     good = encoded(coffee[:256, :256], "JPEG")
     models = link_models(tmp_path / "models", "srcnn-x2")
     settings = {"device": "cpu", "precision": "bfloat16", "models": models}
@@ -153,25 +153,28 @@ def test_64_hostile_callers_hurt_nobody_else(
                 callers.kill()
                 callers.communicate()
 
-        with hostile_callers():
-            enhance()
-        wait_until_idle(client)
-        alone = [enhance() for _ in range(10)]
-        early = resident_bytes(pid)
-        health, beside = [], []
-        with hostile_callers(), ThreadPoolExecutor(1) as pool:
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:
-                one = pool.submit(enhance)
-                while not one.done():
-                    started = time.monotonic()
-                    assert client.get("/healthz").status_code == 200
-                    health.append(time.monotonic() - started)
-                    time.sleep(0.02)
-                beside.append(one.result())
-        wait_until_idle(client)
-        alone += [enhance() for _ in range(10)]
-        late = resident_bytes(pid)
+        def measure() -> None:
+            with hostile_callers(), ThreadPoolExecutor(1) as pool:
+                until = time.monotonic() + seconds / 2
+                while time.monotonic() < until:
+                    one = pool.submit(enhance)
+                    while not one.done():
+                        started = time.monotonic()
+                        assert client.get("/healthz").status_code == 200
+                        health.append(time.monotonic() - started)
+                        time.sleep(0.02)
+                    beside.append(one.result())
+            wait_until_idle(client)
+            alone.extend(enhance() for _ in range(10))
+            resident.append(resident_bytes(pid))
+
+        health: list[float] = []
+        beside: list[float] = []
+        alone: list[float] = []
+        resident: list[int] = []
+        for _ in range(3):  # as for other kinds of request, the first ones fill the allocator
+            measure()
+    early, late = resident[1:]
     p99 = float(np.percentile(health, 99))
     ratio = float(np.median(beside) / np.median(alone))
     record_property("p99 of /healthz, ms", round(1000 * p99))
