@@ -45,7 +45,7 @@ class Callers:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1024)
         length = len(body) if length is None else length
-        lines = [f"{target} HTTP/1.1", "Host: test", f"Content-Length: {length}", *headers]
+        lines = [f"{target} HTTP/1.1", "Host: localhost", f"Content-Length: {length}", *headers]
         writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode() + body)
         await writer.drain()
         return reader, writer

@@ -57,14 +57,16 @@ def _decode(data, max_pixels):
     return Picture(np.zeros((10, 20, 3), np.uint8))
 
 
+HOSTILE = Format(
+    name="hostile",
+    label="hostile",
+    magic=(MAGIC,),
+    suffixes=(),
+    media_type="image/x-hostile",
+    probe=_probe,
+    decode=_decode,
+)
+
 if __name__ == "__main__":
-    FORMATS["hostile"] = Format(
-        name="hostile",
-        label="hostile",
-        magic=(MAGIC,),
-        suffixes=(),
-        media_type="image/x-hostile",
-        probe=_probe,
-        decode=_decode,
-    )
+    FORMATS[HOSTILE.name] = HOSTILE
     forkserver.main()

@@ -11,9 +11,10 @@ import pytest
 
 from app.decoding import decoders as decoding
 from app.settings import Settings
+from superres.codecs import FORMATS
 from superres.models.card import ModelCard
 from tests.engines import SharpenEngine
-from tests.hostile_decoder import hostile
+from tests.hostile_decoder import HOSTILE, hostile
 from tests.integration.test_callers import wait_until_idle
 from tests.integration.test_errors import assert_problem
 from tests.pictures import plain
@@ -24,6 +25,7 @@ from tests.serving import serve_app, wait_until, wait_until_ready
 def hostile_service(srcnn_card: ModelCard) -> Iterator[httpx.Client]:
     """A service that reads the hostile format, too, and keeps no process for the next upload."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FORMATS, HOSTILE.name, HOSTILE)
         patch.setattr(decoding, "FORK_SERVER", "tests.hostile_decoder")
         patch.setattr(decoding, "MAX_IDLE", 0)
         patch.setattr(decoding, "DECODE_SECONDS", 0.3)
@@ -56,7 +58,7 @@ def wait_until_nothing_is_left(client: httpx.Client) -> None:
 def send(client: httpx.Client, body: bytes) -> socket.socket:
     """Post a picture, and do not wait for the answer."""
     connection = socket.create_connection((client.base_url.host, client.base_url.port))
-    head = f"POST /enhance HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /enhance HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
     return connection
 
