@@ -132,7 +132,7 @@ def test_64_hostile_callers_hurt_nobody_else(
     good = encoded(coffee[:256, :256], "JPEG")
     models = link_models(tmp_path / "models", "srcnn-x2")
     settings = {"device": "cpu", "precision": "bfloat16", "models": models}
-    with serve_process(**settings, transfer_timeout_s=300) as (client, pid):
+    with serve_process(**settings, idle_timeout_s=300, min_bytes_per_s=1) as (client, pid):
 
         def enhance() -> float:
             started = time.monotonic()
