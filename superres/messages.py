@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from superres.arrays import Size
 from superres.codecs import OutputFormat, probe
 from superres.errors import (
+    AccessDenied,
     AnimatedImage,
     BadImage,
     BadRequest,
@@ -41,6 +42,7 @@ Fallback = Literal["none", "auto", "always"]
 ERRORS: dict[str, type[SuperresError]] = {
     "unauthorized": Unauthorized,
     "forbidden": Forbidden,
+    "cross-origin": AccessDenied,
     "body-too-large": BodyTooLarge,
     "unsupported-format": UnsupportedFormat,
     "animated-image": AnimatedImage,

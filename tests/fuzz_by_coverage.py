@@ -10,17 +10,17 @@ import sys
 import warnings
 from pathlib import Path
 
-import atheris
-
-with atheris.instrument_imports(include=["superres.codecs", "PIL", "tifffile"]):
-    from superres.codecs import FORMATS
-    from tests.decoding import measure
-    from tests.fuzz import Found
-    from tests.hostile import seeds
-
 
 def main() -> None:
     """Search; libFuzzer ends the process."""
+    import atheris  # not among the project's packages
+
+    with atheris.instrument_imports(include=["superres.codecs", "PIL", "tifffile"]):
+        from superres.codecs import FORMATS
+        from tests.decoding import measure
+        from tests.fuzz import Found
+        from tests.hostile import seeds
+
     name, seconds, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     corpus = folder / f"corpus-{name}"
     corpus.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,7 @@ ROW = """\
 """
 USES = """
 import json, struct, sys
+from pathlib import Path
 import httpx
 import superres.codecs
 from superres.client import Client

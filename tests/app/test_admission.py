@@ -164,7 +164,7 @@ def test_pictures_of_one_row_do_not_make_others_look_slow(admission, clock, srcn
     def pixels(*size: int) -> int:
         header = Header("png", size, 8)
         cost = forecast(header, 0, 3, srcnn_card.geometry)
-        return EnhanceRequest(EnhanceOptions(), header, "png", srcnn_card, cost).pixels
+        return EnhanceRequest(EnhanceOptions(), header, "png", srcnn_card, None, cost).pixels
 
     usual = admission.seconds_alone(WORKLOAD, pixels(3000, 4000))
     row = pixels(1, 30_000)

@@ -42,9 +42,9 @@ def test_importing_it_brings_in_nothing_heavy_and_nothing_of_the_service():
 
 
 def test_its_former_name_still_works_and_says_so():
-    sys.modules.pop("superres.client", None)
+    sys.modules.pop("app.client", None)
     with pytest.warns(DeprecationWarning, match=r"app\.client is now superres\.client"):
-        former = importlib.import_module("superres.client")
+        former = importlib.import_module("app.client")
     assert (former.Client, former.AsyncClient) == (Client, AsyncClient)
 
 

@@ -113,5 +113,5 @@ def test_health_and_a_good_picture_are_answered_while_45_hostile_headers_are_rea
         assert hostile_service.get("/readyz").status_code == 200
         assert hostile_service.get("/metrics").status_code == 200
         assert hostile_service.post("/enhance", content=plain()).status_code == 200
-        assert reading() == 45
+        wait_until(lambda: reading() == 45)
     wait_until_nothing_is_left(hostile_service)

@@ -138,7 +138,7 @@ def small(shared_device: Device, srcnn_card: ModelCard, folder: Path) -> Iterato
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("app.jobs.runner.RETRY_S", 0.05)
         patch.setattr("app.jobs.watch.WATCH_S", 0.02)
-        patch.setattr("app.jobs.databases.LOCK_TIMEOUT_S", 0.1)
+        patch.setattr("app.jobs.databases.LOCK_TIMEOUT_S", 0.5)
         with serve_app(settings, {srcnn_card.name: shared_device}) as client:
             wait_until_ready(client)
             yield client

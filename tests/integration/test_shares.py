@@ -138,13 +138,15 @@ class Metered(BlurEngine):
     def predict(self, tiles):
         for tile in tiles:
             started = time.monotonic()
-            time.sleep(0.02)
+            time.sleep(0.05)
             name = "greedy" if tile.mean() > 128 else "other"
             self.seconds[name] += time.monotonic() - started
         return super().predict(tiles)
 
 
-@pytest.fixture(params=["addresses", pytest.param("keys", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.slow) for name in ("addresses", "keys")]
+)
 def callers(
     request: pytest.FixtureRequest, serve, srcnn_card: ModelCard
 ) -> Iterator[tuple[Metered, httpx.Client, httpx.Client]]:

@@ -148,8 +148,8 @@ def test_pictures_are_decoded_and_encoded_while_the_device_works(
     """The device waits in its first call until another picture has been decoded."""
     decoded = threading.Semaphore(0)
 
-    def decode_and_tell(content: bytes) -> Picture:
-        picture = decode(content)
+    def decode_and_tell(content: bytes, max_pixels: int) -> Picture:
+        picture = decode(content, max_pixels=max_pixels)
         decoded.release()
         return picture
 

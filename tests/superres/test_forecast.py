@@ -63,6 +63,7 @@ def test_the_worst_alpha_in_webp_is_foreseen():
     script = """
 import os
 import numpy as np
+from superres.codecs import Picture, encode
 from tests.serving import reset_peak, resident_bytes
 samples = np.random.default_rng(0).integers(0, 256, (1500, 1500, 4), np.uint8)
 encode(Picture(samples[:50, :50]), "webp")
