@@ -245,7 +245,7 @@ def test_no_key_is_ever_in_a_log_an_answer_or_a_metric(
         ask("POST", "/enhance", content=plain())
         engine.failure = RuntimeError("broken")
         ask("POST", "/enhance", content=plain())
-        monkeypatch.setattr("app.inference.enhance.conversion_notes", None)
+        monkeypatch.setattr("app.inference.enhance._enhancer", None)
         ask("POST", "/enhance", content=plain())
         said += client.get("/metrics").text
     said += caplog.text + str(caplog.records)

@@ -59,9 +59,10 @@ def configs(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         "post-x3": {"network": "srcnn_935"},
     }.items():
         (folder / f"{name}.toml").write_text(as_toml(small_config(name=name, **common | changes)))
-    for module in ("training.config", "training.export"):
+    # Export first: it imports the others, and must not take what is replaced for what was there.
+    for module in ("training.export", "training.config"):
         monkeypatch.setattr(f"{module}.configs_folder", lambda: folder)
-    for module in ("training.provenance", "training.export"):
+    for module in ("training.export", "training.provenance"):
         monkeypatch.setattr(f"{module}.commit_and_dirty", lambda: CLEAN)
     return folder
 
