@@ -139,10 +139,16 @@ class RequestContext:
             CallerGone: the caller closed the connection.
             DeadlineExceeded: the deadline has passed.
         """
+        gone = anyio.Event()
+
+        def leave() -> None:
+            gone.set()
+            scope.cancel()
+
         left = max(0.0, self.seconds_left())
-        with anyio.move_on_after(left) as scope, self.on_disconnect(scope.cancel):
+        with anyio.move_on_after(left) as scope, self.on_disconnect(leave):
             return await work
-        if self.seconds_left() > 0:
+        if gone.is_set():
             raise CallerGone("the client disconnected while the picture was read")
         raise DeadlineExceeded(f"the request had {self.seconds:g} s; it was not read by then")
 

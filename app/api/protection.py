@@ -61,7 +61,10 @@ class CrossOriginMiddleware:
             return True
         if site is not None:
             return site in ("same-origin", "none")
-        return origin is None or _host(origin) == headers.get("host", "").lower()
+        if origin is None:
+            return True
+        host = _host(origin)
+        return bool(host) and host == headers.get("host", "").lower()
 
 
 class TrustedHostsMiddleware:

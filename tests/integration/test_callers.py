@@ -211,6 +211,7 @@ def test_a_body_that_trickles_in_is_given_up(impatient):
     wait_until_idle(impatient)
 
 
+@pytest.mark.slow
 def test_a_body_may_take_as_long_as_it_needs_while_it_goes_on(impatient, noise):
     with connected(impatient) as connection:
         connection.sendall(head(len(noise)).replace(b"/enhance", b"/enhance?dry_run=true"))
@@ -274,6 +275,7 @@ def test_an_answer_that_is_not_taken_is_given_up(impatient, noise):
         wait_until_idle(impatient)
 
 
+@pytest.mark.slow
 def test_an_answer_may_take_as_long_as_it_needs_while_it_is_taken(impatient, noise):
     with connected(impatient) as connection:
         connection.sendall(head(len(noise)).replace(b"/enhance", LARGE_ANSWER) + noise)

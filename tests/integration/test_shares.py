@@ -104,6 +104,7 @@ def test_stalled_bodies_of_one_caller_starve_no_other(serve, srcnn_card: ModelCa
         wait_until_idle(client)
 
 
+@pytest.mark.slow
 def test_answers_that_nobody_takes_are_given_up_for_another_caller(serve, srcnn_card: ModelCard):
     noise = encoded(np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8))
     peak = forecast(
