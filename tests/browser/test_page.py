@@ -551,8 +551,8 @@ def test_an_upload_is_compared_as_the_truth(fake_service, open_page: OpenPage, s
     ("name", "options"),
     [
         ("light", {}),
-        ("dark", {"color_scheme": "dark"}),
-        ("phone", PHONE),
+        pytest.param("dark", {"color_scheme": "dark"}, marks=pytest.mark.slow),
+        pytest.param("phone", PHONE, marks=pytest.mark.slow),
         ("phone-dark", PHONE | {"color_scheme": "dark"}),
     ],
 )

@@ -170,6 +170,7 @@ def test_without_any_keys_nobody_is_an_admin(fake_service):
     assert_problem(answer, 401, "unauthorized", "started without keys")
 
 
+@pytest.mark.slow
 def test_the_client_sends_its_key_and_waits_as_its_limit_says(guarded):
     url = str(guarded.base_url)
     with Client(url) as client, pytest.raises(errors.Unauthorized, match="no key was sent"):

@@ -279,6 +279,7 @@ def test_too_many_bytes_are_refused_by_name(serve, srcnn_card: ModelCard):
         Client(http=service).enhance(plain())
 
 
+@pytest.mark.slow
 def test_a_busy_service_is_asked_again_when_it_said(serve, srcnn_card: ModelCard):
     engine = Stuck(srcnn_card)
     with serve({srcnn_card.name: engine}, max_requests=1) as service, ThreadPoolExecutor() as pool:

@@ -225,6 +225,7 @@ def test_a_changed_file_stops_the_service_before_it_listens(serve, tampered, src
         pass
 
 
+@pytest.mark.slow
 def test_the_command_listens_before_tensorflow_is_loaded_and_serves_once_it_is_ready(tmp_path):
     """`superres serve`, as a process of its own."""
     port = free_port()

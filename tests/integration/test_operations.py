@@ -296,6 +296,7 @@ def exchange(models: Path, other: Path) -> None:
     aside.rename(other)
 
 
+@pytest.mark.slow
 def test_a_job_whose_model_is_replaced_while_it_waits_is_made_by_the_new_one(
     serve, models: Path, srcnn_card
 ):

@@ -51,6 +51,7 @@ def edit_card(folder: Path, **changes: object) -> None:
         write_card(folder, ModelCard.model_validate(card))
 
 
+@pytest.mark.slow
 def test_the_savedmodel_serves_in_plain_tensorflow_without_this_project(srcnn_card: ModelCard):
     """And TensorFlow understands the variable by which this project sets oneDNN."""
     script = """
