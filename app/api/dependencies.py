@@ -4,17 +4,12 @@ Dependencies are ``async def``, even those that only read ``request.state``: Fas
 others in the thread pool.
 """
 
-import asyncio
 import ipaddress
-import math
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-import anyio
 from fastapi import Depends, Request
 from fastapi import Header as HttpHeader
 from fastapi.exceptions import RequestValidationError
@@ -24,15 +19,14 @@ from werkzeug.http import parse_accept_header
 
 from app import service_errors
 from app.api.body import read_body
-from app.inference.memory import Reservation
+from app.api.context import RequestContext
 from app.inference.service import Service
 from app.jobs.queue import JobQueue
 from app.jobs.rows import Job
-from app.service_errors import CallerGone, NotAcceptable
+from app.service_errors import NotAcceptable
 from app.telemetry import Stages, Telemetry
 from superres import errors
 from superres.codecs import Header
-from superres.errors import DeadlineExceeded
 
 
 async def get_service(request: Request) -> Service:
@@ -53,7 +47,6 @@ async def get_stages(telemetry: Annotated[Telemetry, Depends(get_telemetry)]) ->
 
 
 Query = TypeVar("Query", bound=BaseModel)
-Result = TypeVar("Result")
 
 LONGEST_DEADLINE_MS = 10**10
 """About four months; a time is a float, which does not hold every integer."""
@@ -61,96 +54,6 @@ LONGEST_DEADLINE_MS = 10**10
 ServiceDependency = Annotated[Service, Depends(get_service)]
 TelemetryDependency = Annotated[Telemetry, Depends(get_telemetry)]
 StagesDependency = Annotated[Stages, Depends(get_stages)]
-
-
-class RequestContext:
-    """Time limit, memory and connection of a request that works on a picture.
-
-    Args:
-        request: the request.
-        reservation: memory of the request.
-        max_seconds: largest time limit.
-        deadline_s: time limit that the caller asks for, in seconds, if any.
-    """
-
-    def __init__(
-        self,
-        request: Request,
-        reservation: Reservation,
-        *,
-        max_seconds: float,
-        deadline_s: float | None,
-    ) -> None:
-        self.reservation = reservation
-        self.requested_deadline_s = deadline_s
-        self.started = time.monotonic()
-        self.seconds = max_seconds if deadline_s is None else min(deadline_s, max_seconds)
-        self._max_seconds = max_seconds
-        self._request = request
-
-    @contextmanager
-    def receiving(self) -> Iterator[None]:
-        """Within the block, the body is received, which only the caller's own deadline limits.
-
-        Raises:
-            DeadlineExceeded: the caller's deadline has passed.
-        """
-        seconds = math.inf if self.requested_deadline_s is None else self.requested_deadline_s
-        with anyio.move_on_after(seconds - (time.monotonic() - self.started)) as scope:
-            yield
-        if scope.cancelled_caught:
-            raise DeadlineExceeded(
-                f"the request had {seconds:g} s; its body had not arrived by then"
-            )
-        now = time.monotonic()
-        if self.started + seconds > now + self._max_seconds:
-            self.started, self.seconds = now, self._max_seconds
-        else:
-            self.seconds = seconds
-
-    def seconds_left(self) -> float:
-        """Seconds until the deadline; negative after it."""
-        return self.started + self.seconds - time.monotonic()
-
-    @contextmanager
-    def on_disconnect(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Within the block, call ``callback`` if the caller closes the connection.
-
-        The body has to be read before.
-        """
-
-        async def watch() -> None:
-            while (await self._request.receive())["type"] != "http.disconnect":
-                pass
-            callback()
-
-        watching = asyncio.create_task(watch())
-        try:
-            yield
-        finally:
-            watching.cancel()
-
-    async def within_deadline(self, work: Awaitable[Result]) -> Result:
-        """Await work in a process; it is cancelled when nobody waits for it any more.
-
-        The body has to be read before.
-
-        Raises:
-            CallerGone: the caller closed the connection.
-            DeadlineExceeded: the deadline has passed.
-        """
-        gone = anyio.Event()
-
-        def leave() -> None:
-            gone.set()
-            scope.cancel()
-
-        left = max(0.0, self.seconds_left())
-        with anyio.move_on_after(left) as scope, self.on_disconnect(leave):
-            return await work
-        if gone.is_set():
-            raise CallerGone("the client disconnected while the picture was read")
-        raise DeadlineExceeded(f"the request had {self.seconds:g} s; it was not read by then")
 
 
 async def get_context(

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.access import Credentials, admit
 from app.api.body import is_form
+from app.api.context import RequestContext
 from app.api.dependencies import (
     ENHANCING_ERRORS,
     UPLOAD_ERRORS,
     ContextDependency,
-    RequestContext,
     ServiceDependency,
     negotiate,
     read_upload,
