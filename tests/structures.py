@@ -272,7 +272,7 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "gif, blocks": (lambda: gif(pixels=b"\x02" + b"\1\0" * 2_000_000 + b"\0"), "data blocks"),
     "gif, comments": (lambda: gif(b"!\xfe\1a\0" * 1_000_000), "extensions of a GIF"),
-    "gif, empty extensions": (lambda: gif(b"!\xff\0" * 1_000_000), "extensions of a GIF"),
+    "gif, empty extensions": (lambda: gif(b"!\xff\0" * 1_000_000), "an extension without data"),
     "gif, stray bytes": (lambda: gif(behind=bytes(5_000_000)), ""),
     "gif, stray bytes before": (lambda: gif(bytes(5_000_000)), "between the blocks"),
     "gif, frames": (

@@ -191,6 +191,20 @@ def test_a_frame_outside_the_canvas_of_a_gif_counts_before_pillow_makes_room_for
         probe(data)
 
 
+@pytest.mark.parametrize("extension", [b"!\1\0", b"!\xf9\0", b"!\xff\0", b"!\xff\x0bNETSCAPE2.0\0"])
+@pytest.mark.parametrize("read", [probe, decode])
+def test_an_extension_of_a_gif_that_pillow_does_not_end_where_we_do_is_refused(
+    monkeypatch, extension, read
+):
+    """Pillow would take the frame for data of the extension, and find another frame."""
+    data = gif()
+    at = data.index(b",\0\0\0\0")
+    assert decode(data[:at] + b"!\xfe\0" + data[at:]).size == decode(data).size  # a comment
+    monkeypatch.setattr("superres.codecs.gif_bmp._Gif", None)
+    with pytest.raises(BadImage, match="an extension without data"):
+        read(data[:at] + extension + data[at:])
+
+
 def test_frames_are_not_counted():
     many = COSTLY["tiff, directories"][0]()
     with pytest.raises(AnimatedImage, match=r"more than one: .* save one frame or page as a pict"):

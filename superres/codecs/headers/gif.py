@@ -15,6 +15,8 @@ from superres.codecs.limits import (
 from superres.errors import BadImage
 
 _BLOCK = re.compile(rb"[!,;]")
+_COMMENT, _APPLICATION = 254, 255
+"""Labels of extensions."""
 
 
 def read(file: BinaryFile) -> Structure:
@@ -67,8 +69,28 @@ def _image(data: bytes, at: int, blocks: int) -> tuple[int | None, int]:
             break
         extensions += 1
         check_header_cost("extensions of a GIF", extensions, MAX_SEGMENTS)
+        _check_extension(data, at)
         at, blocks = _skip(data, at + 2, blocks)
     return None, blocks
+
+
+def _check_extension(data: bytes, at: int) -> None:
+    """Check that all readers agree where the extension that begins at ``at`` ends.
+
+    Where there are no data, Pillow takes what follows for them, unless it is a comment.
+
+    Raises:
+        BadImage: the extension has no data.
+    """
+    label, length = data[at + 1], data[at + 2]
+    first = data[at + 3 : at + 3 + length]
+    empty = not length and label != _COMMENT
+    loop = label == _APPLICATION and first.startswith(b"NETSCAPE2.0")
+    if empty or (loop and not data[at + 3 + length]):
+        raise BadImage(
+            "the picture's header is damaged: readers do not agree where an extension without "
+            "data ends; save it again"
+        )
 
 
 def _skip(data: bytes, at: int, blocks: int) -> tuple[int, int]:
