@@ -45,8 +45,6 @@ class Forecast:
     engine_pixels: int
     """Pixels that the engine makes, of all tiles and views, halo and padding included. The device
     takes its time for these, whatever is cut off afterwards."""
-    picture_pixels: int
-    """Pixels of the input, and of what the network makes of it at its own scale."""
     peak_bytes: int
     proof_pixels: int = 0
     """Pixels that the engine makes for a proof, which comes first."""
@@ -103,7 +101,6 @@ def forecast(
         output_size=size,
         tiles=cut.tiles,
         engine_pixels=_engine_pixels(cut, geometry, ensemble),
-        picture_pixels=given + made[0] * made[1],
         peak_bytes=int(peak),
         proof_pixels=_engine_pixels(_scored_plan(header.size, scale, geometry), geometry, ensemble),
     )
@@ -132,7 +129,7 @@ def forecast_comparison(
     peak = pixels * BYTES_PER_COMPARED_PIXEL + _in_flight(cut, geometry, 1, ensemble)
     engine_pixels = _engine_pixels(cut, geometry, ensemble)
     peak = max(peak + encoded_bytes, _decoding(header, encoded_bytes))
-    return Forecast(header.size, cut.tiles, engine_pixels, 2 * pixels, peak)
+    return Forecast(header.size, cut.tiles, engine_pixels, peak)
 
 
 def _decoding(header: Header, encoded_bytes: int) -> int:

@@ -7,6 +7,7 @@ from PIL import Image, ImageCms, ImageDraw, ImageFilter
 
 from superres.arrays import RgbU8
 from superres.codecs import Picture, encode
+from superres.models.evidence import Evidence
 from tests.pictures import SRGB_PROFILE, WIDE_PROFILE, saved
 
 STORED_AS = {
@@ -57,3 +58,15 @@ def turned(photograph: RgbU8, orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return saved(image, "PNG", exif=exif)
+
+
+CLEAN = Evidence(
+    jpeg_quality=None,
+    lossy_webp=False,
+    few_colours=False,
+    blockiness=0.02,
+    noise=0.3,
+    detail=15.0,
+    sharpness=1.8,
+)
+"""What the file of a clean photograph shows."""

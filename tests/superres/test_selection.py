@@ -28,17 +28,9 @@ from superres.models.selection import (
 )
 from superres.resample import degrade
 from tests.pictures import encoded
+from tests.subjects import CLEAN
 
 RULES = Rules(jpeg_quality=85, blockiness=0.1, noise=0.7, blurred=1, sharpened=2.2, detail=6)
-CLEAN = Evidence(
-    jpeg_quality=None,
-    lossy_webp=False,
-    few_colours=False,
-    blockiness=0.02,
-    noise=0.3,
-    detail=15.0,
-    sharpness=1.8,
-)
 EVIDENCE = st.builds(
     Evidence,
     jpeg_quality=st.none() | st.floats(1, 100),

@@ -14,24 +14,14 @@ from superres.arrays import RgbU8
 from superres.automatic import AutomaticEnhancer
 from superres.codecs import decode
 from superres.models.card import ModelCard
-from superres.models.evidence import Evidence
 from superres.models.registry import DEFAULT_MODELS, all_cards
 from superres.models.selection import RULES_FILE, Candidates, candidates, read_rules, select
 from superres.resample import degrade
+from tests.subjects import CLEAN
 from training.cli import cli
 from training.evaluate import evaluate
 from training.kinds import FITTED_KINDS, KINDS
 from training.selection import Example, StoredScores, examples, fit, fit_scale, write_rules
-
-CLEAN = Evidence(
-    jpeg_quality=None,
-    lossy_webp=False,
-    few_colours=False,
-    blockiness=0.02,
-    noise=0.3,
-    detail=15.0,
-    sharpness=1.8,
-)
 
 
 @pytest.fixture
