@@ -68,5 +68,7 @@ HOSTILE = Format(
 )
 
 if __name__ == "__main__":
+    # Children start slowly, so that tests kill the server also before a child is ready.
+    os.register_at_fork(after_in_child=lambda: time.sleep(0.02))
     FORMATS[HOSTILE.name] = HOSTILE
     forkserver.main()

@@ -79,6 +79,7 @@ class ForkServer:
             self._closed = True
             return
         connection, lifeline = (socket.socket(fileno=one) for one in descriptors)
+        server = os.getpid()
         with connection:
             try:
                 pid = os.fork()
@@ -88,7 +89,7 @@ class ForkServer:
                 return
             if pid == 0:
                 lifeline.close()
-                self._work(connection)
+                self._work(connection, server)
         self._children[lifeline] = pid
         self._selector.register(lifeline, selectors.EVENT_READ, self._kill)
 
@@ -113,12 +114,14 @@ class ForkServer:
                 lifeline.send(bytes([os.WTERMSIG(status) or FAILED]))
             lifeline.close()
 
-    def _work(self, connection: socket.socket) -> NoReturn:
-        """What a child does."""
+    def _work(self, connection: socket.socket, server: int) -> NoReturn:
+        """What a child of that server does."""
         try:
             if sys.platform == "linux":  # if this server is killed, so are its children
                 pr_set_pdeathsig = 1
                 ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+            if os.getppid() != server:  # it was killed before that
+                os._exit(1)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGVTALRM, lambda *_: os.nice(19))
