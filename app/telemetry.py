@@ -50,6 +50,12 @@ class Telemetry:
             buckets=_DECIBELS,
             registry=self.registry,
         )
+        self.callbacks = Counter(
+            "superres_callbacks",
+            "Requests that report the end of a job: delivered, failed, given_up.",
+            ["outcome"],
+            registry=self.registry,
+        )
         ProcessCollector(registry=self.registry)
         self.tracer = traces.get_tracer("superres")
 
