@@ -56,6 +56,8 @@ class Telemetry:
             ["outcome"],
             registry=self.registry,
         )
+        for outcome in ("delivered", "failed", "given_up"):
+            self.callbacks.labels(outcome)  # 0 until there is one
         ProcessCollector(registry=self.registry)
         self.tracer = traces.get_tracer("superres")
 

@@ -10,11 +10,14 @@ something. ``POST /enhance`` changes nothing: it is a query with a body. So it a
 """
 
 import hashlib
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 from fastapi import Request, Response
@@ -45,13 +48,21 @@ async def enhanced_etag(upload_digest: str, request: EnhanceRequest, settings: S
     """
     parts = (
         upload_digest,
-        asdict(request.options),
+        canonical(asdict(request.options)),
         request.output_format,
         [(card.name, card.short_hash) for card in request.cards],
         settings.model_dump_json(),
         await anyio.to_thread.run_sync(code_version),
     )
     return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+
+
+def canonical(parameters: Mapping[str, Any]) -> str:
+    """The same text for equal parameters: a default may be 3 where a caller's value is 3.0."""
+    values = {
+        name: float(value) if type(value) is int else value for name, value in parameters.items()
+    }
+    return json.dumps(values, sort_keys=True)
 
 
 def digest_etag(content_digest: str) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Header
 from pydantic import BaseModel
 
+from app.api.etag import canonical
 from superres.errors import BadRequest
 
 MAX_KEY = 255
@@ -63,5 +64,6 @@ def fingerprint(upload_digest: str, query: BaseModel, output_format: str) -> str
         query: the parameters, as they were sent.
         output_format: of the result; ``Accept`` may have decided it.
     """
-    parts = f"{upload_digest} {output_format} {query.model_dump_json()}"
+    parameters = canonical(query.model_dump(mode="json"))
+    parts = f"{upload_digest} {output_format} {parameters}"
     return hashlib.sha256(parts.encode()).hexdigest()
