@@ -34,7 +34,7 @@ async def read_idempotency_key(
         ),
     ] = None,
 ) -> str | None:
-    """The key, without quotation marks; None if there is none.
+    """The key, without quotation marks; None without the header.
 
     Raises:
         BadRequest: it is empty, too long, or has other characters than those of ASCII.

@@ -69,11 +69,11 @@ class CallbackRepository:
             if session.scalars(first.limit(1)).first() is None:
                 return []
         with self._write() as session:
-            taken = list(session.scalars(first))
-            for callback in taken:
+            leased = list(session.scalars(first))
+            for callback in leased:
                 callback.due = now + seconds
                 callback.attempts += 1
-        return taken
+        return leased
 
     def postpone(self, job_id: UUID, due: float) -> None:
         """Send a callback again at a time, unless it was removed."""

@@ -117,14 +117,14 @@ class CallbackSender:
             limit = AT_ONCE - len(self._lanes)
             take = partial(self._rows.take_due, list(self._lanes), limit, LEASE_S)
             try:
-                taken = await anyio.to_thread.run_sync(take) if limit > 0 else []
+                leased = await anyio.to_thread.run_sync(take) if limit > 0 else []
             except StorageError as error:
                 logger.warning("the callbacks wait for their storage: %s", error)
                 continue
             except Exception:  # it must not end the service
                 logger.exception("cannot read the callbacks")
                 continue
-            for callback in taken:
+            for callback in leased:
                 self._lanes.add(callback.lane)
                 tasks.start_soon(self._deliver, http, callback)
 
@@ -198,7 +198,7 @@ class CallbackSender:
 
 
 def _pause(callback: Callback) -> float | None:
-    """Seconds until the next attempt, by :data:`RETRYING`; None if there is none.
+    """Seconds until the next attempt, by :data:`RETRYING`; None after the last one.
 
     Tenacity computes it and does not wait: between two attempts there is only the row.
     """

@@ -141,6 +141,7 @@ def test_so_does_the_code(monkeypatch, tmp_path: Path):
     assert etags.code_version.__wrapped__() == versions[-1]
 
 
+@pytest.mark.slow
 def test_a_full_service_still_knows_what_a_caller_has(serve, srcnn_card: ModelCard):
     held = HeldEngine(srcnn_card)
     with serve({srcnn_card.name: held}, max_requests=1) as client:

@@ -21,7 +21,7 @@ from tests.integration.test_callers import gauge
 from tests.integration.test_errors import assert_problem
 from tests.integration.test_jobs import ASYNC, Device, path, wait
 from tests.pictures import plain
-from tests.serving import free_port, link_models, serve_app, serve_process, wait_until
+from tests.serving import free_port, link_models, serve_app, serve_process
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
 OLD_SECRET = "whsec_" + "b2xkLW9u" * 4
@@ -102,7 +102,7 @@ def device(shared_device: Device) -> Iterator[Device]:
 def quick(**values: object) -> Iterator[None]:
     """Inside, little is waited for."""
     values = {
-        "POLL_S": 0.02,
+        "POLL_S": 0.05,
         "RETRYING": AsyncRetrying(stop=stop_after_attempt(3), wait=wait_fixed(0.05)),
     } | values
     with pytest.MonkeyPatch.context() as patch:
@@ -138,6 +138,14 @@ def order(client: httpx.Client, url: str) -> dict[str, object]:
     answer = client.post("/enhance", params={"callback": url}, content=plain(), headers=ASYNC)
     assert answer.status_code == 202, answer.text
     return answer.json()
+
+
+def wait_until(happened: Callable[[], object]) -> None:
+    """As that of :mod:`tests.serving`, for what is asked over HTTP."""
+    until = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def url(path: str, host: str = "127.0.0.1") -> str:
@@ -189,7 +197,14 @@ def test_what_fails_is_sent_again_the_same_but_for_its_time(calling, hooks):
     verify(second, again, SECRET)
 
 
-@pytest.mark.parametrize(("kind", "attempts"), [("down", 3), ("redirect", 3), ("gone", 1)])
+@pytest.mark.parametrize(
+    ("kind", "attempts"),
+    [
+        pytest.param("down", 3, marks=pytest.mark.slow),
+        ("redirect", 3),
+        pytest.param("gone", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_no_redirect_is_followed_and_what_never_succeeds_is_given_up(
     calling, hooks, kind, attempts, caplog
 ):
@@ -205,6 +220,7 @@ def test_no_redirect_is_followed_and_what_never_succeeds_is_given_up(
     assert "s3cret" not in said
 
 
+@pytest.mark.slow
 def test_nobody_listens(calling):
     since = counted(calling)
     order(calling, url("/ok"))
@@ -299,6 +315,7 @@ def test_a_callback_that_is_not_allowed_is_told_before_the_body_and_makes_no_job
     assert calling.get("/jobs").json() == before
 
 
+@pytest.mark.slow
 def test_by_default_nobody_is_called(fake_service):
     answer = fake_service.post(
         "/enhance", params={"callback": "http://127.0.0.1/"}, content=plain(), headers=ASYNC
