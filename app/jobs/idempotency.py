@@ -1,6 +1,6 @@
 """Repeated submissions: the same caller, key and request are the same job."""
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.jobs.rows import Job, Submission
@@ -31,3 +31,17 @@ def find_submitted(session: Session, submission: Submission) -> Job | None:
             "other parameters; use a new key for a new request"
         )
     return job
+
+
+def keep_submission(session: Session, submission: Submission) -> None:
+    """Keep the submission of a new job, for which :func:`find_submitted` found no other.
+
+    An earlier version, which knew no keys, may have removed a job and left its submission.
+    """
+    if submission.key is not None:
+        session.execute(
+            delete(Submission).where(
+                Submission.caller == submission.caller, Submission.key == submission.key
+            )
+        )
+    session.add(submission)

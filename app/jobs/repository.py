@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.jobs.callbacks import forget_unfinished, note_end
 from app.jobs.databases import WRITE, Database, database_errors
 from app.jobs.eviction import choose_evictions
-from app.jobs.idempotency import find_submitted
+from app.jobs.idempotency import find_submitted, keep_submission
 from app.jobs.rows import ENDED, STATES, Base, Callback, Job, Progress, State, Submission
 from app.service_errors import StorageError
 from superres.errors import Busy, JobAbandoned
@@ -135,7 +135,10 @@ class JobRepository:
             self._make_room(session, job.owner, job.upload_bytes)
             session.add(job)
             session.flush()  # the others refer to it
-            session.add_all(one for one in (submission, callback) if one)
+            if submission:
+                keep_submission(session, submission)
+            if callback:
+                session.add(callback)
             return job
 
     def start(self, job_id: UUID) -> bool:

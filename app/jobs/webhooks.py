@@ -6,7 +6,6 @@ is a row and nothing else: neither a task nor memory waits for a dead host.
 """
 
 import logging
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -96,7 +95,7 @@ class CallbackSender:
         if not self._hosts:
             yield
             return
-        certificates = await anyio.to_thread.run_sync(ssl.create_default_context)
+        certificates = await anyio.to_thread.run_sync(httpx.create_ssl_context)
         timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
         headers = {"User-Agent": f"superres/{version('superres')}"}
         async with (

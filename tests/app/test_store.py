@@ -12,6 +12,7 @@ import anyio
 import psycopg
 import pytest
 from fastapi import Request
+from sqlalchemy import delete
 
 from app.api.dependencies import get_caller
 from app.errors import describe_error
@@ -491,6 +492,15 @@ def test_a_database_of_an_earlier_version_gets_the_tables_that_it_lacks(reopened
     store.rows.remove(old.id)
 
 
+def test_a_key_whose_job_an_earlier_version_removed_is_free(tmp_path):
+    store = open_store(tmp_path, max_waiting=9, max_bytes=999)
+    first = submit(store)
+    with store.rows.writing() as session:  # PostgreSQL itself removes what refers to a job
+        session.execute(delete(Job).where(Job.id == first.id))
+    assert submit(store).id != first.id
+    store.close()
+
+
 def page(store: JobStore, *states: str, **of: str | int | None) -> tuple[list[Job], str | None]:
     asked = {"owner": None, "caller": "address ::1", "cursor": "", "limit": 9} | of
     found = store.page(JobSelection(states=states, **asked))
@@ -557,6 +567,8 @@ def test_a_callback_is_due_when_its_job_has_ended_and_is_kept_until_it_is_sent(r
     store.rows.remove(done.id)  # its end is reported all the same
     store.fail(failed.id, EngineError("broken"), {})
     store.rows.remove(removed.id)  # it has not ended, and its caller knows
+    with store.rows.reading() as session:
+        assert session.get(Callback, removed.id) is None
     store = reopened()
     store.rows.start(abandoned.id)
     store = reopened()
