@@ -46,6 +46,18 @@ def test_uploads_that_wait_count_and_are_not_removed():
         choose_evictions(jobs, "bob", 20, 100)
 
 
+def test_one_within_his_share_makes_room_by_his_own_results_where_others_have_uploads_alone():
+    jobs = [job("alice", 10, 1), job("alice", 10, 2), job("bob", 80, state="waiting")]
+    evicted = choose_evictions(jobs, "alice", 15, 110)
+    assert [(one.owner, one.ended) for one in evicted] == [("alice", 1)]
+
+
+def test_one_over_his_share_loses_no_more_than_what_is_over_it():
+    jobs = [job(owner, 20, ended) for ended in range(3) for owner in ("alice", "bob", "carol")]
+    evicted = choose_evictions(jobs, "dave", 45, 180)
+    assert sorted(one.owner for one in evicted) == ["alice", "bob", "carol"]
+
+
 owners = st.sampled_from(["alice", "bob", "carol", None])
 kept = st.lists(
     st.builds(
@@ -73,7 +85,8 @@ def test_nobody_within_his_share_loses_anything_to_another(jobs, owner, nbytes, 
         return
     assert all(one.state == "done" for one in evicted)
     assert used.total() - sum(one.result_bytes for one in evicted) <= max_bytes
-    for loser in {one.owner for one in evicted} - {owner}:
-        assert used[loser] > share
     if used.total() <= max_bytes:
         assert not evicted
+    for one in evicted:  # at each step
+        assert one.owner == owner or used[one.owner] > share
+        used[one.owner] -= one.result_bytes

@@ -124,6 +124,10 @@ def test_so_do_options_models_and_settings_that_are_added():
 
 
 def test_so_does_the_code(monkeypatch, tmp_path: Path):
+    tag = tag_of()
+    with monkeypatch.context() as patch:
+        patch.setattr(etags, "code_version", lambda: "another")
+        assert tag_of() != tag
     monkeypatch.setattr(etags, "PROJECT", tmp_path)
     for folder in ("app", "superres/models"):
         (tmp_path / folder).mkdir(parents=True)

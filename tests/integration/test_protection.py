@@ -49,11 +49,13 @@ def test_a_page_of_another_site_can_have_the_service_do_no_work(fake_service, he
 
 
 def test_own_pages_programs_and_bearers_of_a_key_may(fake_service):
+    port = fake_service.base_url.port
     for headers in (
         {},
         {"Sec-Fetch-Site": "same-origin", "Origin": own(fake_service)},
         {"Sec-Fetch-Site": "none"},
         {"Origin": own(fake_service)},
+        {"Origin": f"http://localhost:{port}", "Host": f"LOCALHOST:{port}"},
         {"Sec-Fetch-Site": "same-origin", "Origin": "https://behind.a.proxy.example"},
         {"Sec-Fetch-Site": "cross-site", "Origin": OTHER, "Authorization": "Bearer x"},
     ):
