@@ -56,6 +56,22 @@ def auto(serve: Serve, folder: Path) -> Iterator[httpx.Client]:
         yield client
 
 
+def test_a_compressed_copy_is_compared_with_the_model_that_its_file_calls_for(auto: httpx.Client):
+    clean = auto.get("/compare?model=auto").json()
+    assert (clean["model"], clean["notes"]) == ("edsr-lite-x3", "")
+    first = auto.get("/compare?model=auto&jpeg=40")
+    report = first.json()
+    assert report["model"] == "edsr-lite-photo-x3"
+    assert report["notes"] == "chosen for a JPEG of quality 40"
+    assert report["bicubic"]["psnr_y"] < clean["bicubic"]["psnr_y"]
+    named = auto.get(f"/compare?model={report['model']}&jpeg=40").json()
+    assert named == report | {"notes": ""}
+    tag = {"If-None-Match": first.headers["etag"]}
+    assert auto.get("/compare?model=auto&jpeg=40", headers=tag).status_code == 304
+    assert auto.get("/compare?model=auto&jpeg=41", headers=tag).status_code == 200
+    assert_problem(auto.get("/compare?jpeg=0"), 422, "bad-parameter", "jpeg")
+
+
 def art() -> np.ndarray:
     pattern = np.random.default_rng(0).integers(0, 2, (24, 24, 1))
     return (np.kron(pattern, np.ones((3, 3, 1))) * [200, 90, 30]).astype(np.uint8)
