@@ -1,8 +1,8 @@
 """``model=auto``: chooses the model for a picture by what its file shows.
 
 One family is for clean pictures, one for photographs as people have them: compressed, noisy,
-sharpened; and one between these two for JPEGs of high quality. Where none helps, bicubic is chosen. The thresholds are data: ``selection.toml``,
-which ``superres-train fit-selection`` writes.
+sharpened; and one between these two for JPEGs of high quality. Where none helps, bicubic is chosen.
+The thresholds are data: ``selection.toml``, which ``superres-train fit-selection`` writes.
 """
 
 import hashlib
