@@ -16,6 +16,8 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 LogFormat = Literal["console", "json"]
 
+CLIENTS = ("httpcore", "httpx")
+"""Packages whose log lines have the URLs that are called."""
 DECODERS = ("PIL", "imagecodecs", "tifffile")
 """Packages whose warnings and log lines quote the picture."""
 
@@ -28,6 +30,8 @@ def configure(log_format: LogFormat) -> None:
     logging.captureWarnings(True)
     for name in DECODERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for name in CLIENTS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=rf"({'|'.join(DECODERS)})(\.|$)")
     root = logging.getLogger()
     root.handlers = [make_handler(log_format, sys.stdout)]

@@ -27,22 +27,32 @@ from app.api import routes
 from app.api.middleware import HeadMiddleware, ProtectionMiddleware, TelemetryMiddleware
 from app.api.protection import LOOPBACK_HOSTS, CrossOriginMiddleware, TrustedHostsMiddleware
 from app.api.responses import enhanced_headers
+from app.api.schemas import job_report
 from app.drain import Drain, DrainMiddleware
 from app.errors import declare, describe_error
 from app.inference.metrics import ServiceCollector
 from app.inference.models import LoadEngine
 from app.inference.service import Service
+from app.jobs.callback_hosts import CallbackHost, read_hosts
 from app.jobs.metrics import JobCollector
-from app.jobs.queue import JobQueue
+from app.jobs.queue import JobQueue, job_status
 from app.jobs.runner import JobRunner
 from app.jobs.store import JobStore
+from app.jobs.webhooks import CallbackSender
 from app.service_errors import CrossOrigin, UnknownHost
 from app.settings import Settings
 from app.telemetry import Telemetry
 from app.traces import make_provider, of_requests
 from app.web import STATIC
 from superres.engines.base import Engine
-from superres.errors import Forbidden, SuperresError, TooManyRequests, Unauthorized
+from superres.errors import (
+    BadRequest,
+    Forbidden,
+    SuperresError,
+    TooManyRequests,
+    Unauthorized,
+)
+from superres.webhooks import check_secret
 
 
 class State(TypedDict):
@@ -71,15 +81,16 @@ def create_app(
         load_engine: see :class:`app.inference.models.Models`.
 
     Raises:
-        BadRequest: the setting of the keys or of a limit is invalid; or traces are on, and the
-            packages that they need are not installed; or the database of the jobs is not
-            PostgreSQL.
+        BadRequest: the setting of the keys, of a limit or of callbacks is invalid; or traces are
+            on, and the packages that they need are not installed; or the database of the jobs is
+            not PostgreSQL.
         ModelMissing: there are no models in the models folder.
         ModelMismatch: a card or a file there does not match.
         StorageError: another service uses the folder of the jobs, or it cannot be written, or
             the database of the jobs does not answer.
     """
     settings = settings or Settings()
+    hosts, secrets = _read_callbacks(settings)
     access = Access(read_keys(settings.api_keys.get_secret_value(), settings.rate_limit))
     service = Service(settings, engines, load_engine)
     store = JobStore(
@@ -88,11 +99,12 @@ def create_app(
         max_waiting=settings.max_waiting_jobs,
         max_bytes=settings.max_jobs_bytes,
         describe_error=describe_error,
+        describe_job=lambda job: job_report(job_status(job)).model_dump_json(),
     )
     traces = make_provider(settings.traces)
     telemetry = Telemetry(traces)
     telemetry.registry.register(ServiceCollector(service))
-    telemetry.registry.register(JobCollector(store.rows))
+    telemetry.registry.register(JobCollector(store))
     drain = Drain(service)
 
     @asynccontextmanager
@@ -106,9 +118,17 @@ def create_app(
             runner = JobRunner(
                 store, service, telemetry, enhance_limiter, make_headers=enhanced_headers
             )
+            callbacks = CallbackSender(
+                store.callbacks,
+                hosts=hosts,
+                secrets=secrets,
+                counter=telemetry.callbacks,
+                draining=lambda: service.draining,
+            )
             queue = JobQueue(
                 store,
                 runner,
+                callbacks,
                 max_watchers=settings.max_watchers,
                 max_watchers_per_key=settings.max_watchers_per_key,
             )
@@ -171,6 +191,24 @@ def _trusted_hosts(settings: Settings, access: Access) -> Sequence[str]:
     if hosts := _split(settings.trusted_hosts):
         return hosts
     return ["*"] if access.keys or settings.without_keys else LOOPBACK_HOSTS
+
+
+def _read_callbacks(settings: Settings) -> tuple[tuple[CallbackHost, ...], list[str]]:
+    """The hosts that may be called, and the secrets that sign the calls.
+
+    Raises:
+        BadRequest: a setting is invalid, or there are hosts and no secret.
+    """
+    hosts = read_hosts(settings.callback_hosts)
+    secrets = _split(settings.callback_secret.get_secret_value())
+    for secret in secrets:
+        check_secret(secret)
+    if hosts and not secrets:
+        raise BadRequest(
+            "SUPERRES_CALLBACK_HOSTS needs SUPERRES_CALLBACK_SECRET, with which receivers know "
+            'the service; `echo "whsec_$(openssl rand -base64 32)"` makes one'
+        )
+    return hosts, secrets
 
 
 def _split(setting: str) -> list[str]:

@@ -10,6 +10,7 @@
     |   +-- RangeNotSatisfiable a part of a result that it does not have
     |   +-- UnknownHost         a Host that is not the service's
     |   +-- JobMissing          no such job, or not the caller's
+    |   +-- KeyReused           an Idempotency-Key that another request had
     +-- AccessDenied
     |   +-- CrossOrigin         from a page of another site
     +-- ModelError
@@ -60,6 +61,10 @@ class CrossOrigin(AccessDenied):
 
 class JobMissing(BadRequest):
     """No such job, or it is somebody else's: which of the two is not told."""
+
+
+class KeyReused(BadRequest):
+    """An ``Idempotency-Key`` that the caller sent with another request before."""
 
 
 class ReloadFailed(ModelError):

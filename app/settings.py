@@ -108,6 +108,15 @@ class Settings(BaseSettings):
     job_deadline_s: float = Field(
         3600, gt=0, description="Seconds of work after which a job is given up."
     )
+    callback_hosts: str = Field(
+        "",
+        description="[http://]HOST[:PORT], separated by commas: hosts that the service may call "
+        "when a job has ended. Default: none.",
+    )
+    callback_secret: SecretStr = Field(
+        SecretStr(""),
+        description="whsec_..., separated by commas: secrets that sign these calls.",
+    )
     api_keys: SecretStr = Field(
         SecretStr(""), description="NAME:SHA256[:admin][:LIMIT], separated by commas."
     )

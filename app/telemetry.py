@@ -50,6 +50,14 @@ class Telemetry:
             buckets=_DECIBELS,
             registry=self.registry,
         )
+        self.callbacks = Counter(
+            "superres_callbacks",
+            "Requests that report the end of a job: delivered, failed, given_up.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("delivered", "failed", "given_up"):
+            self.callbacks.labels(outcome)  # 0 until there is one
         ProcessCollector(registry=self.registry)
         self.tracer = traces.get_tracer("superres")
 

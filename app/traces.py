@@ -27,15 +27,24 @@ def make_provider(enabled: bool) -> TracerProvider:
         return NoOpTracerProvider()
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
         raise BadRequest(
             f"SUPERRES_TRACES=true needs the extra otel ({error}): "
             "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
         ) from error
+
+    class WithoutCallbacks(SpanProcessor):
+        """Takes the query out of a span if it has a callback, whose URL may have a secret."""
+
+        def on_start(self, span: Span, parent_context: object = None) -> None:
+            if "callback=" in str((span.attributes or {}).get("url.query", "")):
+                span.set_attribute("url.query", "REDACTED")
+
     os.environ.setdefault("OTEL_SERVICE_NAME", "superres")
     provider = TracerProvider()
+    provider.add_span_processor(WithoutCallbacks())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 

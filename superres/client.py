@@ -15,6 +15,7 @@ import httpx
 
 from superres.codecs import OutputFormat
 from superres.errors import SuperresError, Unavailable
+from superres.job_calls import AsyncJobCalls, JobCalls
 from superres.messages import (
     EncodedPicture,
     Enhanced,
@@ -42,7 +43,7 @@ POLL_S = 1.0
 """Seconds between two looks at a job."""
 
 
-class Client:
+class Client(JobCalls):
     """Calls the service; safe to share between threads.
 
     A call that finds the service busy, not ready yet or not there, or the key's limit used up,
@@ -206,7 +207,7 @@ class Client:
             raise no_answer(error, self._http.base_url) from error
 
 
-class AsyncClient:
+class AsyncClient(AsyncJobCalls):
     """:class:`Client` for asyncio: the same calls, awaited."""
 
     def __init__(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import httpx
 from httpx_retries import Retry, RetryTransport
@@ -125,7 +126,7 @@ def retrying_transport(retries: int) -> RetryTransport:
     return RetryTransport(
         retry=Retry(
             total=retries,
-            # Each call can be made again: at worst there are two jobs, and one goes unfetched.
+            # Each call can be made again: its Idempotency-Key keeps it from making two jobs.
             allowed_methods=["DELETE", "GET", "POST"],
             status_forcelist=[429, 503],
             retry_on_exceptions=[httpx.ConnectError, httpx.RemoteProtocolError],
@@ -179,7 +180,8 @@ def request_parts(
         "headers": {"Accept": accept},
     }
     if as_job:
-        parts["headers"]["Prefer"] = "respond-async"
+        # A repetition of the call has the same key, and is answered with the same job.
+        parts["headers"] |= {"Prefer": "respond-async", "Idempotency-Key": f'"{uuid4()}"'}
     if content is not None:
         parts["content"] = content
         parts["headers"]["Content-Type"] = "application/octet-stream"

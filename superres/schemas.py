@@ -141,6 +141,13 @@ class JobReport(BaseModel):
     result: str | None = Field(description="Where the picture is, once it is done.")
 
 
+class JobList(BaseModel):
+    """A page of jobs, the newest first."""
+
+    jobs: list[JobReport]
+    cursor: str | None = Field(description="Where the next page begins; null on the last one.")
+
+
 def _number(value: float) -> float | str:
     if math.isfinite(value):
         return value

@@ -6,7 +6,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -23,7 +26,8 @@ from superres.cli import cli
 from superres.codecs import DEFAULT_QUALITY, OUTPUT_FORMATS, in_words
 from superres.evaluation.proof import compare
 from superres.models.registry import DEFAULT_MODELS, read_cards
-from superres.schemas import PROBLEM_TYPE
+from superres.schemas import PROBLEM_TYPE, JobReport
+from superres.webhooks import sign
 from tests.commands import superres
 from tests.needs import program
 
@@ -83,6 +87,21 @@ def test_the_readmes_python_examples_work(
     (made,) = folder.glob("larger.*")
     with Image.open(made) as image:
         assert image.size == (480, 360)
+
+
+def test_the_readmes_receiver_of_callbacks_works():
+    (example,) = re.findall(r"```py\n(.*?)```", README, flags=re.DOTALL)
+    secret = "whsec_" + "c2VjcmV0" * 4
+    assert "whsec_..." in example
+    scope: dict[str, Any] = {}
+    exec(example.replace("whsec_...", secret), scope)
+    progress = {"stage": "over", "tiles_done": 1, "tiles": 1}
+    of = {"attempts": 1, "created": 1, "started": 2, "ended": 3, "timings": {}}
+    job = JobReport(id=uuid4(), state="done", progress=progress, problem=None, result="/x", **of)
+    body = job.model_dump_json().encode()
+    headers = sign(body, str(job.id), int(time.time()), [secret])
+    assert scope["receive"](headers, body) == 204
+    assert scope["receive"](headers, body + b" ") == 401
 
 
 def test_the_tables_of_quality_are_the_cards():

@@ -76,7 +76,7 @@ async def get_context(
         NotReady: before the body is read, if no answer is possible anyway.
     """
     service.check_open()
-    with service.admission.reservation(_sharer(request)) as reservation:
+    with service.admission.reservation(sharer(request)) as reservation:
         yield RequestContext(
             request,
             reservation,
@@ -88,7 +88,7 @@ async def get_context(
 ContextDependency = Annotated[RequestContext, Depends(get_context)]
 
 
-def _sharer(request: Request) -> str:
+def sharer(request: Request) -> str:
     """With whom a request shares memory and device: the name of its key, or else its address.
 
     Of an IPv6 address, it is the network: a caller has all addresses in it.

@@ -12,6 +12,7 @@ from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 from werkzeug.http import parse_range_header
 
+from app.api.etag import digest_etag
 from app.inference.enhance import Enhanced
 from app.inference.memory import Reservation
 from app.service_errors import RangeNotSatisfiable
@@ -101,7 +102,7 @@ class PatientFileResponse(PatientResponse):
         headers = headers | {"Accept-Ranges": "bytes"}
         digest = headers.get("Content-Digest")
         if digest is not None:
-            headers["ETag"] = f'"{digest.split(":")[1]}"'
+            headers["ETag"] = digest_etag(digest)
         part = _requested_part(request, size, headers.get("ETag"))
         self._start, self._end = part or (0, size)
         if part is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from app.jobs.repository import JobRepository
+from app.jobs.store import JobStore
 from app.service_errors import StorageError
 
 logger = logging.getLogger("superres")
@@ -15,21 +15,27 @@ logger = logging.getLogger("superres")
 class JobCollector(Collector):
     """Number and size of the jobs."""
 
-    def __init__(self, rows: JobRepository) -> None:
-        self._rows = rows
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         jobs = GaugeMetricFamily("superres_jobs", "Jobs that are kept.", labels=["state"])
         stored = GaugeMetricFamily(
             "superres_jobs_stored_bytes", "Uploads and results of jobs, on the disk."
         )
+        unsent = GaugeMetricFamily(
+            "superres_callbacks_unsent", "Callbacks of ended jobs that are still to be sent."
+        )
         try:
-            counts, nbytes = self._rows.counts(), self._rows.stored_bytes()
+            counts, nbytes = self._store.rows.counts(), self._store.rows.stored_bytes()
+            callbacks = self._store.callbacks.count()
         except StorageError as error:  # the other metrics matter all the more
             logger.warning("the metrics of the jobs are missing: %s", error)
         else:
             for state, count in counts.items():
                 jobs.add_metric([state], count)
             stored.add_metric([], nbytes)
+            unsent.add_metric([], callbacks)
         yield jobs
         yield stored
+        yield unsent

@@ -8,13 +8,16 @@ from typing import BinaryIO
 from uuid import UUID
 
 import anyio.to_thread
+from httpx import URL
 
 from app.inference.enhance import EnhanceRequest
-from app.jobs.rows import ENDED, Job
+from app.jobs.listing import JobPage, JobSelection
+from app.jobs.rows import ENDED, Callback, Job, Submission
 from app.jobs.runner import JobRunner, RunningJob
 from app.jobs.status import JobStatus
 from app.jobs.store import JobStore
 from app.jobs.watch import JobWatch
+from app.jobs.webhooks import CallbackSender
 from app.service_errors import JobMissing, JobUnfinished
 
 
@@ -24,6 +27,7 @@ class JobQueue:
     Args:
         store: keeps the jobs.
         runner: does them.
+        callbacks: reports to callers that they have ended.
         max_watchers, max_watchers_per_key: see :class:`app.jobs.watch.JobWatch`.
     """
 
@@ -31,12 +35,14 @@ class JobQueue:
         self,
         store: JobStore,
         runner: JobRunner,
+        callbacks: CallbackSender,
         *,
         max_watchers: int,
         max_watchers_per_key: int,
     ) -> None:
         self._store = store
         self._runner = runner
+        self._callbacks = callbacks
         self._watch = JobWatch(
             store.rows,
             self.status,
@@ -44,6 +50,14 @@ class JobQueue:
             max_watchers=max_watchers,
             max_watchers_per_key=max_watchers_per_key,
         )
+
+    def check_callback(self, url: str) -> None:
+        """Return if the end of a job may be reported to a URL.
+
+        Raises:
+            BadRequest: the operator does not allow it.
+        """
+        self._callbacks.check(url)
 
     async def accept(
         self,
@@ -53,6 +67,10 @@ class JobQueue:
         owner: str | None,
         request_id: str,
         deadline_s: float | None,
+        caller: str,
+        key: str | None = None,
+        fingerprint: str = "",
+        callback: str | None = None,
     ) -> Job:
         """Keep a job; when this returns, it is on the disk.
 
@@ -62,10 +80,18 @@ class JobQueue:
             owner: the caller, who alone may see the job.
             request_id: of the request that submits it.
             deadline_s: seconds from now until the caller's deadline, if there is one.
+            caller: the caller, by key or address, whose own the key is.
+            key: ``Idempotency-Key`` of the request, if there is one.
+            fingerprint: digest of the request.
+            callback: URL to which the end of the job is reported, if any; it is an allowed one.
+
+        Returns:
+            The job; if an equal submission with this key made one before, that one.
 
         Raises:
             Busy: too many jobs wait.
             StorageError: it cannot be stored now.
+            KeyReused: the caller used the key for another request.
         """
         now = time.time()
         job = Job(
@@ -78,9 +104,22 @@ class JobQueue:
             upload_bytes=len(upload),
             created=now,
         )
-        await anyio.to_thread.run_sync(self._store.add, job, upload)
+        submission = Submission(job_id=job.id, caller=caller, key=key, fingerprint=fingerprint)
+        called = None
+        if callback is not None:
+            called = Callback(job_id=job.id, url=callback, lane=f"{caller} {URL(callback).host}")
+        job = await anyio.to_thread.run_sync(self._store.add, job, upload, submission, called)
         self._runner.wake()
         return job
+
+    async def page(self, selection: JobSelection) -> JobPage:
+        """A page of a caller's jobs.
+
+        Raises:
+            BadRequest: the cursor is not one of a page.
+            StorageError: the jobs cannot be read now.
+        """
+        return await anyio.to_thread.run_sync(self._store.page, selection)
 
     async def find(self, job_id: UUID, owner: str | None) -> Job:
         """A job, as it is now.
@@ -96,12 +135,12 @@ class JobQueue:
 
     def status(self, job: Job) -> JobStatus:
         """The status of a job."""
-        return _status(job, self._runner.find(job.id), shared=self._store.rows.shared)
+        return job_status(job, self._runner.find(job.id), shared=self._store.rows.shared)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Tell watchers of their jobs, inside."""
-        async with self._watch.running():
+        """Tell watchers of their jobs, and send callbacks, inside."""
+        async with self._watch.running(), self._callbacks.running():
             yield
 
     def watch(self, job: Job) -> AbstractContextManager[AsyncIterator[JobStatus]]:
@@ -133,7 +172,7 @@ class JobQueue:
         self._runner.stop(job.id)
 
 
-def _status(job: Job, running: RunningJob | None, *, shared: bool) -> JobStatus:
+def job_status(job: Job, running: RunningJob | None = None, *, shared: bool = False) -> JobStatus:
     """The status of a job.
 
     Args:

@@ -6,13 +6,15 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.jobs.callbacks import forget_unfinished, note_end
 from app.jobs.databases import WRITE, Database, database_errors
 from app.jobs.eviction import choose_evictions
-from app.jobs.rows import ENDED, STATES, Base, Job, Progress, State
+from app.jobs.idempotency import find_submitted, keep_submission
+from app.jobs.rows import ENDED, STATES, Base, Callback, Job, Progress, State, Submission
 from app.service_errors import StorageError
 from superres.errors import Busy, JobAbandoned
 
@@ -28,6 +30,7 @@ class JobRepository:
         max_waiting: most jobs that wait.
         max_bytes: most bytes of all uploads and results.
         describe_error: makes the description of a failure, from the error and the request's id.
+        describe_job: makes what a callback says of a job that has ended.
         discard_files: removes the files of a job; called after the commit that removed the row.
 
     Raises:
@@ -41,12 +44,14 @@ class JobRepository:
         max_waiting: int,
         max_bytes: int,
         describe_error: Callable[[Exception, str], dict[str, Any]],
+        describe_job: Callable[[Job], str],
         discard_files: Callable[[UUID], None],
     ) -> None:
         self._database = database
         self._max_waiting = max_waiting
         self._max_bytes = max_bytes
         self._describe_error = describe_error
+        self._describe_job = describe_job
         self._discard_files = discard_files
         self._reading = sessionmaker(database.engine, expire_on_commit=False)
         writing = database.engine.execution_options(**WRITE)
@@ -69,35 +74,35 @@ class JobRepository:
 
     def find(self, job_id: UUID) -> Job | None:
         """A job."""
-        with database_errors(), self._reading() as session:
+        with self.reading() as session:
             return session.get(Job, job_id)
 
     def find_all(self, job_ids: Iterable[UUID]) -> list[Job]:
         """Those of the jobs that exist."""
-        with database_errors(), self._reading() as session:
+        with self.reading() as session:
             return list(session.scalars(select(Job).where(Job.id.in_(job_ids))))
 
     def all(self) -> list[Job]:
         """All jobs."""
-        with database_errors(), self._reading() as session:
+        with self.reading() as session:
             return list(session.scalars(select(Job)))
 
     def oldest_waiting(self) -> Job | None:
         """The job to begin next."""
-        with database_errors(), self._reading() as session:
+        with self.reading() as session:
             return session.scalars(
                 select(Job).where(Job.state == "waiting").order_by(Job.created).limit(1)
             ).one_or_none()
 
     def counts(self) -> dict[State, int]:
         """Number of jobs by state."""
-        with database_errors(), self._reading() as session:
+        with self.reading() as session:
             found = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
         return {state: found.get(state, 0) for state in STATES}
 
     def stored_bytes(self) -> int:
         """Bytes of all uploads and results."""
-        with database_errors(), self._reading() as session:
+        with self.reading() as session:
             return _stored_bytes(session)
 
     def make_room_for_job(self, owner: str | None, nbytes: int) -> None:
@@ -107,20 +112,34 @@ class JobRepository:
             Busy: too many jobs wait.
             StorageError: there is no room.
         """
-        with self._transaction() as session:
+        with self.writing() as session:
             self._check_waiting(session)
             self._make_room(session, owner, nbytes)
 
-    def add(self, job: Job) -> None:
+    def add(
+        self, job: Job, submission: Submission | None = None, callback: Callback | None = None
+    ) -> Job:
         """Keep a job, which has a file for its upload already.
+
+        Returns:
+            The job; if an equal submission made one before, that one, and nothing is kept.
 
         Raises:
             Busy, StorageError: as :meth:`make_room_for_job`.
+            KeyReused: the caller used the key for another request.
         """
-        with self._transaction() as session:
+        with self.writing() as session:
+            if submission and (earlier := find_submitted(session, submission)):
+                return earlier
             self._check_waiting(session)
             self._make_room(session, job.owner, job.upload_bytes)
             session.add(job)
+            session.flush()  # the others refer to it
+            if submission:
+                keep_submission(session, submission)
+            if callback:
+                session.add(callback)
+            return job
 
     def start(self, job_id: UUID) -> bool:
         """Claim a waiting job and set it running; False if it was removed or is begun elsewhere.
@@ -129,7 +148,7 @@ class JobRepository:
             Busy: another service still has a claim on it.
         """
         try:
-            with self._transaction() as session:
+            with self.writing() as session:
                 job = session.get(Job, job_id)
                 if job is None or job.state != "waiting":
                     return False
@@ -154,7 +173,7 @@ class JobRepository:
         Raises:
             StorageError: there is no room.
         """
-        with self._transaction() as session:
+        with self.writing() as session:
             job = _unfinished(session, job_id)
             if job is None:
                 return False
@@ -175,29 +194,30 @@ class JobRepository:
         Raises:
             StorageError: there is no room.
         """
-        with self._transaction() as session:
+        with self.writing() as session:
             job = _unfinished(session, job_id)
             if job is None:
                 return False
             self._make_room(session, job.owner, nbytes)
             _end(job, "done", timings=timings)
             job.media_type, job.headers, job.result_bytes = media_type, headers, nbytes
+            note_end(session, job, self._describe_job)
             return True
 
     def fail(self, job_id: UUID, error: Exception, timings: dict[str, float]) -> bool:
         """Note why a job failed, unless it has ended; False if another service runs it."""
-        with self._transaction() as session:
+        with self.writing() as session:
             job = session.get(Job, job_id)
             if job and job.state == "running" and not self._database.has_claim(job_id):
                 return False
             if job and job.state not in ENDED:
-                self._fail(job, error, timings)
+                self._fail(session, job, error, timings)
             return True
 
     def requeue(self, *job_ids: UUID) -> None:
         """Let jobs of this service wait again; the attempt does not count."""
         claimed = [job_id for job_id in job_ids if self._database.has_claim(job_id)]
-        with self._transaction() as session:
+        with self.writing() as session:
             session.execute(
                 update(Job)
                 .where(Job.state == "running", Job.id.in_(claimed))
@@ -208,7 +228,7 @@ class JobRepository:
 
     def requeue_abandoned(self) -> None:
         """Let the running jobs of services that stopped wait again, or fail."""
-        with self._transaction() as session:
+        with self.writing() as session:
             self._requeue_abandoned(session)
 
     def synchronize(
@@ -227,7 +247,7 @@ class JobRepository:
         """
         with database_errors():
             self._database.renew()
-        with self._transaction() as session:
+        with self.writing() as session:
             self._requeue_abandoned(session)
             for job_id, progress in running.items():
                 if (job := session.get(Job, job_id)) and job.state == "running":
@@ -243,18 +263,24 @@ class JobRepository:
 
     def remove(self, job_id: UUID) -> None:
         """Remove a job, whatever its state."""
-        with self._transaction() as session:
+        with self.writing() as session:
             if job := session.get(Job, job_id):
                 _delete(session, job)
 
     def remove_ended(self, before: float) -> None:
         """Remove the jobs that ended before a time."""
-        with self._transaction() as session:
+        with self.writing() as session:
             for job in session.scalars(select(Job).where(Job.ended < before)):
                 _delete(session, job)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Session]:
+    def reading(self) -> Iterator[Session]:
+        """A transaction that reads."""
+        with database_errors(), self._reading() as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
         """A transaction that writes; after the commit, the files of removed jobs are discarded."""
         with database_errors():
             with self._writing.begin() as session:
@@ -273,12 +299,19 @@ class JobRepository:
                 error = JobAbandoned(
                     f"the service stopped {job.attempts} times while it worked on this job"
                 )
-                self._fail(job, error)
+                self._fail(session, job, error)
                 session.info["discard"].append(job.id)
 
-    def _fail(self, job: Job, error: Exception, timings: dict[str, float] | None = None) -> None:
+    def _fail(
+        self,
+        session: Session,
+        job: Job,
+        error: Exception,
+        timings: dict[str, float] | None = None,
+    ) -> None:
         _end(job, "failed", timings=timings)
         job.problem = self._describe_error(error, job.request_id)
+        note_end(session, job, self._describe_job)
 
     def _check_waiting(self, session: Session) -> None:
         waiting = session.scalar(select(func.count()).where(Job.state == "waiting")) or 0
@@ -305,6 +338,8 @@ def _end(job: Job, state: State, *, timings: dict[str, float] | None) -> None:
 
 
 def _delete(session: Session, job: Job) -> None:
+    session.execute(delete(Submission).where(Submission.job_id == job.id))
+    forget_unfinished(session, job.id)
     session.delete(job)
     session.info["discard"].append(job.id)
 

@@ -1,9 +1,13 @@
-"""The tables of jobs."""
+"""The tables of jobs.
+
+A database that an earlier version made gets the tables that it lacks, and no columns: what is new
+of a job has a table of its own.
+"""
 
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import JSON, BigInteger, ForeignKey
+from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
 
 State = Literal["waiting", "running", "done", "failed"]
@@ -62,3 +66,38 @@ class Job(Base):
         lazy="joined", cascade="all, delete-orphan", default=None
     )
     """Progress of a running job, where several services share the jobs."""
+
+
+class Submission(Base):
+    """Who submitted a job, and by which key a repetition of the request is recognized."""
+
+    __tablename__ = "submissions"
+    __table_args__ = (UniqueConstraint("caller", "key"),)
+
+    job_id: Mapped[UUID] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    caller: Mapped[str]
+    """The caller: ``key NAME``, or without keys ``address ADDRESS``."""
+    key: Mapped[str | None] = mapped_column(default=None)
+    """The caller's ``Idempotency-Key``, if there is one."""
+    fingerprint: Mapped[str] = mapped_column(default="")
+    """Digest of the request, which is the same whenever it is repeated."""
+
+
+class Callback(Base):
+    """A request that reports the end of a job to a URL; its row ends with it, not with the job."""
+
+    __tablename__ = "callbacks"
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    lane: Mapped[str]
+    """The caller and the host: of each, one request at a time is sent."""
+    body: Mapped[str | None] = mapped_column(default=None)
+    """What is sent: the status of the job in JSON, once it has ended."""
+    ended: Mapped[float | None] = mapped_column(default=None)
+    """When the job ended."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    due: Mapped[float | None] = mapped_column(default=None, index=True)
+    """When it is sent next; None until the job has ended."""

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from app.jobs.callbacks import CallbackRepository
 from app.jobs.databases import open_database
 from app.jobs.files import JobFiles
+from app.jobs.idempotency import find_submitted
+from app.jobs.listing import JobPage, JobSelection, make_page
 from app.jobs.repository import JobRepository
-from app.jobs.rows import Job
+from app.jobs.rows import Callback, Job, Submission
 from superres.paths import to_path
 
 ORPHAN_S = 3600.0
@@ -32,6 +35,7 @@ class JobStore:
         max_waiting: most jobs that wait.
         max_bytes: most bytes of all uploads and results.
         describe_error: makes the description of a failure, from the error and the request's id.
+        describe_job: makes what a callback says of a job that has ended.
 
     Raises:
         BadRequest: services cannot share this database, or a bucket is given without one.
@@ -47,6 +51,7 @@ class JobStore:
         max_waiting: int,
         max_bytes: int,
         describe_error: Callable[[Exception, str], dict[str, Any]],
+        describe_job: Callable[[Job], str],
     ) -> None:
         path = to_path(str(folder))
         self.files = JobFiles(path)
@@ -55,8 +60,10 @@ class JobStore:
             max_waiting=max_waiting,
             max_bytes=max_bytes,
             describe_error=describe_error,
+            describe_job=describe_job,
             discard_files=self.files.discard,
         )
+        self.callbacks = CallbackRepository(self.rows.reading, self.rows.writing)
 
     def close(self) -> None:
         """Release the folder, and this service's claims on jobs."""
@@ -69,21 +76,55 @@ class JobStore:
         files = self.files.paths(older_than_s=ORPHAN_S if self.rows.shared else 0)
         self.files.clean(files, self.rows.all())
 
-    def add(self, job: Job, upload: bytes) -> None:
+    def add(
+        self,
+        job: Job,
+        upload: bytes,
+        submission: Submission | None = None,
+        callback: Callback | None = None,
+    ) -> Job:
         """Keep a job: when this returns, it is on the disk.
+
+        Args:
+            job: the job.
+            upload: file of the picture.
+            submission: who submits it, and by which key.
+            callback: what is sent when it has ended, if anything.
+
+        Returns:
+            The job; if an equal submission made one before, that one, and nothing is kept.
 
         Raises:
             Busy: too many jobs wait.
             StorageError: there is no room, or the job cannot be written.
+            KeyReused: the caller used the key for another request.
         """
+        # A repetition is answered also where there is no room for a new job.
+        if submission:
+            with self.rows.reading() as session:
+                if earlier := find_submitted(session, submission):
+                    return earlier
         # Nothing is written of a job that is refused.
         self.rows.make_room_for_job(job.owner, len(upload))
         try:
             self.files.write_upload(job.id, upload)
-            self.rows.add(job)
+            added = self.rows.add(job, submission, callback)
         except BaseException:
             self.files.discard_upload(job.id)
             raise
+        if added is not job:  # another request with the same key was quicker
+            self.files.discard_upload(job.id)
+        return added
+
+    def page(self, selection: JobSelection) -> JobPage:
+        """A page of a caller's jobs.
+
+        Raises:
+            BadRequest: the cursor is not one of a page.
+        """
+        statement = selection.statement()
+        with self.rows.reading() as session:
+            return make_page(list(session.scalars(statement)), selection.limit)
 
     def finish(
         self,

@@ -12,14 +12,17 @@ import anyio
 import psycopg
 import pytest
 from fastapi import Request
+from sqlalchemy import delete
 
 from app.api.dependencies import get_caller
 from app.errors import describe_error
+from app.jobs.callbacks import CallbackRepository
+from app.jobs.listing import JobSelection
 from app.jobs.queue import JobQueue
 from app.jobs.repository import ATTEMPTS
-from app.jobs.rows import Job, Progress
+from app.jobs.rows import Base, Callback, Job, Progress, Submission
 from app.jobs.store import JobStore
-from app.service_errors import JobMissing, StorageError
+from app.service_errors import JobMissing, KeyReused, StorageError
 from superres.errors import BadRequest, Busy, EngineError, JobAbandoned
 from tests.storage import empty_database, new_database, postgres
 
@@ -48,6 +51,7 @@ def open_store(
         max_waiting=max_waiting,
         max_bytes=max_bytes,
         describe_error=describe_error,
+        describe_job=lambda job: f"{job.id} {job.state}",
     )
 
 
@@ -411,7 +415,13 @@ def test_a_job_is_its_owners_alone(reopened):
     assert (hers.owner, nobodys.owner) == ("alice", None)
 
     async def seen_by(who: str | None, one: Job) -> bool:
-        jobs = JobQueue(store, SimpleNamespace(), max_watchers=1, max_watchers_per_key=1)
+        jobs = JobQueue(
+            store,
+            SimpleNamespace(),
+            SimpleNamespace(),
+            max_watchers=1,
+            max_watchers_per_key=1,
+        )
         try:
             return (await jobs.find(one.id, who)).id == one.id
         except JobMissing:
@@ -419,3 +429,179 @@ def test_a_job_is_its_owners_alone(reopened):
 
     for who, seen in (("alice", [True, False]), ("bob", [False] * 2), (None, [False, True])):
         assert [anyio.run(seen_by, who, one) for one in (hers, nobodys)] == seen
+
+
+def submission(of: Job, key: str | None = "k", caller: str = "key alice", fingerprint: str = "f"):
+    return Submission(job_id=of.id, caller=caller, key=key, fingerprint=fingerprint)
+
+
+def submit(store: JobStore, one: Job | None = None, **of: str | None) -> Job:
+    one = one or job()
+    return store.add(one, UPLOAD, submission(one, **of))
+
+
+def test_the_same_caller_key_and_request_are_the_same_job_as_long_as_it_is_kept(reopened, tmp_path):
+    store = reopened(max_waiting=5)
+    first = submit(store)
+    assert submit(store).id == first.id
+    with pytest.raises(KeyReused, match=f"'k' made job {first.id}"):
+        submit(store, fingerprint="another")
+    others = [submit(store, **of) for of in ({"key": "j"}, {"caller": "key bob"}, {"key": None})]
+    assert len({first.id, *(one.id for one in others), submit(store, key=None).id}) == 5
+    assert len(files(tmp_path)) == 5
+    with pytest.raises(Busy):
+        submit(store, key="no room")
+    assert submit(store).id == first.id  # where there is no room for a new one, too
+    store = reopened()
+    store.rows.start(first.id)
+    finish(store, first)
+    repeated = submit(store)
+    assert (repeated.id, repeated.state) == (first.id, "done")
+    store.rows.remove(first.id)
+    assert submit(store, fingerprint="another").id != first.id
+
+
+def test_of_equal_submissions_at_once_one_makes_a_job(reopened, tmp_path):
+    store = reopened(max_waiting=99)
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(5):
+            made = [threads.submit(submit, store, key=f"key {number}") for _ in range(8)]
+            assert len({one.result().id for one in made}) == 1
+    assert len(store.rows.all()) == 5
+    assert len(files(tmp_path)) == 5
+
+
+def test_of_equal_submissions_to_two_services_at_once_one_makes_a_job(two):
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(5):
+            made = [threads.submit(submit, two[n % 2], key=f"key {number}") for n in range(8)]
+            assert len({one.result().id for one in made}) == 1
+    assert len(two[0].rows.all()) == 5
+
+
+def test_a_database_of_an_earlier_version_gets_the_tables_that_it_lacks(reopened):
+    store = reopened()
+    store.add(old := job(owner="alice"), UPLOAD)
+    new = [Submission.__table__, Callback.__table__]
+    Base.metadata.drop_all(store.rows._database.engine, new)
+    store = reopened()
+    assert submit(store, job(2, owner="alice")).id == submit(store, job(3)).id
+    assert old.id in {one.id for one in page(store, owner="alice")[0]}
+    store.rows.start(old.id)
+    finish(store, old)
+    store.rows.remove(old.id)
+
+
+def test_a_key_whose_job_an_earlier_version_removed_is_free(tmp_path):
+    store = open_store(tmp_path, max_waiting=9, max_bytes=999)
+    first = submit(store)
+    with store.rows.writing() as session:  # PostgreSQL itself removes what refers to a job
+        session.execute(delete(Job).where(Job.id == first.id))
+    assert submit(store).id != first.id
+    store.close()
+
+
+def page(store: JobStore, *states: str, **of: str | int | None) -> tuple[list[Job], str | None]:
+    asked = {"owner": None, "caller": "address ::1", "cursor": "", "limit": 9} | of
+    found = store.page(JobSelection(states=states, **asked))
+    return found.jobs, found.cursor
+
+
+def test_a_callers_jobs_are_listed_in_pages_the_newest_first(reopened):
+    store = reopened(max_waiting=99)
+    made = [job(1 + n // 3 / 7, owner="alice") for n in range(8)]  # some at the same time
+    for one in made:
+        submit(store, one, key=None)
+    for other in (job(2), job(2, owner="bob")):
+        submit(store, other, key=None, caller="key bob")
+    store.rows.start(made[0].id)
+    newest = sorted(made, key=lambda one: (one.created, one.id), reverse=True)
+    for limit in (1, 2, 3, 7, 8, 9):
+        seen, cursor = [], ""
+        while cursor is not None:
+            jobs, cursor = page(store, owner="alice", limit=limit, cursor=cursor)
+            assert len(jobs) <= limit
+            seen += jobs
+            if len(seen) == 3:  # what comes meanwhile moves nothing
+                store.add(job(9, owner="alice"), UPLOAD)
+        assert [one.id for one in seen if one.created < 9] == [one.id for one in newest]
+        for one in page(store, owner="alice", limit=99)[0]:
+            if one.created == 9:
+                store.rows.remove(one.id)
+    assert [one.id for one in page(store, "running", owner="alice")[0]] == [made[0].id]
+    assert len(page(store, "running", "waiting", owner="alice")[0]) == 8
+    assert page(store, "done", owner="alice") == ([], None)
+
+
+def test_without_keys_a_job_is_listed_for_the_address_that_sent_it(reopened):
+    store = reopened()
+    hers = submit(store, key=None, caller="address ::1")
+    submit(store, key=None, caller="address ::2")
+    submit(store, job(owner="::1"), key=None, caller="key ::1")
+    store.add(job(), UPLOAD)  # of an earlier version
+    assert [one.id for one in page(store)[0]] == [hers.id]
+
+
+@pytest.mark.parametrize("cursor", ["x", "1-2", "nan-" + "0" * 32, "1e9-" + "0" * 32, "-" * 99])
+def test_a_cursor_that_is_of_no_page_is_refused(reopened, cursor):
+    with pytest.raises(BadRequest, match="cursor: "):
+        page(reopened(), cursor=cursor)
+
+
+def with_callback(store: JobStore, lane: str = "alice example.org") -> Job:
+    one = job()
+    return store.add(one, UPLOAD, None, Callback(job_id=one.id, url="https://x", lane=lane))
+
+
+def due(callbacks: CallbackRepository, *busy: str, limit: int = 9, seconds: float = 60):
+    return callbacks.take_due(busy, limit, seconds)
+
+
+def test_a_callback_is_due_when_its_job_has_ended_and_is_kept_until_it_is_sent(reopened):
+    store = reopened()
+    done, failed, removed, abandoned = (with_callback(store, f"lane {n}") for n in range(4))
+    for one in (done, failed, abandoned):
+        store.rows.start(one.id)
+    assert due(store.callbacks) == []
+    finish(store, done)
+    store.rows.remove(done.id)  # its end is reported all the same
+    store.fail(failed.id, EngineError("broken"), {})
+    store.rows.remove(removed.id)  # it has not ended, and its caller knows
+    with store.rows.reading() as session:
+        assert session.get(Callback, removed.id) is None
+    store = reopened()
+    store.rows.start(abandoned.id)
+    store = reopened()
+    taken = {one.job_id: one for one in due(store.callbacks)}
+    assert taken.keys() == {done.id, failed.id, abandoned.id}
+    assert taken[done.id].body == f"{done.id} done"
+    assert taken[failed.id].body == f"{failed.id} failed"
+    assert all(one.attempts == 1 for one in taken.values())
+    assert due(store.callbacks) == []  # taken
+    assert store.callbacks.count() == 3
+    store.callbacks.postpone(done.id, 0)
+    store.callbacks.remove(failed.id)
+    store = reopened()
+    (again,) = due(store.callbacks)
+    assert (again.job_id, again.attempts, again.body) == (done.id, 2, f"{done.id} done")
+    assert store.callbacks.count() == 2
+
+
+def test_callbacks_are_taken_one_of_each_lane_and_by_one_service(two):
+    ended = []
+    for n in range(6):
+        one = with_callback(two[0], f"lane {n % 3}")
+        two[0].rows.start(one.id)
+        finish(two[0], one)
+        ended.append(one.id)
+    here, there = (store.callbacks for store in two)
+    first = due(here, "lane 2", limit=1)
+    assert [one.job_id for one in first] == ended[:1]
+    with ThreadPoolExecutor(6) as threads:
+        taking = [threads.submit(due, (here, there)[n % 2]) for n in range(6)]
+        taken = [one for batch in taking for one in batch.result()]
+    assert sorted(map(str, [*(one.job_id for one in taken), ended[0]])) == sorted(map(str, ended))
+    # A lease that is over: who took them has died.
+    for one in taken:
+        here.postpone(one.job_id, 0)
+    assert len(due(there)) == 3

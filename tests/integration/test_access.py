@@ -53,6 +53,7 @@ GUARDED = [
     ("GET", "/models"),
     ("GET", "/version"),
     ("POST", "/admin/reload"),
+    ("GET", "/jobs"),
     ("GET", "/jobs/{job_id}"),
     ("DELETE", "/jobs/{job_id}"),
     ("GET", "/jobs/{job_id}/events"),
@@ -155,6 +156,19 @@ def test_a_job_is_there_for_the_key_that_sent_it_alone(guarded):
         assert_problem(answer, 404, "unknown-job", job.rpartition("/")[2])
     assert guarded.get(job, headers=bearer("alice")).status_code == 200
     assert guarded.delete(job, headers=bearer("alice")).status_code == 204
+
+
+def test_an_idempotency_key_is_each_callers_own_and_so_is_the_list_of_jobs(guarded):
+    asked = {"Prefer": "respond-async", "Idempotency-Key": "mine"}
+    made = {}
+    for name in ("alice", "ops"):
+        answer = guarded.post("/enhance", content=plain(), headers=asked | bearer(name))
+        made[name] = answer.json()["id"]
+    assert made["alice"] != made["ops"]
+    for name, job_id in made.items():
+        page = guarded.get("/jobs", headers=bearer(name)).json()
+        assert [job["id"] for job in page["jobs"]] == [job_id]
+        guarded.delete(f"/jobs/{job_id}", headers=bearer(name))
 
 
 def test_only_an_admins_key_reloads(guarded):

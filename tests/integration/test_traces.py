@@ -45,10 +45,13 @@ def collected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Span]]:
 def test_a_request_is_a_span_with_its_stages_below(serve, srcnn_card, collected: list[Span]):
     picture = encoded(np.zeros((30, 40, 3), np.uint8))
     with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}, traces=True) as client:
+        client.post("/enhance?callback=https://example.org/s3cret", content=picture)
         client.post("/enhance", content=picture, headers={"X-Request-ID": "mine-1"})
         client.get("/healthz")
-        wait_until(lambda: any(span.name == "POST /enhance" for span in collected))
-    (request,) = [span for span in collected if not span.parent_span_id]
+        wait_until(lambda: sum(span.name == "POST /enhance" for span in collected) == 2)
+    refused, request = [span for span in collected if not span.parent_span_id]
+    assert "REDACTED" in str(refused)
+    assert "s3cret" not in str(collected)
     assert request.name == "POST /enhance"
     stages = {span.name: span for span in collected if span.parent_span_id == request.span_id}
     assert set(stages) == {"decode", "queue", "infer", "bicubic", "encode"}

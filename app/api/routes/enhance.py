@@ -10,6 +10,8 @@ from werkzeug.http import parse_set_header
 
 from app import service_errors
 from app.api.body import is_form
+from app.api.callbacks import CallbackUrl, check_callback
+from app.api.callers import CallerIdDependency
 from app.api.dependencies import (
     ENHANCING_ERRORS,
     UPLOAD_ERRORS,
@@ -23,6 +25,8 @@ from app.api.dependencies import (
     read_upload,
     upload_body,
 )
+from app.api.etag import digest_upload, enhanced_etag, is_known, not_modified
+from app.api.idempotency import IdempotencyKeyDependency, fingerprint
 from app.api.responses import PatientResponse, enhanced_headers
 from app.api.schemas import DryRun, job_report
 from app.errors import declare
@@ -104,6 +108,7 @@ class EnhanceQuery(BaseModel):
         description="`auto`: with a proof, and bicubic's answer where it favours bicubic. "
         "`always` is deprecated: it means `model=bicubic`.",
     )
+    callback: CallbackUrl = None
 
 
 def _header(description: str) -> dict[str, object]:
@@ -133,14 +138,23 @@ ENHANCED = {
         "X-Proof-Model-dB": _header("With a proof: the model's PSNR of luma, dB."),
         "Server-Timing": _header("decode, proof, queue, infer, bicubic, encode, in milliseconds."),
         "Content-Digest": _header("SHA-256 of the body (RFC 9530)."),
+        "ETag": _header(
+            "Of upload, parameters, models and code, weak; of a job's result, of its bytes."
+        ),
         "Vary": _header("Accept."),
     },
 }
 
 
+NOT_MODIFIED = {
+    "description": "`If-None-Match` has the `ETag` of this answer: the caller has it already.",
+    "headers": {"ETag": _header("The same."), "Vary": _header("Accept.")},
+}
+
 ACCEPTED = {
     "model": JobReport,
-    "description": "With `Prefer: respond-async`: a job, which is on the disk by now.",
+    "description": "With `Prefer: respond-async`: a job, which is on the disk by now; with an "
+    "`Idempotency-Key`, perhaps the one that an equal request made before.",
     "headers": {
         "Location": _header("Of the job: `/jobs/{job_id}`."),
         "Preference-Applied": _header("`respond-async`."),
@@ -163,10 +177,12 @@ ACCEPTED = {
     responses={
         200: ENHANCED,
         202: ACCEPTED,
+        304: NOT_MODIFIED,
         **declare(
             *UPLOAD_ERRORS,
             *ENHANCING_ERRORS,
             service_errors.CrossOrigin,
+            service_errors.KeyReused,
             service_errors.StorageError,
         ),
     },
@@ -186,7 +202,9 @@ async def enhance(
     telemetry: TelemetryDependency,
     stages: StagesDependency,
     jobs: JobsDependency,
-    caller: CallerDependency,
+    owner: CallerDependency,
+    caller: CallerIdDependency,
+    idempotency_key: IdempotencyKeyDependency,
     prefer: Annotated[
         list[str] | None,
         HttpHeader(
@@ -199,7 +217,9 @@ async def enhance(
     """Answer with the enlarged picture, a job or a dry run."""
     as_job = "respond-async" in parse_set_header(", ".join(prefer or []))
     _check_before_body(request, service, query, as_job=as_job)
+    check_callback(jobs, query.callback, as_job=as_job)
     upload, query = await read_upload(request, service, context, query)
+    check_callback(jobs, query.callback, as_job=as_job)
     header = upload.header
     output_format = query.format or _accepted_format(request, header, json=as_job or query.dry_run)
     model = query.model or service.settings.default_model
@@ -212,13 +232,21 @@ async def enhance(
         await service.models.require(*chosen.cards)
         report = _dry_run(chosen, service.forecast_admission(chosen, context), notes)
         return Response(report.model_dump_json(), media_type="application/json")
+    upload_digest = await digest_upload(upload.data)
+    etag = await enhanced_etag(upload_digest, enhance_request, service.settings)
+    if is_known(request, etag):
+        return not_modified(etag)
     if as_job:
         job = await jobs.accept(
             enhance_request,
             upload.data,
-            owner=caller,
+            owner=owner,
             request_id=request.scope["request_id"],
             deadline_s=context.requested_deadline_s,
+            caller=caller,
+            key=idempotency_key,
+            fingerprint=fingerprint(upload_digest, query, output_format),
+            callback=query.callback,
         )
         return JSONResponse(
             job_report(jobs.status(job)).model_dump(mode="json"),
@@ -245,7 +273,7 @@ async def enhance(
         service.settings.idle_timeout_s,
         context.reservation,
         media_type=MEDIA_TYPES[enhanced.output_format],
-        headers=enhanced_headers(enhanced),
+        headers=enhanced_headers(enhanced) | {"ETag": etag},
     )
 
 

@@ -3,18 +3,28 @@
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from app import service_errors
-from app.api.dependencies import JobDependency, JobsDependency, ServiceDependency
+from app.api.callers import CallerIdDependency
+from app.api.dependencies import (
+    CallerDependency,
+    JobDependency,
+    JobsDependency,
+    ServiceDependency,
+)
+from app.api.etag import digest_etag, is_known, not_modified
 from app.api.responses import PatientFileResponse
-from app.api.routes.enhance import ENHANCED
+from app.api.routes.enhance import ENHANCED, NOT_MODIFIED
 from app.api.schemas import job_report
 from app.errors import answer_with, declare
+from app.jobs.listing import JobSelection
+from app.jobs.rows import State
 from app.jobs.status import JobStatus
 from superres import errors
-from superres.schemas import JobReport, Problem
+from superres.schemas import JobList, JobReport, Problem
 
 ACCESS = "key"
 router = APIRouter()
@@ -29,7 +39,39 @@ PART = ENHANCED | {
     },
 }
 
+
+class JobsQuery(BaseModel):
+    """The parameters of GET /jobs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: list[State] = Field([], description="Only jobs in these states.")
+    limit: int = Field(20, ge=1, le=100, description="Most jobs on a page.")
+    cursor: str = Field("", description="The `cursor` of the page before; empty for the first.")
+
+
 JOB_ERRORS = (service_errors.JobMissing, errors.BadRequest, service_errors.StorageError)
+
+
+@router.get(
+    "/jobs",
+    responses=declare(errors.BadRequest, service_errors.StorageError),
+    summary="Your jobs, the newest first",
+)
+async def list_jobs(
+    query: Annotated[JobsQuery, Query()],
+    jobs: JobsDependency,
+    owner: CallerDependency,
+    caller: CallerIdDependency,
+) -> JobList:
+    """Those of the caller's key; of a service without keys, those from the caller's address."""
+    page = await jobs.page(
+        JobSelection(owner, caller, states=query.state, cursor=query.cursor, limit=query.limit)
+    )
+    return JobList(
+        jobs=[job_report(jobs.status(job)) for job in page.jobs],
+        cursor=page.cursor,
+    )
 
 
 @router.get("/jobs/{job_id}", responses=declare(*JOB_ERRORS), summary="How far a job is")
@@ -66,6 +108,7 @@ async def job_events(
     responses={
         200: ENHANCED | {"description": "The enhanced picture, as `POST /enhance` answers."},
         206: PART,
+        304: NOT_MODIFIED,
         **declare(
             *JOB_ERRORS,
             service_errors.JobUnfinished,
@@ -92,6 +135,10 @@ async def job_result(
     """
     if job.problem is not None:
         return answer_with(request, Problem.model_validate(job.problem))
+    if job.state == "done":
+        etag = digest_etag(job.headers["Content-Digest"])
+        if is_known(request, etag):
+            return not_modified(etag)
     file = await jobs.open_result(job)
     try:
         return PatientFileResponse(
