@@ -18,6 +18,7 @@ from superres.batch.ledger import Options
 from superres.batch.plan import plan
 from superres.batch.runner import BatchRunner
 from superres.codecs import Picture, decode, encode
+from superres.parameters import Parameters
 
 PICTURES = 24
 ROUNDS = 5
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--format", choices=("jpeg", "png"), default="jpeg")
     arguments = parser.parse_args()
     enhancer = load_model("srcnn", scale=SCALE)
-    options = Options("srcnn", SCALE, 92)
+    options = Options("srcnn", Parameters(scale=SCALE))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "in"
         folder.mkdir()

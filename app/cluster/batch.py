@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
 from app.cluster.connect import connect
-from superres.automatic import AutomaticEnhancer
+from superres.automatic import SizedEnhancer
 from superres.batch.ledger import Options, SharedLedger
 from superres.batch.plan import READERS, Job
 from superres.batch.runner import BatchRunner, Outcome, Progress
@@ -44,7 +44,7 @@ class ClusterBatchRunner:
         max_pixels: most pixels of an input.
     """
 
-    load: Callable[[], Enhancer | AutomaticEnhancer]
+    load: Callable[[], Enhancer | SizedEnhancer]
     options: Options
     output: AnyPath
     resume: bool

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from superres.arrays import Size
 from superres.codecs import (
     INPUT_SUFFIXES,
     OUTPUT_SUFFIXES,
@@ -38,10 +39,15 @@ class Job:
     source: AnyPath
     target: AnyPath
     output_format: OutputFormat
-    pixels: int
-    """Pixels of the source, by its header; 1 where the header cannot be read."""
+    size: Size
+    """Size of the source, by its header; one pixel where the header cannot be read."""
     problem: str | None = None
     """Reason why the job cannot be done, if it is known beforehand."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the source."""
+        return self.size[0] * self.size[1]
 
 
 def plan(
@@ -75,8 +81,8 @@ def plan(
     pictures = list(_pictures(inputs, output, recursive))
     inputs_by_file = {identity(source): source for source, _ in pictures}
     with ThreadPoolExecutor(READERS) as readers:
-        headers = list(readers.map(_format_and_pixels, [source for source, _ in pictures]))
-    for (source, place), (own_format, pixels) in zip(pictures, headers, strict=True):
+        headers = list(readers.map(_format_and_size, [source for source, _ in pictures]))
+    for (source, place), (own_format, size) in zip(pictures, headers, strict=True):
         chosen = output_format or own_format
         target = output if to_file else output / place.with_name(_name(place, chosen))
         problem = None
@@ -88,7 +94,7 @@ def plan(
                 "choose another folder or format"
             )
         sources.setdefault(target, source)
-        jobs.append(Job(source, target, chosen, pixels, problem))
+        jobs.append(Job(source, target, chosen, size, problem))
     if not to_file:
         _check_notes(output, jobs, inputs_by_file)
     return jobs
@@ -149,16 +155,16 @@ def _pictures(
             yield file, path_below(file, given)
 
 
-def _format_and_pixels(source: AnyPath) -> tuple[OutputFormat, int]:
-    """The format of a picture's result, and its pixels; a picture that cannot be read fails later.
+def _format_and_size(source: AnyPath) -> tuple[OutputFormat, Size]:
+    """The format of a picture's result, and its size; a picture that cannot be read fails later.
 
-    Of such a picture, any format and 1 pixel.
+    Of such a picture, any format and one pixel.
     """
     try:
         header = _read_header(source)
     except (BadImage, OSError):
-        return "png", 1
-    return default_output_format(header), header.size[0] * header.size[1]
+        return "png", (1, 1)
+    return default_output_format(header), header.size
 
 
 def _read_header(source: AnyPath) -> Header:

@@ -150,7 +150,7 @@ def test_eight_callers_at_once_each_get_their_own(service, chelsea: RgbU8):
 
     def enhance(call) -> bytes:
         picture, scale, output_format = call
-        return client.enhance(picture, scale, output_format=output_format).content
+        return client.enhance(picture, scale, format=output_format).content
 
     alone = [enhance(call) for call in calls]
     assert len(set(alone)) == len(calls)
@@ -254,7 +254,7 @@ def test_set5_served_scores_what_training_says(
     client = Client(http=service)
     served = []
     for lr in sorted(folder.glob("*_lr.webp")):
-        answer = client.enhance(lr, 3, output_format="png")
+        answer = client.enhance(lr, 3, format="png")
         hr = decode(lr.with_name(lr.name.replace("_lr", "_hr")).read_bytes()).rgb
         luma = to_y(hr), to_y(decode(answer.content).rgb)
         served.append(psnr(*luma, data_range=255, shave=3))

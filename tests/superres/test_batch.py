@@ -21,13 +21,14 @@ from superres.batch.runner import BatchRunner, Outcome
 from superres.codecs import Picture, decode, encode
 from superres.errors import BadRequest
 from superres.models.card import Geometry
+from superres.parameters import Parameters
 from superres.paths import write_whole
 from tests.commands import INSTALLED, superres
 from tests.engines import BlurEngine
 from tests.pictures import animated, encoded, plain
 
 GEOMETRY = Geometry(domain="hr", scale=2, halo=3, largest_tile=64)
-OPTIONS = Options(model="blur@0", scale=2, quality=92)
+OPTIONS = Options("blur@0", Parameters(scale=2))
 
 
 class Watched(BlurEngine):
@@ -177,7 +178,16 @@ def test_what_is_done_is_left_out_by_content_and_by_settings(photos: Path, tmp_p
     assert statuses(enhance(photos, out, resume=True, force=True))[1] == "made"
     assert statuses(enhance(photos, out, resume=True)) == ["done already"] * 4
 
-    for other in (Options("blur@0", 3, 92), Options("blur@1", 2, 92), Options("blur@0", 2, 50)):
+    others = [
+        {"scale": 3},
+        {"width": 120},
+        {"scale": 2, "quality": 50},
+        {"scale": 2, "icc": "srgb"},
+    ]
+    for other in (
+        Options("blur@1", OPTIONS.parameters),
+        *(Options("blur@0", Parameters(**asked)) for asked in others),
+    ):
         assert statuses(enhance(photos, out, resume=True, options=other)) == ["failed"] * 4
 
 

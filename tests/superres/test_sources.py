@@ -18,11 +18,12 @@ from superres.batch.runner import BatchRunner
 from superres.codecs import OUTPUT_FORMATS
 from superres.errors import BadRequest
 from superres.models.card import Geometry
+from superres.parameters import Parameters
 from tests.engines import BlurEngine
 from tests.pictures import encoded
 
 GEOMETRY = Geometry(domain="hr", scale=2, halo=0, largest_tile=64)
-OPTIONS = Options(model="blur@0", scale=2, quality=92)
+OPTIONS = Options("blur@0", Parameters(scale=2))
 PICTURES = [
     encoded(np.full((2, 3, 3), shade, np.uint8), kind)
     for shade, kind in zip(range(0, 240, 10), itertools.cycle(("PNG", "BMP", "JPEG", "GIF")))
