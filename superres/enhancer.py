@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from superres import tiling
-from superres.arrays import AnyRgb, Raster, Rgb, Size, to_float, to_integer
+from superres.arrays import AnyRgb, Raster, Rgb, Size, TileBatch, to_float, to_integer
 from superres.codecs import MAX_OUTPUT_PIXELS, Picture
-from superres.colour import bleed
+from superres.colour import bleed, is_grey, to_grey
 from superres.engines.base import BATCH, Engine
 from superres.engines.ensemble import EnsembleEngine
 from superres.models.card import Geometry
@@ -39,8 +39,10 @@ class Enhancer:
     ) -> Picture:
         """Enlarge a picture, or give it the size that is asked for.
 
-        Alpha is enlarged by bicubic, and what is wholly transparent takes the colour of what
-        is visible beside it first: see :func:`superres.colour.bleed`.
+        A grey picture stays grey, also where it is stored as RGB: see
+        :func:`superres.colour.is_grey`. Alpha is enlarged by bicubic, and what is wholly
+        transparent takes the colour of what is visible beside it first: see
+        :func:`superres.colour.bleed`.
 
         Args:
             picture: 8 or 16 bits a sample; the result has as many.
@@ -82,13 +84,16 @@ class Enhancer:
         made = native_size(lr_size, size, self.geometry, box)
         cut = plan(made, self.geometry)
         direct = made == size and box is None
+        # By the picture, and not by the tile, so that tiled equals whole.
+        finish = to_grey if is_grey(lr) else _unchanged
         answers = sr if direct else np.empty((*made, 3), lr.dtype)
         done = 0
         for columns in cut.panels(COLUMNS):
             rows = _Rows(resize_bands(lr, cut.plane, cut.span(columns), prepare=_for_engine))
             for row in range(len(cut.tops)):
                 tiles = tiling.extract(rows.take(cut.tile_rows(row)), cut, columns)
-                tiling.stitch(_like(self.engine.predict(tiles), lr), cut, row, answers, columns)
+                made_tiles = finish(self.engine.predict(tiles))
+                tiling.stitch(_like(made_tiles, lr), cut, row, answers, columns)
                 done += len(columns)
                 if progress is not None:
                     progress(done, cut.tiles)
@@ -138,6 +143,10 @@ class _Rows:
             self._first += len(self._window) - len(kept)
             self._window = np.concatenate([kept, next(self._bands)])
         return self._window[indices - self._first]
+
+
+def _unchanged(samples: TileBatch) -> TileBatch:
+    return samples
 
 
 def _scaled(box: Box, made: Size, size: Size) -> Box:
