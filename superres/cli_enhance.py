@@ -1,6 +1,7 @@
 """The command ``superres enhance``."""
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ from superres.cli_options import (
     Models,
     Precision,
     Proof,
+    Provenance,
     Quality,
     Scale,
     Width,
@@ -68,6 +70,7 @@ def enhance_command(
     ensemble: Ensemble = False,
     proof: Proof = False,
     fallback: FallbackKind = "none",
+    provenance: Provenance = True,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Folders in folders, too.")
     ] = False,
@@ -109,7 +112,7 @@ def enhance_command(
     to_file = is_file(sources, target)
     chosen_format = asked.format or (format_of(target) if to_file else None)
     jobs = plan(sources, target, chosen_format, recursive=recursive)
-    options = _options(asked, models)
+    options = replace(_options(asked, models), provenance=provenance)
     load = partial(load_sized, asked.model or AUTO, models, precision, device, asked.ensemble)
     if cluster:
         if dry_run or to_file:

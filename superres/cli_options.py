@@ -40,6 +40,14 @@ Ensemble = Annotated[bool, _option("ensemble")]
 Proof = Annotated[bool, _option("proof")]
 FallbackKind = Annotated[Fallback, typer.Option("--fallback", help=in_plain_text("fallback"))]
 
+Provenance = Annotated[
+    bool,
+    typer.Option(
+        "--provenance/--no-provenance",
+        envvar="SUPERRES_PROVENANCE",
+        help="Tell in the XMP of results that a model enhanced them, and which.",
+    ),
+]
 ComparedScale = Annotated[float, typer.Option(help="Over 1, to 4; fractions too.")]
 ComparedModel = Annotated[
     str,

@@ -38,6 +38,7 @@ from superres.models.evidence import examine
 from superres.models.registry import AUTO, DEFAULT_MODEL
 from superres.models.selection import Candidates, Selection, select
 from superres.parameters import Parameters
+from superres.provenance import with_provenance, without_damaged_xmp
 from superres.sizing import SHRUNK, Sizing, resolve
 
 
@@ -71,6 +72,8 @@ class EnhanceRequest:
     """With ``auto``, the models between which the decoded picture decides."""
     cost: Forecast
     """The cost with ``card``."""
+    provenance: bool = False
+    """Whether the result tells what made it."""
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
@@ -99,6 +102,11 @@ class EnhanceRequest:
     def wants_proof(self) -> bool:
         """Whether the gain over bicubic is estimated."""
         return self.options.wants_proof
+
+    @property
+    def tells_provenance(self) -> bool:
+        """Whether the result's XMP tells what made it, unless that is bicubic."""
+        return self.provenance and self.options.metadata == "keep"
 
     @property
     def sizing(self) -> Sizing:
@@ -157,7 +165,8 @@ def prepare_request(
         header, nbytes, card, options.target, output_format, ensemble=options.ensemble
     )
     check_output(cost.output_size, output_format)
-    request = EnhanceRequest(options, header, output_format, card, candidates, cost)
+    provenance = service.settings.provenance
+    request = EnhanceRequest(options, header, output_format, card, candidates, cost, provenance)
     if request.wants_proof:
         check_estimable(sizing.scale)
     return request
@@ -203,6 +212,8 @@ async def enhance_picture(
             srgb=options.icc == "srgb",
             strip_metadata=options.metadata == "strip",
         )
+        if request.tells_provenance:
+            picture = without_damaged_xmp(picture)
         if request.candidates is not None:
             selection = await anyio.to_thread.run_sync(_select, upload, picture, request.candidates)
             card = selection.card
@@ -246,6 +257,10 @@ async def enhance_picture(
     stages.add("infer", infer)
     stages.add("bicubic", seconds - queue - infer)
     engine.check()
+    made_by = f"{card.label(ensemble=options.ensemble)}@{card.short_hash}"
+    if request.tells_provenance and card != BICUBIC:
+        enhanced, note = with_provenance(enhanced, made_by, request.output_format)
+        notes.append(note)
     with stages.time("encode"):
         body, digest = await anyio.to_thread.run_sync(
             _encode_and_digest, enhanced, request.output_format, options.quality
@@ -255,7 +270,7 @@ async def enhance_picture(
     return Enhanced(
         body=body,
         output_format=request.output_format,
-        made_by=f"{card.label(ensemble=options.ensemble)}@{card.short_hash}",
+        made_by=made_by,
         input_size=picture.size,
         output_size=enhanced.size,
         notes="; ".join(filter(None, [conversion_notes(picture, request.output_format), *notes])),

@@ -21,6 +21,8 @@ class Options:
     model: str
     """Name and hash of the model; of all that may be used, and of the rules between them."""
     parameters: Parameters
+    provenance: bool = True
+    """Whether results tell which model made them."""
 
 
 class Ledger:
@@ -96,7 +98,9 @@ class SharedLedger(Ledger):
 def _digest_of_inputs(content: bytes, job: Job, options: Options) -> str:
     """A hash of all that a result depends on."""
     asked = options.parameters.model_dump() | {"format": job.output_format}
-    settings = json.dumps(asked | {"model": options.model}, sort_keys=True)
+    settings = json.dumps(
+        asked | {"model": options.model, "provenance": options.provenance}, sort_keys=True
+    )
     return _digest(settings.encode() + content)
 
 

@@ -36,7 +36,9 @@ from superres.enhancer import Enhancer
 from superres.errors import BadRequest, ImageTooLarge, SuperresError
 from superres.evaluation.proof import FALLBACK, check_estimable, estimate
 from superres.models.bicubic import BICUBIC
+from superres.models.card import ModelCard
 from superres.paths import is_same, write_whole
+from superres.provenance import with_provenance, without_damaged_xmp
 from superres.sizing import Sizing, resolve
 
 THREADS = 3
@@ -170,24 +172,31 @@ class BatchRunner:
         """
         asked = self._options.parameters
         picture = self._decode(content)
+        if self._options.provenance:
+            picture = without_damaged_xmp(picture)
         sizing = resolve(picture.size, asked.target)
         if asked.wants_proof:
             check_estimable(sizing.scale)
-        enhancer, notes = self._choose(content, picture, sizing)
+        card, enhancer, notes = self._choose(content, picture, sizing)
         if enhancer is None:
             return Result(b"", sizing.size, "; ".join(notes))
         if asked.wants_proof:
-            enhancer, proved = self._prove(enhancer, content, picture, sizing)
+            card, enhancer, proved = self._prove(card, enhancer, content, picture, sizing)
             notes += proved
         enhanced = enhancer.enhance(picture, asked.target, progress=report)
+        if card not in (None, BICUBIC) and self._options.provenance and asked.metadata == "keep":
+            made_by = f"{card.label(ensemble=asked.ensemble)}@{card.short_hash}"
+            enhanced, note = with_provenance(enhanced, made_by, output_format)
+            notes.append(note)
         encoded = encode(enhanced, output_format, asked.quality)
         notes.append(conversion_notes(picture, output_format))
         return Result(encoded, sizing.size, "; ".join(filter(None, notes)))
 
     def _choose(
         self, content: bytes, picture: Picture, sizing: Sizing
-    ) -> tuple[Enhancer | None, list[str]]:
-        """The enhancer of a picture, unless this is a dry run; and why, if it was chosen."""
+    ) -> tuple[ModelCard | None, Enhancer | None, list[str]]:
+        """A picture's model and why; without an enhancer in a dry run, or a card in a test."""
+        card: ModelCard | None = None
         enhancer, notes = self._enhancer, []
         if isinstance(enhancer, SizedEnhancer):
             card, reason = enhancer.choose(content, picture, sizing)
@@ -195,25 +204,30 @@ class BatchRunner:
                 notes.append(f"{card.name}, {reason}")
             enhancer = None if self._dry_run else enhancer.enhancer(card)
         if enhancer is None or self._dry_run:
-            return None, notes
-        return self._sharing(enhancer), notes
+            return card, None, notes
+        return card, self._sharing(enhancer), notes
 
     def _prove(
-        self, enhancer: Enhancer, content: bytes, picture: Picture, sizing: Sizing
-    ) -> tuple[Enhancer, list[str]]:
-        """The enhancer, or bicubic's if a proof favours that and it is asked for; what it found."""
+        self,
+        card: ModelCard | None,
+        enhancer: Enhancer,
+        content: bytes,
+        picture: Picture,
+        sizing: Sizing,
+    ) -> tuple[ModelCard | None, Enhancer, list[str]]:
+        """The model, or bicubic if a proof favours that and it is asked for; and what it found."""
         rgb = to_integer(picture.rgb, np.uint8)
         try:
             proof = estimate(enhancer, rgb, sizing.scale, jpeg=jpeg_settings(content))
         except BadRequest as error:  # a picture that is too small to score
-            return enhancer, [f"no proof: {error}"]
+            return card, enhancer, [f"no proof: {error}"]
         notes = [f"{proof.gain_db:+.2f} dB over bicubic, by the proof"]
         models = self._enhancer
         if self._options.parameters.fallback != "auto" or proof.gain_db >= 0:
-            return enhancer, notes
+            return card, enhancer, notes
         if not isinstance(models, SizedEnhancer):
-            return enhancer, notes
-        return self._sharing(models.enhancer(BICUBIC)), [*notes, FALLBACK]
+            return card, enhancer, notes
+        return BICUBIC, self._sharing(models.enhancer(BICUBIC)), [*notes, FALLBACK]
 
     def _sharing(self, enhancer: Enhancer) -> Enhancer:
         """The enhancer with an engine that threads share."""
