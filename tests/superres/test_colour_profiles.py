@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from superres.arrays import to_integer
+from superres.colour import to_srgb
 from superres.colour_profiles import (
     D65,
     SRGB_PRIMARIES,
@@ -38,19 +39,18 @@ def light(stored: np.ndarray, transfer: tuple[float, ...]) -> np.ndarray:
     return np.where(stored >= d, (a * stored + b) ** g, c * stored)
 
 
-def through_lcms(stored: np.ndarray, profile: bytes, space: str = "rgb") -> np.ndarray:
+def through_lcms(stored: np.ndarray, profile: bytes) -> np.ndarray:
     """To sRGB, in levels of 255."""
-    samples = to_integer(stored.astype(np.float32), np.uint16)
-    converted = imagecodecs.cms_transform(
-        samples, profile, SRGB_PROFILE, colorspace=space, outcolorspace="rgb"
-    )
-    return converted / 257
+    levels = to_integer(stored.astype(np.float32), np.uint16)
+    grey = levels.ndim == 2
+    samples = np.dstack([levels] * 3) if grey else levels
+    return to_srgb(samples, profile, grey=grey) / 257
 
 
 @pytest.mark.parametrize("transfer", [(1.0,), (1.8,), (2.2,), SRGB_TRANSFER])
 def test_a_transfer_function_is_what_its_formula_says(transfer):
     expected = 255 * srgb_encoded(light(RAMP, transfer))
-    grey = through_lcms(RAMP[None, :], grey_profile_of(transfer), "gray")
+    grey = through_lcms(RAMP[None, :], grey_profile_of(transfer))
     assert np.abs(grey[0, :, 1] - expected).max() < 0.5
     equal = np.repeat(RAMP[None, :, None], 3, axis=2)
     rgb = through_lcms(equal, profile_of(SRGB_PRIMARIES, D65, transfer))
@@ -61,15 +61,19 @@ def test_display_p3_is_converted_as_its_matrices_say():
     profile = profile_of_cicp(12, 13)
     assert profile is not None
     linear = light(COLOURS, SRGB_TRANSFER) @ SRGB_OF_P3.T
-    # Below, sRGB is so steep that the rounding of a profile's numbers is seen.
-    inside = ((linear >= 0.01) & (linear <= 1)).all(axis=2)
+    inside = ((linear >= 0) & (linear <= 1)).all(axis=2)
     difference = np.abs(through_lcms(COLOURS, profile) - 255 * srgb_encoded(linear))[inside]
     assert inside.sum() > 200
     assert difference.max() < 0.8
 
 
-@pytest.mark.parametrize("primaries", [1, 4, 5, 6, 7, 8, 9, 11, 12, 22])
-@pytest.mark.parametrize("transfer", [1, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 17])
+@pytest.mark.parametrize(
+    ("primaries", "transfer"),
+    [
+        *((primaries, 13) for primaries in (1, 4, 5, 6, 7, 8, 9, 11, 12, 22)),
+        *((9, transfer) for transfer in (1, 4, 5, 6, 7, 8, 11, 12, 14, 15, 17)),
+    ],
+)
 def test_white_is_white_and_black_is_black_by_every_code_point(primaries, transfer):
     profile = profile_of_cicp(primaries, transfer)
     assert (profile is None) == ((primaries, transfer) == (1, 13))
@@ -125,7 +129,7 @@ def test_colours_that_cannot_be_mixed_are_refused(primaries, white):
 def test_a_grey_profile_as_rgb_shows_equal_channels_the_same(profile):
     as_rgb = rgb_profile_of_grey(profile)
     assert as_rgb is not None
-    grey = through_lcms(RAMP[None, :], profile, "gray")
+    grey = through_lcms(RAMP[None, :], profile)
     rgb = through_lcms(np.repeat(RAMP[None, :, None], 3, axis=2), as_rgb)
     assert np.abs(grey - rgb).max() < 0.5
     assert rgb_profile_of_grey(SRGB_PROFILE) is None
