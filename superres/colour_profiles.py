@@ -41,15 +41,17 @@ _PRIMARIES: dict[int, tuple[str, tuple[Chromaticity, ...], Chromaticity]] = {
     22: ("EBU Tech 3213", ((0.630, 0.340), (0.295, 0.605), (0.155, 0.077)), D65),
 }
 """ColourPrimaries of ITU-T H.273 -> name, red, green and blue, white."""
-_BT709: Transfer = (1 / 0.45, 1 / 1.099297, 0.099297 / 1.099297, 1 / 4.5, 0.081243)
+_BT1886: Transfer = (2.4,)
+"""How displays show what cameras code by BT.709, BT.601 and BT.2020, in browsers too; not the
+inverse of those, which is how cameras see."""
 _TRANSFERS: dict[int, Transfer] = {
-    **dict.fromkeys((1, 6, 11, 12, 14, 15), _BT709),
+    **dict.fromkeys((1, 6, 11, 12, 14, 15), _BT1886),
     4: (2.2,),
     5: (2.8,),
     7: (1 / 0.45, 1 / 1.1115, 0.1115 / 1.1115, 1 / 4, 0.0913),
     8: (1.0,),
     13: SRGB_TRANSFER,
-    17: (2.6,),
+    17: (2.6, (52.37 / 48) ** (1 / 2.6), 0, 0, 0),
 }
 """TransferCharacteristics of H.273, from 0 to 1."""
 _NOT_READ = {16: "PQ (HDR)", 18: "HLG (HDR)", 9: "logarithmic", 10: "logarithmic"}
