@@ -166,6 +166,7 @@ def to_picture(
         left_out: what the file has that Pillow has not been shown, by name.
         conversions: what reading the samples converts, by name.
     """
+    metadata.set_xmp_aside(image)
     mode = image.mode
     converted = [_CONVERTED_MODES[mode]] if mode in _CONVERTED_MODES else []
     converted.extend(conversions)
