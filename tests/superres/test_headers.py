@@ -186,7 +186,11 @@ def test_a_decoder_that_sees_another_size_is_stopped(name: str, monkeypatch):
 
 def test_a_frame_outside_the_canvas_of_a_gif_counts_before_pillow_makes_room_for_it(monkeypatch):
     data = gif().replace(b",\0\0\0\0\1\0\1\0", b",\0\0\0\0\xff\xff\xff\xff")
-    monkeypatch.setattr("superres.codecs.gif_bmp._Gif", None)
+
+    def never(file: io.BytesIO) -> Image.Image:
+        raise AssertionError
+
+    monkeypatch.setattr("superres.codecs.gif_bmp._Gif", never)
     with pytest.raises(BadImage, match=r"at most 64,000,000 input pixels .* \(65535x65535\)"):
         probe(data)
 
@@ -200,7 +204,11 @@ def test_an_extension_of_a_gif_that_pillow_does_not_end_where_we_do_is_refused(
     data = gif()
     at = data.index(b",\0\0\0\0")
     assert decode(data[:at] + b"!\xfe\0" + data[at:]).size == decode(data).size  # a comment
-    monkeypatch.setattr("superres.codecs.gif_bmp._Gif", None)
+
+    def never(file: io.BytesIO) -> Image.Image:
+        raise AssertionError
+
+    monkeypatch.setattr("superres.codecs.gif_bmp._Gif", never)
     with pytest.raises(BadImage, match="an extension without data"):
         read(data[:at] + extension + data[at:])
 
