@@ -38,7 +38,7 @@ def main() -> None:
         for i in range(PICTURES):
             picture = Picture((data.astronaut(), data.coffee())[i % 2])
             (folder / f"{i:02}.jpg").write_bytes(encode(picture, "jpeg"))
-        jobs = plan([folder], Path(temporary) / "out", arguments.format, recursive=False)
+        jobs = plan([folder], Path(temporary) / "out", arguments.format, recursive=False).jobs
         pictures = [decode(job.source.read_bytes()) for job in jobs]
         megapixels = sum(job.pixels for job in jobs) * SCALE**2 / 1e6
         batch = BatchRunner(enhancer, options, None, resume=False, force=True)

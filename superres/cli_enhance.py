@@ -36,7 +36,7 @@ from superres.cli_options import (
     load_sized,
     read_parameters,
 )
-from superres.cli_report import print_failures, show_progress, summary
+from superres.cli_report import print_failures, print_skipped, show_progress, summary
 from superres.codecs import DEFAULT_QUALITY, MAX_INPUT_PIXELS
 from superres.errors import BadRequest
 from superres.models.bicubic import BICUBIC
@@ -111,7 +111,8 @@ def enhance_command(
         models = models.absolute()
     to_file = is_file(sources, target)
     chosen_format = asked.format or (format_of(target) if to_file else None)
-    jobs = plan(sources, target, chosen_format, recursive=recursive)
+    planned = plan(sources, target, chosen_format, recursive=recursive)
+    jobs = planned.jobs
     options = replace(_options(asked, models), provenance=provenance)
     load = partial(load_sized, asked.model or AUTO, models, precision, device, asked.ensemble)
     if cluster:
@@ -138,6 +139,7 @@ def enhance_command(
     outcomes = show_progress(run, jobs, stderr)
     if dry_run or not to_file:
         stderr.print(summary(outcomes, time.monotonic() - started))
+        print_skipped(planned.skipped, stderr)
     if print_failures(outcomes, stderr):
         raise typer.Exit(1)
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from superres.batch.folders import Skipped
 from superres.batch.plan import Job
 from superres.batch.runner import Outcome, Status
 
@@ -45,6 +46,12 @@ def print_failures(outcomes: Sequence[Outcome], console: Console) -> int:
     for outcome in sorted(failed, key=lambda outcome: str(outcome.job.source)):
         _print(f"  {outcome.job.source}: {outcome.reason}", console)
     return len(failed)
+
+
+def print_skipped(skipped: Skipped, console: Console) -> None:
+    """Tell what was left out of the folders, and why."""
+    if text := str(skipped):
+        _print(text, console)
 
 
 def summary(outcomes: Sequence[Outcome], seconds: float) -> Table:

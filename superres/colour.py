@@ -33,6 +33,8 @@ def to_srgb(samples: np.ndarray, icc_profile: bytes, *, grey: bool) -> np.ndarra
 
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     converted = samples.copy()
+    # At 16 bits its optimisation is a table of few colours, which is up to 4 levels of 255 off.
+    flags = imagecodecs.CMS.FLAGS.NOOPTIMIZE if samples.dtype == np.uint16 else None
     try:
         for top in range(0, len(samples), BAND):
             rows = samples[top : top + BAND]
@@ -42,6 +44,7 @@ def to_srgb(samples: np.ndarray, icc_profile: bytes, *, grey: bool) -> np.ndarra
                 srgb,
                 colorspace="gray" if grey else "rgb",
                 outcolorspace="rgb",
+                flags=flags,
             )
     except imagecodecs.CmsError as error:
         raise DamagedProfile(str(error)) from error

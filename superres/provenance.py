@@ -12,6 +12,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from superres.codecs import FORMATS, OutputFormat, Picture
+from superres.xmp import DamagedXmp
 
 ENHANCED = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
 CAPTURED = {
@@ -47,10 +48,6 @@ _EMPTY = (
     '<?xpacket end="w"?>'
 ).encode()
 _TAG = re.compile(rb"""<(?:[^'">]|"[^"]*"|'[^']*')*>""")
-
-
-class DamagedXmp(Exception):
-    """A packet that is no well-formed RDF, or has a document type."""
 
 
 def with_provenance(

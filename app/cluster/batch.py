@@ -91,7 +91,8 @@ class ClusterBatchRunner:
 def _existing(jobs: list[Job]) -> set[Job]:
     """The jobs whose result exists."""
     with ThreadPoolExecutor(READERS) as readers:
-        found = readers.map(lambda job: job.target.exists(), jobs)
+        # A job with a problem fails by that.
+        found = readers.map(lambda job: job.problem is None and job.target.exists(), jobs)
         return {job for job, exists in zip(jobs, found, strict=True) if exists}
 
 

@@ -1,15 +1,17 @@
-"""The plan of a batch: which pictures there are, and where each result goes.
+"""The plan of a batch: which pictures there are, where each result goes, and what is left out.
 
 Paths are the file system's, or a bucket's by fsspec.
 """
 
+import mimetypes
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from superres.arrays import Size
+from superres.batch.folders import Skipped, find_pictures
 from superres.codecs import (
     INPUT_SUFFIXES,
     OUTPUT_SUFFIXES,
@@ -20,7 +22,7 @@ from superres.codecs import (
     probe,
 )
 from superres.errors import BadImage, BadRequest
-from superres.paths import AnyPath, identity, is_inside, path_below
+from superres.paths import AnyPath, identity, path_below
 
 HEADER_BYTES = 2**18
 """Bytes of a bucket's picture that are read for its header."""
@@ -50,16 +52,25 @@ class Job:
         return self.size[0] * self.size[1]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a batch does, and what it leaves out."""
+
+    jobs: list[Job]
+    skipped: Skipped
+
+
 def plan(
     inputs: Sequence[AnyPath],
     output: AnyPath,
     output_format: OutputFormat | None,
     *,
     recursive: bool,
-) -> list[Job]:
+) -> Plan:
     """List the pictures, and the path of each result; nothing is decoded.
 
-    A picture keeps its name, and its path below the folder that was given. Its suffix
+    What is a picture is told by its content, unless its suffix does. A folder that cannot be read
+    is a job with a problem. A picture keeps its name, and its path below the folder that was given. Its suffix
     changes where the format does. If two pictures have the same target, the second has a problem.
     A picture whose target is another input has one, too.
 
@@ -71,18 +82,22 @@ def plan(
             ``output`` where ``output`` is inside an input.
 
     Raises:
-        FileNotFoundError: a folder without pictures.
+        FileNotFoundError: a folder without pictures, though it can be read.
         BadRequest: an input is where the batch would write its notes.
     """
     to_file = is_file(inputs, output)
-    jobs: list[Job] = []
+    with ThreadPoolExecutor(READERS) as readers:
+        found = find_pictures(inputs, output, recursive, readers)
+    jobs = [
+        Job(folder, output / place, "png", (1, 1), f"this folder cannot be read: {reason}")
+        for folder, place, reason in found.unreadable
+    ]
     sources: dict[AnyPath, AnyPath] = {}
     """By target."""
-    pictures = list(_pictures(inputs, output, recursive))
-    inputs_by_file = {identity(source): source for source, _ in pictures}
+    inputs_by_file = {identity(source): source for source, _ in found.pictures}
     with ThreadPoolExecutor(READERS) as readers:
-        headers = list(readers.map(_format_and_size, [source for source, _ in pictures]))
-    for (source, place), (own_format, size) in zip(pictures, headers, strict=True):
+        headers = list(readers.map(_format_and_size, [source for source, _ in found.pictures]))
+    for (source, place), (own_format, size) in zip(found.pictures, headers, strict=True):
         chosen = output_format or own_format
         target = output if to_file else output / place.with_name(_name(place, chosen))
         problem = None
@@ -97,7 +112,7 @@ def plan(
         jobs.append(Job(source, target, chosen, size, problem))
     if not to_file:
         _check_notes(output, jobs, inputs_by_file)
-    return jobs
+    return Plan(jobs, found.skipped)
 
 
 def is_file(inputs: Sequence[AnyPath], output: AnyPath) -> bool:
@@ -106,8 +121,14 @@ def is_file(inputs: Sequence[AnyPath], output: AnyPath) -> bool:
         len(inputs) == 1
         and not inputs[0].is_dir()
         and not output.is_dir()
-        and output.suffix.lower() in INPUT_SUFFIXES
+        and _names_a_picture(output.suffix.lower())
     )
+
+
+def _names_a_picture(suffix: str) -> bool:
+    """Whether it is a suffix of pictures, also of those that are not written here."""
+    kind, _ = mimetypes.guess_type(f"picture{suffix}")
+    return suffix in INPUT_SUFFIXES or (kind is not None and kind.startswith("image/"))
 
 
 def entry(output: AnyPath, key: str) -> AnyPath:
@@ -125,34 +146,6 @@ def _check_notes(
                 f"{source} is an input of this batch, and {note} is where it notes its results: "
                 "choose another output folder"
             )
-
-
-def _pictures(
-    inputs: Sequence[AnyPath], output: AnyPath, recursive: bool
-) -> Iterator[tuple[AnyPath, PurePosixPath]]:
-    """Each picture, and its path below the folder that was given."""
-    for given in inputs:
-        if not given.is_dir():
-            yield given, PurePosixPath(given.name)
-            continue
-        in_place = is_inside(output, given) and is_inside(given, output)
-        found = sorted(
-            file
-            for file in (given.rglob("*") if recursive else given.iterdir())
-            if file.suffix.lower() in INPUT_SUFFIXES
-            and not any(part.startswith(".") for part in path_below(file, given).parts)
-            and file.is_file()
-        )
-        inputs_of_folder = [file for file in found if in_place or not is_inside(file, output)]
-        if found and not inputs_of_folder:
-            raise FileNotFoundError(
-                f"all pictures in {given} are in the output folder {output}, and so count as "
-                "results: choose another output folder"
-            )
-        if not found:
-            raise FileNotFoundError(f"no pictures in {given}")
-        for file in inputs_of_folder:
-            yield file, path_below(file, given)
 
 
 def _format_and_size(source: AnyPath) -> tuple[OutputFormat, Size]:

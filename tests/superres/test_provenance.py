@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from superres.provenance import CAPTURED, ENHANCED, DamagedXmp, claim
+from superres.provenance import CAPTURED, ENHANCED, claim
+from superres.xmp import DamagedXmp
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 TYPE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"

@@ -93,7 +93,7 @@ def no_source_is_written(world, output_format, recursive, resume, force, shared)
         build(root, present, linked)
         given_paths, target = [root / one for one in inputs], root / output
         try:
-            jobs = plan(given_paths, target, output_format, recursive=recursive)
+            jobs = plan(given_paths, target, output_format, recursive=recursive).jobs
         except (FileNotFoundError, BadRequest) as error:
             event(type(error).__name__)
             return
