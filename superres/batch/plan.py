@@ -3,7 +3,6 @@
 Paths are the file system's, or a bucket's by fsspec.
 """
 
-import mimetypes
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,14 @@ LEDGER = ".superres.jsonl"
 """File of the output folder in which a batch notes its results."""
 ENTRIES = ".superres"
 """The folder of such notes where many machines write them, a file for each result."""
+PICTURE_SUFFIXES = INPUT_SUFFIXES.union(
+    (".jfif", ".jfi", ".jif", ".jpe", ".pjp", ".pjpeg"),
+    (".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".jxr", ".hdp"),
+    (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
+    (".ico", ".svg", ".psd", ".exr", ".hdr", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dib"),
+)
+"""Suffixes of pictures, also of those that are not read or written here. An output that ends in one
+is a file, and a result takes its place; any other end of a name is a part of it."""
 READERS = 16
 """Files that are looked at in parallel: a bucket takes some time for each."""
 
@@ -70,9 +77,9 @@ def plan(
     """List the pictures, and the path of each result; nothing is decoded.
 
     What is a picture is told by its content, unless its suffix does. A folder that cannot be read
-    is a job with a problem. A picture keeps its name, and its path below the folder that was given. Its suffix
-    changes where the format does. If two pictures have the same target, the second has a problem.
-    A picture whose target is another input has one, too.
+    is a job with a problem. A picture keeps its name, and its path below the folder that was given.
+    Its suffix changes where the format does. If two pictures have the same target, the second has
+    a problem. A picture whose target is another input has one, too.
 
     Args:
         inputs: pictures, and folders of pictures.
@@ -88,6 +95,7 @@ def plan(
     to_file = is_file(inputs, output)
     with ThreadPoolExecutor(READERS) as readers:
         found = find_pictures(inputs, output, recursive, readers)
+        headers = list(readers.map(_format_and_size, [source for source, _ in found.pictures]))
     jobs = [
         Job(folder, output / place, "png", (1, 1), f"this folder cannot be read: {reason}")
         for folder, place, reason in found.unreadable
@@ -95,8 +103,6 @@ def plan(
     sources: dict[AnyPath, AnyPath] = {}
     """By target."""
     inputs_by_file = {identity(source): source for source, _ in found.pictures}
-    with ThreadPoolExecutor(READERS) as readers:
-        headers = list(readers.map(_format_and_size, [source for source, _ in found.pictures]))
     for (source, place), (own_format, size) in zip(found.pictures, headers, strict=True):
         chosen = output_format or own_format
         target = output if to_file else output / place.with_name(_name(place, chosen))
@@ -121,14 +127,8 @@ def is_file(inputs: Sequence[AnyPath], output: AnyPath) -> bool:
         len(inputs) == 1
         and not inputs[0].is_dir()
         and not output.is_dir()
-        and _names_a_picture(output.suffix.lower())
+        and output.suffix.lower() in PICTURE_SUFFIXES
     )
-
-
-def _names_a_picture(suffix: str) -> bool:
-    """Whether it is a suffix of pictures, also of those that are not written here."""
-    kind, _ = mimetypes.guess_type(f"picture{suffix}")
-    return suffix in INPUT_SUFFIXES or (kind is not None and kind.startswith("image/"))
 
 
 def entry(output: AnyPath, key: str) -> AnyPath:
@@ -175,4 +175,5 @@ def _name(place: PurePosixPath, output_format: OutputFormat) -> str:
     """The picture's name, with a suffix of the format: its own suffix, if it is one."""
     if OUTPUT_SUFFIXES.get(place.suffix.lower()) == output_format:
         return place.name
-    return f"{place.stem}{SUFFIXES[output_format]}"
+    stem = place.stem if place.suffix.lower() in PICTURE_SUFFIXES else place.name
+    return f"{stem}{SUFFIXES[output_format]}"

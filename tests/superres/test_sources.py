@@ -35,7 +35,22 @@ folders = st.sampled_from(FOLDERS)
 names = st.builds(
     "{}{}".format,
     st.sampled_from("ab"),
-    st.sampled_from([".png", ".PNG", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".webp", ".txt"]),
+    st.sampled_from(
+        [
+            ".png",
+            ".PNG",
+            ".jpg",
+            ".jpeg",
+            ".bmp",
+            ".gif",
+            ".tif",
+            ".webp",
+            ".txt",
+            ".jfif",
+            ".v2",
+            "",
+        ]
+    ),
 ) | st.sampled_from([LEDGER, ".hidden.png"])
 files = st.builds("{}/{}".format, folders, names)
 links = st.tuples(
