@@ -13,12 +13,15 @@ from PIL import Image
 
 from superres.arrays import RgbU8
 from superres.codecs.jpeg import JpegSettings
-from superres.enhancer import LARGEST_SCALE, Enhancer
+from superres.enhancer import Enhancer
 from superres.errors import BadRequest
 from superres.evaluation.metrics import SSIM_WINDOW, score, shave, to_y
 from superres.models.card import Scores
 from superres.resample import BAND, cropped_size, degrade, scaled_size, upsample
+from superres.sizing import LARGEST_SCALE
 
+FALLBACK = "bicubic, as fallback=auto asks"
+"""Note on a result for which an estimate favours bicubic."""
 SMALLEST_ESTIMATED_SCALE = 1.5
 """Below it, a shrunken copy says little of the picture itself."""
 

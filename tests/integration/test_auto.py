@@ -105,7 +105,8 @@ def test_each_kind_of_file_gets_its_model_and_a_reason(auto: httpx.Client, coffe
     for content, model, reason in files(coffee).values():
         answer = auto.post("/enhance", content=content)
         assert answer.headers["x-model"].partition("@")[0] == model
-        assert answer.headers["x-notes"] == reason
+        told = "" if model == "bicubic" else "; provenance in XMP"
+        assert answer.headers["x-notes"] == reason + told
         by_name = auto.post("/enhance", params={"model": model}, content=content)
         assert by_name.content == answer.content
         assert "chosen" not in by_name.headers.get("x-notes", "")
@@ -124,9 +125,10 @@ def test_a_job_and_the_client_tell_the_choice_too(auto: httpx.Client, coffee):
     wait_until(lambda: auto.get(path).json()["state"] == "done")
     headers = auto.get(f"{path}/result").headers
     assert headers["x-model"].startswith(f"{model}@")
-    assert headers["x-notes"] == reason
+    told = f"{reason}; provenance in XMP"
+    assert headers["x-notes"] == told
     larger = Client(http=auto).enhance(content)
-    assert (larger.model.partition("@")[0], larger.notes) == (model, reason)
+    assert (larger.model.partition("@")[0], larger.notes) == (model, told)
 
 
 def test_the_proof_of_auto_is_of_the_model_that_was_chosen(auto: httpx.Client, coffee):

@@ -35,12 +35,12 @@ from app.web import HEADERS, compare_page, empty_compare_page
 from app.web.samples import Sample, read_sample
 from superres.arrays import RgbU8
 from superres.codecs import Header, Picture, encode
-from superres.enhancer import LARGEST_SCALE
 from superres.errors import TooManyRequests, Unauthorized
 from superres.evaluation.strip import draw_strip
 from superres.models.registry import COMPARED_MODEL, DEFAULT_SCALE
 from superres.models.selection import rules_label
 from superres.schemas import ComparisonReport
+from superres.sizing import LARGEST_SCALE
 
 ACCESS = "open"  # shows a page without a key, and checks the key itself
 router = APIRouter()
