@@ -140,4 +140,9 @@ class Settings(BaseSettings):
     traces: bool = Field(
         False, description="OpenTelemetry traces, to where the OTEL_* variables say."
     )
+    provenance: bool = Field(
+        True,
+        description="Tell in the XMP of results that a model enhanced them, and which; nothing is "
+        "told with metadata=strip, or of bicubic.",
+    )
     commit: str = Field("unknown", description="Commit that the image was built from.")

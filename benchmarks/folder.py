@@ -18,6 +18,7 @@ from superres.batch.ledger import Options
 from superres.batch.plan import plan
 from superres.batch.runner import BatchRunner
 from superres.codecs import Picture, decode, encode
+from superres.parameters import Parameters
 
 PICTURES = 24
 ROUNDS = 5
@@ -30,14 +31,14 @@ def main() -> None:
     parser.add_argument("--format", choices=("jpeg", "png"), default="jpeg")
     arguments = parser.parse_args()
     enhancer = load_model("srcnn", scale=SCALE)
-    options = Options("srcnn", SCALE, 92)
+    options = Options("srcnn", Parameters(scale=SCALE))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "in"
         folder.mkdir()
         for i in range(PICTURES):
             picture = Picture((data.astronaut(), data.coffee())[i % 2])
             (folder / f"{i:02}.jpg").write_bytes(encode(picture, "jpeg"))
-        jobs = plan([folder], Path(temporary) / "out", arguments.format, recursive=False)
+        jobs = plan([folder], Path(temporary) / "out", arguments.format, recursive=False).jobs
         pictures = [decode(job.source.read_bytes()) for job in jobs]
         megapixels = sum(job.pixels for job in jobs) * SCALE**2 / 1e6
         batch = BatchRunner(enhancer, options, None, resume=False, force=True)

@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from superres.models.automatic_scores import Scored, all_scores
 from superres.models.card import DatasetScores, ModelCard, Scores
-from superres.models.registry import DEFAULT_MODELS, read_cards
+from superres.models.registry import AUTO, DEFAULT_MODELS, read_cards
 
-ORDER = ("srcnn", "srcnn-jpeg", "edsr-nano", "edsr-lite", "edsr-lite-photo")
+ORDER = (AUTO, "srcnn", "edsr-nano", "edsr-lite", "edsr-lite-mild", "edsr-lite-photo")
 """Order of the families; other families follow."""
 COMPRESSED = "-jpeg75"
 """Suffix of the names of sets with JPEG-compressed LR pictures."""
@@ -21,7 +22,8 @@ PAGE = """\
 # Scores of the shipped models
 
 Mean PSNR in dB and SSIM of luma, by the protocol of the published tables, from the cards of
-the models. The name of a model ends with its scale. Both methods start from the same LR
+the models; `auto` chooses one of them by the file of each LR picture. The name of a model ends
+with its scale. Both methods start from the same LR
 pictures; in the sets named jpeg75, these are compressed as JPEG at quality 75. The last
 column counts the pictures on which the model beats bicubic. The README explains how the
 scores get into the cards; `benchmarks/quality.py` writes this page from them.
@@ -38,13 +40,13 @@ def quality_page(cards: Iterable[ModelCard]) -> str:
         "| model | set | pictures | bicubic | model | gain, dB | wins |",
         "|---|---|---|---|---|---|---|",
     ]
-    for card in sorted(cards, key=_place):
-        for one in card.scores:
-            gain = one.model.psnr_y - one.bicubic.psnr_y
-            rows.append(
-                f"| {card.name} | {one.dataset} | {one.pictures} | {_cell(one.bicubic)} "
-                f"| {_cell(one.model)} | {gain:+.2f} | {one.wins_psnr_y} |"
-            )
+    for name, _, one in sorted(all_scores(cards), key=_place):
+        gain = one.model.psnr_y - one.bicubic.psnr_y
+        title = f"{one.dataset} x{one.scale:g}" if name == AUTO else one.dataset
+        rows.append(
+            f"| {name} | {title} | {one.pictures} | {_cell(one.bicubic)} "
+            f"| {_cell(one.model)} | {gain:+.2f} | {one.wins_psnr_y} |"
+        )
     return PAGE + "\n".join(rows) + "\n"
 
 
@@ -68,10 +70,9 @@ def short_table(cards: Iterable[ModelCard], families: list[str], *, compressed: 
         "|---|---|" + "---|" * len(families),
     ]
     found: dict[tuple[float, str], dict[str, DatasetScores]] = {}
-    for card in cards:
-        for one in card.scores:
-            if card.family in families and one.dataset.endswith(COMPRESSED) == compressed:
-                found.setdefault((one.scale, one.dataset), {})[card.family] = one
+    for _, family, one in all_scores(cards):
+        if family in families and one.dataset.endswith(COMPRESSED) == compressed:
+            found.setdefault((one.scale, one.dataset), {})[family] = one
     for (scale, dataset), by_family in sorted(found.items(), key=lambda item: item[0][0] != 3):
         bicubic = _cell(next(iter(by_family.values())).bicubic)
         cells = (_short_cell(by_family.get(family)) for family in families)
@@ -91,8 +92,8 @@ def _cell(scores: Scores) -> str:
     return f"{scores.psnr_y:.2f} / {scores.ssim_y:.4f}"
 
 
-def _place(card: ModelCard) -> tuple[int, str]:
-    return ORDER.index(card.family) if card.family in ORDER else len(ORDER), card.name
+def _place(one: Scored) -> tuple[int, str]:
+    return ORDER.index(one.family) if one.family in ORDER else len(ORDER), one.name
 
 
 def main() -> None:

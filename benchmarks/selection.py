@@ -5,8 +5,8 @@
 
 Prints a Markdown table. The scores of the models are kept in a file, so that a table with other
 thresholds takes seconds. "Regret" is how much less PSNR of luma the choice has than the better of
-the clean and the photo model; a choice is "right" if it is the better one, or bicubic where that is
-better than both, to within 0.005 dB.
+the clean and the photo model, and below 0 where the mild model is better than both; a choice is
+"right" if nothing of these two and bicubic is better by more than 0.005 dB.
 """
 
 from pathlib import Path
@@ -21,7 +21,10 @@ from training.dataset import dataset_name
 from training.kinds import FITTED_KINDS, KINDS
 from training.selection import Example, StoredScores, examples, find_candidates
 
-COLUMNS = ("files", "auto, dB", "clean", "photo", "not under", "worst, dB", "regret, dB", "right")
+COLUMNS = (
+    *("files", "auto, dB", "clean", "photo", "mild"),
+    *("not under", "worst, dB", "regret, dB", "right"),
+)
 """The first figures are gains over bicubic; "not under" counts the files where ``auto``'s is 0 or
 more, and "worst" is its least."""
 TOLERANCE = 0.005
@@ -53,18 +56,22 @@ def row(title: str, files: list[Example], between: Candidates) -> str:
     """Figures of ``auto`` on some files, as a row of the table."""
     assert between.photo is not None
     models = (between.clean.name, between.photo.name)
+    mild = between.mild.name if between.mild else None
     chosen = [select(one.evidence, between).card.name for one in files]
     gains = np.array([one.gain(name) for one, name in zip(files, chosen, strict=True)])
-    regrets = np.array([one.regret(name) for one, name in zip(files, chosen, strict=True)])
     better = np.array([max(one.gain(name) for name in models) for one in files])
+    right = gains >= np.maximum(better, 0) - TOLERANCE
     cells = [
         str(len(files)),
         f"{gains.mean():+.2f}",
-        *(f"{np.mean([one.gain(name) for one in files]):+.2f}" for name in models),
+        *(
+            f"{np.mean([one.gain(name) for one in files]):+.2f}" if name else "-"
+            for name in (*models, mild)
+        ),
         f"{np.sum(gains >= 0)}",
         f"{gains.min():+.2f}",
         f"{np.mean(better - gains):+.3f}",
-        f"{np.mean(regrets <= TOLERANCE):.0%}",
+        f"{np.mean(right):.0%}",
     ]
     return f"| {title} | {' | '.join(cells)} |"
 

@@ -9,21 +9,18 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 
-from superres.codecs import OutputFormat
 from superres.errors import SuperresError, Unavailable
 from superres.job_calls import AsyncJobCalls, JobCalls
 from superres.messages import (
     EncodedPicture,
     Enhanced,
-    Fallback,
     PartialResult,
     authorization,
     check_answer,
-    enhance_query,
     no_answer,
     output_pixels,
     read_content,
@@ -32,6 +29,7 @@ from superres.messages import (
     to_enhanced,
 )
 from superres.models.registry import DEFAULT_SCALE
+from superres.parameters import Fallback, Given
 from superres.schemas import ComparisonReport, JobReport, QualityReport
 
 __all__ = ["AsyncClient", "Client", "EncodedPicture", "Enhanced", "Fallback"]
@@ -81,16 +79,10 @@ class Client(JobCalls):
     def enhance(
         self,
         picture: EncodedPicture,
-        scale: float = DEFAULT_SCALE,
-        *,
-        model: str | None = None,
-        output_format: OutputFormat | None = None,
-        quality: int | None = None,
-        ensemble: bool = False,
-        proof: bool = False,
-        fallback: Fallback = "none",
+        scale: float | None = None,
+        **parameters: Unpack[Given],
     ) -> Enhanced:
-        """Enlarge a picture; what the parameters mean, POST /enhance says.
+        """Enlarge a picture; :class:`superres.parameters.Parameters` says what can be asked for.
 
         A result that breaks off is resumed where it did. A job is removed when its result is here,
         or when this is left by an error or an interrupt; but not when the service is unavailable:
@@ -106,9 +98,9 @@ class Client(JobCalls):
             Unavailable: no answer, or busy, not ready, too late or over the key's limit, after
                 all retries.
         """
-        query = enhance_query(scale, model, output_format, quality, ensemble, proof, fallback)
+        query = {"scale": scale, **parameters}
         content = read_content(picture)
-        large = output_pixels(content, scale) >= self._job_pixels
+        large = output_pixels(content, query) >= self._job_pixels
         answer = self._call("POST", "/enhance", query, content, as_job=large)
         if answer.status_code != 202:
             return to_enhanced(answer)
@@ -232,19 +224,13 @@ class AsyncClient(AsyncJobCalls):
     async def enhance(
         self,
         picture: EncodedPicture,
-        scale: float = DEFAULT_SCALE,
-        *,
-        model: str | None = None,
-        output_format: OutputFormat | None = None,
-        quality: int | None = None,
-        ensemble: bool = False,
-        proof: bool = False,
-        fallback: Fallback = "none",
+        scale: float | None = None,
+        **parameters: Unpack[Given],
     ) -> Enhanced:
         """As :meth:`Client.enhance`."""
-        query = enhance_query(scale, model, output_format, quality, ensemble, proof, fallback)
+        query = {"scale": scale, **parameters}
         content = read_content(picture)
-        large = output_pixels(content, scale) >= self._job_pixels
+        large = output_pixels(content, query) >= self._job_pixels
         answer = await self._call("POST", "/enhance", query, content, as_job=large)
         if answer.status_code != 202:
             return to_enhanced(answer)

@@ -4,7 +4,10 @@ import numpy as np
 from PIL import ImageCms
 
 BAND = 512
-"""Rows that are converted in one call."""
+"""Rows that are converted, or looked at, in one call."""
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (BT.601). Of the three answers of a network for a grey picture,
+luma is what it is scored by."""
 
 
 class DamagedProfile(Exception):
@@ -30,6 +33,8 @@ def to_srgb(samples: np.ndarray, icc_profile: bytes, *, grey: bool) -> np.ndarra
 
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     converted = samples.copy()
+    # At 16 bits its optimisation is a table of few colours, which is up to 4 levels of 255 off.
+    flags = imagecodecs.CMS.FLAGS.NOOPTIMIZE if samples.dtype == np.uint16 else None
     try:
         for top in range(0, len(samples), BAND):
             rows = samples[top : top + BAND]
@@ -39,6 +44,7 @@ def to_srgb(samples: np.ndarray, icc_profile: bytes, *, grey: bool) -> np.ndarra
                 srgb,
                 colorspace="gray" if grey else "rgb",
                 outcolorspace="rgb",
+                flags=flags,
             )
     except imagecodecs.CmsError as error:
         raise DamagedProfile(str(error)) from error
@@ -66,3 +72,38 @@ def bleed(samples: np.ndarray) -> np.ndarray:
 
     nearest = ndimage.distance_transform_edt(hidden, return_distances=False, return_indices=True)
     return colours[tuple(nearest)]
+
+
+def is_grey(samples: np.ndarray) -> bool:
+    """Whether all that is visible has three equal channels; most pictures of colour say so soon.
+
+    Args:
+        samples: [h, w, 3], or [h, w, 4] with alpha last, of any type.
+    """
+    visible = False
+    for top in range(0, len(samples), BAND):
+        band = samples[top : top + BAND]
+        coloured = (band[..., 0] != band[..., 1]) | (band[..., 1] != band[..., 2])
+        if band.shape[2] == 4:
+            coloured &= band[..., 3] != 0
+            visible = visible or bool(band[..., 3].any())
+        if coloured.any():
+            return False
+    return visible or samples.shape[2] == 3
+
+
+def to_grey(rgb: np.ndarray) -> np.ndarray:
+    """The luma of each pixel in its three channels; what is grey already stays as it is.
+
+    Args:
+        rgb: [..., 3], uint8, or float32 in [0, 1].
+
+    Returns:
+        An array of the same shape and type, that cannot be written to.
+    """
+    integer = rgb.dtype == np.uint8
+    wide = np.float32 if integer else np.float64  # exact enough that equal channels come back
+    red, green, blue = (rgb[..., channel] * wide(weight) for channel, weight in enumerate(LUMA))
+    luma = red + green + blue
+    grey = (np.rint(luma) if integer else luma).astype(rgb.dtype)
+    return np.broadcast_to(grey[..., None], rgb.shape)

@@ -6,40 +6,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from superres import tiling
-from superres.arrays import AnyRgb, Raster, Rgb, Size, to_float, to_integer
+from superres.arrays import AnyRgb, Raster, Rgb, Size, TileBatch, to_float, to_integer
 from superres.codecs import MAX_OUTPUT_PIXELS, Picture
-from superres.colour import bleed
+from superres.colour import bleed, is_grey, to_grey
 from superres.engines.base import BATCH, Engine
 from superres.engines.ensemble import EnsembleEngine
-from superres.errors import BadRequest, ImageTooLarge
 from superres.models.card import Geometry
-from superres.resample import resize_bands, scaled_size
+from superres.resample import Box, resize_bands
+from superres.sizing import Target, resolve
 
-SMALLEST_SCALE = 1.0
-LARGEST_SCALE = 4.0
 COLUMNS = 2 * BATCH
 """Tiles that are cut, and with the engine, at a time."""
 
 Progress = Callable[[int, int], None]
 """Called with the tiles done and the tiles in all."""
-
-
-def output_size(size: Size, scale: float, *, max_pixels: int = MAX_OUTPUT_PIXELS) -> Size:
-    """Size of the enhanced picture: floor(side * scale + 0.5).
-
-    Raises:
-        BadRequest: the scale is out of range.
-        ImageTooLarge: more than ``max_pixels`` output pixels.
-    """
-    if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
-        raise BadRequest(f"scale is {SMALLEST_SCALE:g} to {LARGEST_SCALE:g}, not {scale:g}")
-    height, width = scaled_size(size, scale)
-    if height * width > max_pixels:
-        raise ImageTooLarge(
-            f"at most {max_pixels:,} output pixels are made; {size[1]}x{size[0]} times {scale:g} "
-            f"would have {height * width:,} ({width}x{height})"
-        )
-    return height, width
 
 
 @dataclass(frozen=True)
@@ -52,32 +32,34 @@ class Enhancer:
     def enhance(
         self,
         picture: Picture,
-        scale: float,
+        target: float | Target,
         *,
         max_pixels: int = MAX_OUTPUT_PIXELS,
         progress: Progress | None = None,
     ) -> Picture:
-        """Enlarge a picture.
+        """Enlarge a picture, or give it the size that is asked for.
 
-        Alpha is enlarged by bicubic, and what is wholly transparent takes the colour of what
-        is visible beside it first: see :func:`superres.colour.bleed`.
+        A grey picture stays grey, also where it is stored as RGB: see
+        :func:`superres.colour.is_grey`. Alpha is enlarged by bicubic, and what is wholly
+        transparent takes the colour of what is visible beside it first: see
+        :func:`superres.colour.bleed`.
 
         Args:
             picture: 8 or 16 bits a sample; the result has as many.
-            scale: 1 to 4, fractions too.
+            target: a scale of 1 to 4, fractions too, or a size.
             max_pixels: most output pixels that are made.
             progress: told the tiles done and the tiles in all, as they are done.
 
         Raises:
-            BadRequest: the scale is out of range.
+            BadRequest: the target is out of range.
             ImageTooLarge: more than ``max_pixels`` output pixels.
             EngineError: the device failed.
         """
-        size = output_size(picture.size, scale, max_pixels=max_pixels)
-        samples = np.empty((*size, picture.samples.shape[2]), picture.samples.dtype)
-        self._enlarge(picture.samples, samples[..., :3], progress)
+        sizing = resolve(picture.size, target, max_pixels=max_pixels)
+        samples = np.empty((*sizing.size, picture.samples.shape[2]), picture.samples.dtype)
+        self._enlarge(picture.samples, samples[..., :3], progress, sizing.box)
         if picture.alpha is not None:
-            _resize_into(picture.alpha, samples[..., 3])
+            _resize_into(picture.alpha, samples[..., 3], sizing.box)
         return replace(picture, samples=samples)
 
     def ensembled(self) -> "Enhancer":
@@ -94,27 +76,33 @@ class Enhancer:
         self._enlarge(lr, sr, progress)
         return sr
 
-    def _enlarge(self, lr: np.ndarray, sr: AnyRgb, progress: Progress | None) -> None:
-        """Enlarge RGB, or the RGB of RGBA, into ``sr``."""
-        size = (sr.shape[0], sr.shape[1])
-        made = native_size((lr.shape[0], lr.shape[1]), size, self.geometry)
+    def _enlarge(
+        self, lr: np.ndarray, sr: AnyRgb, progress: Progress | None, box: Box | None = None
+    ) -> None:
+        """Enlarge the box of RGB, or of the RGB of RGBA, into ``sr``."""
+        size, lr_size = (sr.shape[0], sr.shape[1]), (lr.shape[0], lr.shape[1])
+        made = native_size(lr_size, size, self.geometry, box)
         cut = plan(made, self.geometry)
-        answers = sr if made == size else np.empty((*made, 3), lr.dtype)
+        direct = made == size and box is None
+        # By the picture, and not by the tile, so that tiled equals whole.
+        finish = to_grey if is_grey(lr) else _unchanged
+        answers = sr if direct else np.empty((*made, 3), lr.dtype)
         done = 0
         for columns in cut.panels(COLUMNS):
             rows = _Rows(resize_bands(lr, cut.plane, cut.span(columns), prepare=_for_engine))
             for row in range(len(cut.tops)):
                 tiles = tiling.extract(rows.take(cut.tile_rows(row)), cut, columns)
-                tiling.stitch(_like(self.engine.predict(tiles), lr), cut, row, answers, columns)
+                made_tiles = finish(self.engine.predict(tiles))
+                tiling.stitch(_like(made_tiles, lr), cut, row, answers, columns)
                 done += len(columns)
                 if progress is not None:
                     progress(done, cut.tiles)
-        if made != size:
-            _resize_into(answers, sr)
+        if not direct:
+            _resize_into(answers, sr, box and _scaled(box, made, lr_size))
 
 
-def native_size(lr_size: Size, size: Size, geometry: Geometry) -> Size:
-    """Size that a network makes of a small picture, when ``size`` is asked for.
+def native_size(lr_size: Size, size: Size, geometry: Geometry, box: Box | None = None) -> Size:
+    """Size that a network makes of a small picture, when ``size`` of its box is asked for.
 
     It is the picture's times the scale that the network was trained for: at other scales its
     input looks like nothing it has learned from, and it can lose to bicubic by decibels. Only
@@ -126,7 +114,8 @@ def native_size(lr_size: Size, size: Size, geometry: Geometry) -> Size:
     """
     height, width = lr_size
     scale = geometry.scale
-    if geometry.domain == "hr" and (size[0] // scale, size[1] // scale) == lr_size:
+    reached = (size[0] // scale, size[1] // scale) == lr_size
+    if geometry.domain == "hr" and reached and box is None:
         return size
     return height * scale, width * scale
 
@@ -156,10 +145,21 @@ class _Rows:
         return self._window[indices - self._first]
 
 
-def _resize_into(samples: np.ndarray, out: np.ndarray) -> None:
-    """Bicubic, in bands, in the type of ``out``."""
+def _unchanged(samples: TileBatch) -> TileBatch:
+    return samples
+
+
+def _scaled(box: Box, made: Size, size: Size) -> Box:
+    """The box of a picture of ``size``, in the same picture at the size ``made``."""
+    down, across = made[0] / size[0], made[1] / size[1]
+    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
+
+
+def _resize_into(samples: np.ndarray, out: np.ndarray, box: Box | None = None) -> None:
+    """Bicubic of the samples in the box, in bands, in the type of ``out``."""
     top = 0
-    for band in resize_bands(samples, (out.shape[0], out.shape[1]), prepare=_for_engine):
+    size = (out.shape[0], out.shape[1])
+    for band in resize_bands(samples, size, box=box, prepare=_for_engine):
         out[top : top + len(band)] = _like(band, out)
         top += len(band)
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from superres.arrays import Size
 from superres.codecs import FORMATS, MAX_OUTPUT_PIXELS, Header, OutputFormat
 from superres.engines.ensemble import VIEWS
-from superres.enhancer import COLUMNS, native_size, output_size, plan
+from superres.enhancer import COLUMNS, native_size, plan
 from superres.models.card import Geometry
 from superres.resample import cropped_size, scaled_size
+from superres.sizing import Target, resolve
 from superres.tiling import Plan
 
 BYTES_PER_PIXEL = 1.3 * 4
@@ -53,7 +54,7 @@ class Forecast:
 def forecast(
     header: Header,
     encoded_bytes: int,
-    scale: float,
+    target: float | Target,
     geometry: Geometry,
     *,
     output_format: OutputFormat = "png",
@@ -65,14 +66,14 @@ def forecast(
     Args:
         header: of the picture.
         encoded_bytes: length of its file.
-        scale: 1 to 4.
+        target: a scale of 1 to 4, or a size.
         geometry: of the model.
         output_format: that will be written.
         ensemble: whether eight views of each tile are averaged.
         max_pixels: most output pixels that are made.
 
     Raises:
-        BadRequest: the scale is out of range.
+        BadRequest: the target is out of range.
         ImageTooLarge: more than ``max_pixels`` output pixels.
 
     >>> geometry = Geometry(domain="hr", scale=2, halo=7, largest_tile=512)
@@ -80,8 +81,9 @@ def forecast(
     >>> cost.output_size, cost.tiles, cost.engine_pixels, cost.peak_bytes
     ((6000, 8000), 300, 51916800, 527453504)
     """
-    size = output_size(header.size, scale, max_pixels=max_pixels)
-    made = native_size(header.size, size, geometry)
+    sizing = resolve(header.size, target, max_pixels=max_pixels)
+    size = sizing.size
+    made = native_size(header.size, size, geometry, sizing.box)
     cut = plan(made, geometry)
     out = size[0] * size[1]
     given = header.size[0] * header.size[1]
@@ -89,7 +91,11 @@ def forecast(
     peak = (
         (given + out) * BYTES_PER_PIXEL * (2 if sixteen else 1)
         # What the network makes is kept until it is resized.
-        + (0 if made == size else made[0] * made[1] * 3 * (2 if sixteen else 1))
+        + (
+            0
+            if made == size and sizing.box is None
+            else made[0] * made[1] * 3 * (2 if sixteen else 1)
+        )
         + _in_flight(cut, geometry, 4 if sixteen else 1, ensemble)
         # An answer that does not compress at all has three samples a pixel.
         + encoded_bytes
@@ -97,12 +103,14 @@ def forecast(
         + (out * FORMATS[output_format].encoder_bytes_per_alpha_pixel if header.alpha else 0)
     )
     peak = max(peak, _decoding(header, encoded_bytes))
+    scored = _scored_plan(header.size, sizing.scale, geometry)
     return Forecast(
         output_size=size,
         tiles=cut.tiles,
         engine_pixels=_engine_pixels(cut, geometry, ensemble),
         peak_bytes=int(peak),
-        proof_pixels=_engine_pixels(_scored_plan(header.size, scale, geometry), geometry, ensemble),
+        # Of a picture that only gets smaller, no proof is made.
+        proof_pixels=0 if sizing.shrinks else _engine_pixels(scored, geometry, ensemble),
     )
 
 
@@ -134,7 +142,8 @@ def forecast_comparison(
 
 def _decoding(header: Header, encoded_bytes: int) -> int:
     pixels = header.size[0] * header.size[1]
-    decoder = pixels * FORMATS[header.source_format].decoder_bytes_per_pixel
+    of_format = FORMATS[header.source_format].decoder_bytes_per_pixel
+    decoder = pixels * max(of_format, header.decoder_bytes_per_pixel)
     return decoder + (1 + FILE_COPIES) * encoded_bytes
 
 

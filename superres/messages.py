@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -12,7 +12,7 @@ from httpx_retries import Retry, RetryTransport
 from pydantic import ValidationError
 
 from superres.arrays import Size
-from superres.codecs import OutputFormat, probe
+from superres.codecs import probe
 from superres.errors import (
     AccessDenied,
     AnimatedImage,
@@ -35,10 +35,10 @@ from superres.errors import (
     UnsupportedFormat,
 )
 from superres.schemas import PROBLEM_TYPE, Problem
+from superres.sizing import Target, resolve
 
 EncodedPicture = bytes | os.PathLike[str]
 """An encoded picture, or the path of one."""
-Fallback = Literal["none", "auto", "always"]
 
 ERRORS: dict[str, type[SuperresError]] = {
     "unauthorized": Unauthorized,
@@ -135,39 +135,19 @@ def retrying_transport(retries: int) -> RetryTransport:
     )
 
 
-def enhance_query(
-    scale: float,
-    model: str | None,
-    output_format: OutputFormat | None,
-    quality: int | None,
-    ensemble: bool,
-    proof: bool,
-    fallback: Fallback,
-) -> dict[str, Any]:
-    """The parameters of POST /enhance; None leaves one to the service."""
-    return {
-        "scale": scale,
-        "model": model,
-        "format": output_format,
-        "quality": quality,
-        "ensemble": ensemble,
-        "proof": proof,
-        "fallback": fallback,
-    }
-
-
 def read_content(picture: EncodedPicture) -> bytes:
     """The bytes of a picture."""
     return picture if isinstance(picture, bytes) else Path(picture).read_bytes()
 
 
-def output_pixels(content: bytes, scale: float) -> float:
-    """About how many pixels the result will have; 0 for a picture that the service will refuse."""
+def output_pixels(content: bytes, query: Mapping[str, Any]) -> int:
+    """How many pixels the result will have; 0 for what the service will refuse."""
+    asked = Target(*(query.get(name) for name in ("scale", "width", "height", "fit")))
     try:
-        height, width = probe(content).size
-    except BadImage:
+        height, width = resolve(probe(content).size, asked).size
+    except (BadImage, BadRequest, ImageTooLarge):
         return 0
-    return height * width * scale**2
+    return height * width
 
 
 def request_parts(

@@ -14,10 +14,13 @@ from superres.arrays import Raster, Size
 
 BAND = 480
 """Side of the blocks that are made in one call of Pillow, px. Their grid is fixed so that a
-picture made in pieces equals the one made at once: Pillow's weights depend on the box."""
+picture made in pieces equals the one made at once: Pillow's weights depend on the box. Blocks are
+smaller where a picture shrinks to less than a quarter, so that their source stays as small."""
 MARGIN = 16
 """Source pixels that are read around a block. The filter sees 2 of them when enlarging, and
 8 when shrinking to a quarter; the rest is for what prepares them."""
+Box = tuple[float, float, float, float]
+"""Part of a picture, px: left, top, right, bottom."""
 
 
 def scaled_size(size: Size, scale: float) -> Size:
@@ -83,29 +86,38 @@ def resize_bands(
     size: Size,
     columns: tuple[int, int] | None = None,
     *,
+    box: Box | None = None,
     prepare: Callable[[np.ndarray], Raster] = lambda block: block,
 ) -> Iterator[Raster]:
-    """Yield the rows of a resized picture in bands of :data:`BAND`, top to bottom.
+    """Yield the rows of a resized picture in bands of at most :data:`BAND`, top to bottom.
 
     Nothing larger than a band is made on the way.
 
     Args:
         picture: [h, w, 3] or [h, w], uint8, or float32 in [0, 1]; or what ``prepare`` takes.
-        size: (height, width) of the result, at least a quarter of the picture's.
+        size: (height, width) of the result.
         columns: first column that is wanted, and the one behind the last; all unless given.
+        box: the part of the picture that the result shows; all unless given.
         prepare: makes such samples of each block that is read, :data:`MARGIN` px larger a
             side than needed, where the picture goes on.
     """
     height, width = size
+    x0, y0, x1, y1 = box or (0, 0, picture.shape[1], picture.shape[0])
+    high, wide = _band((y1 - y0) / height), _band((x1 - x0) / width)
     left, right = columns or (0, width)
-    first = left - left % BAND
-    for top in range(0, height, BAND):
-        rows = (top, min(top + BAND, height))
+    first = left - left % wide
+    for top in range(0, height, high):
+        rows = (top, min(top + high, height))
         blocks = [
-            _part(picture, size, rows, (x, min(x + BAND, width)), prepare)
-            for x in range(first, right, BAND)
+            _part(picture, size, rows, (x, min(x + wide, width)), prepare, box)
+            for x in range(first, right, wide)
         ]
         yield np.concatenate(blocks, axis=1)[:, left - first : right - first]
+
+
+def _band(shrinking: float) -> int:
+    """Side of the blocks of a picture that is so many times smaller than its source."""
+    return BAND if shrinking <= 4 else max(2, math.floor(4 * BAND / shrinking))
 
 
 def _part(
@@ -114,22 +126,35 @@ def _part(
     rows: tuple[int, int],
     columns: tuple[int, int],
     prepare: Callable[[np.ndarray], Raster] = lambda block: block,
+    box: Box | None = None,
 ) -> Raster:
-    """Rows and columns, first and behind the last, of a picture resized to ``size``."""
-    (seen_rows, top, bottom), (seen_columns, left, right) = (
-        _source(part, side, length)
-        for part, side, length in zip((rows, columns), size, picture.shape, strict=False)
-    )
+    """Rows and columns, first and behind the last, of a picture's box resized to ``size``."""
+    height, width = picture.shape[:2]
+    x0, y0, x1, y1 = box or (0, 0, width, height)
+    seen_rows, top, bottom = _source(rows, size[0], height, y0, y1 - y0)
+    seen_columns, left, right = _source(columns, size[1], width, x0, x1 - x0)
     made = (rows[1] - rows[0], columns[1] - columns[0])
     return _resize(prepare(picture[seen_rows, seen_columns]), made, (left, top, right, bottom))
 
 
-def _source(part: tuple[int, int], made: int, length: int) -> tuple[slice, float, float]:
-    """Along one axis: the source of a part, and where the part begins and ends in that."""
+def _source(
+    part: tuple[int, int], made: int, length: int, origin: float, shown: float
+) -> tuple[slice, float, float]:
+    """Along one axis: the source of a part, and where the part begins and ends in that.
+
+    Args:
+        part: first pixel of the part, and the one behind the last.
+        made: pixels of the result.
+        length: pixels of the source.
+        origin: where the box begins in the source.
+        shown: length of the box.
+    """
     start, end = part
-    first = max(0, math.floor(start * length / made) - MARGIN)
-    last = min(length, math.ceil(end * length / made) + MARGIN)
-    return slice(first, last), start * (length / made) - first, end * (length / made) - first
+    margin = max(MARGIN, math.ceil(2 * shown / made) + MARGIN // 2)
+    first = max(0, math.floor(origin + start * shown / made) - margin)
+    last = min(length, math.ceil(origin + end * shown / made) + margin)
+    begins, ends = (origin + edge * (shown / made) - first for edge in part)
+    return slice(first, last), begins, min(ends, last - first)  # rounding can put it beyond
 
 
 def _resize(

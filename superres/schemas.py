@@ -93,9 +93,10 @@ class ComparisonReport(BaseModel):
         description="Luma PSNR of the model over bicubic's; `infinity` or `-infinity` where one "
         "of them is perfect."
     )
+    notes: str = Field("", description="Why `auto` chose the model.")
 
     @classmethod
-    def of(cls, comparison: Comparison, model: str) -> "ComparisonReport":
+    def of(cls, comparison: Comparison, model: str, notes: str = "") -> "ComparisonReport":
         """The figures of a comparison."""
         height, width = comparison.hr.shape[:2]
         return cls(
@@ -106,6 +107,7 @@ class ComparisonReport(BaseModel):
             bicubic=Quality.of(comparison.bicubic_scores),
             sr=Quality.of(comparison.sr_scores),
             gain_db=_number(round(comparison.gain_db, 6)),
+            notes=notes,
         )
 
 

@@ -131,7 +131,7 @@ def test_the_readmes_commands_work(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(folder)
     environment = Path(sys.executable).parent
     commands = re.findall(r"^\.venv/bin/(superres .*)$", README, flags=re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 7
     said = ""
     for number, command in enumerate(commands):
         called, *arguments = shlex.split(command)

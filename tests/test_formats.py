@@ -78,7 +78,7 @@ engines = {card.name: SharpenEngine(card.geometry) for card in read_cards(models
 with serve_app(Settings(device="cpu", models=models), engines) as http:
     wait_until_ready(http)
     answer = Client(http=http).enhance(inputs / "photo.ff", 2)
-    chosen = Client(http=http).enhance(plain(), 2, output_format="farbfeld")
+    chosen = Client(http=http).enhance(plain(), 2, format="farbfeld")
     accepted = http.post(
         "/enhance?scale=2", content=plain(), headers={"Accept": "image/x-farbfeld"}
     )

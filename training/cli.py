@@ -327,7 +327,11 @@ def evaluate_command(
         Path | None, typer.Option(help="A folder to write a CSV file, a chart and strips to.")
     ] = None,
     write_card: Annotated[
-        bool, typer.Option("--write-card", help="Store the mean scores in the model's card.")
+        bool,
+        typer.Option(
+            "--write-card",
+            help="Store the mean scores in the model's card; those of auto in the package.",
+        ),
     ] = False,
 ) -> None:
     """Score a model and bicubic on folders of HR pictures, or of NNN_hr and NNN_lr pairs.
@@ -336,12 +340,11 @@ def evaluate_command(
     """
     from superres import load_model
     from superres.automatic import AutomaticEnhancer
+    from superres.models.automatic_scores import store_automatic_scores
     from superres.models.selection import candidates
     from training.kinds import KINDS
 
     automatic = str(model) == AUTO
-    if automatic and write_card:
-        raise ValueError("auto is no model and has no card: leave out --write-card")
     if ensemble and write_card:
         raise ValueError("a card stores scores without the ensemble: leave out --ensemble")
     if protocol == "upstream" and (as_json or report or write_card):
@@ -384,7 +387,11 @@ def evaluate_command(
     if report is not None:
         write_report(evaluations, enhancer, model.name, report)
     if write_card:
-        _store_scores(model, [evaluation.summarise() for _, _, evaluation in evaluations])
+        _check_finite(summaries)
+        if isinstance(enhancer, AutomaticEnhancer):
+            store_automatic_scores(enhancer.candidates, summaries)
+        else:
+            _store_scores(model, summaries)
 
 
 @cli.command("fit-selection")
@@ -407,6 +414,19 @@ def fit_selection_command(
     stored = StoredScores(scores)
     write_rules(RULES_FILE, {one: fit_scale(data, one, models, stored) for one in scale})
     print(RULES_FILE.read_text(), end="")
+
+
+@cli.command("blend")
+def blend_command(
+    names: Annotated[list[str], typer.Argument(help="Names in training/blends.toml.")],
+    models: Models = DEFAULT_MODELS,
+) -> None:
+    """Make models between two others: the weighted mean of their weights."""
+    from training.blends import blend
+
+    for name in names:
+        card = blend(name, models)
+        Console().print(f"{models / card.name}: {card.parameters:,} parameters, {card.short_hash}")
 
 
 @cli.command("export")
@@ -466,13 +486,16 @@ def _figures(scores: Scores, channel: str) -> tuple[float, float]:
     return getattr(scores, f"psnr_{channel}"), getattr(scores, f"ssim_{channel}")
 
 
-def _store_scores(model: Path, summaries: list[DatasetScores]) -> None:
+def _check_finite(summaries: list[DatasetScores]) -> None:
     for one in summaries:
         if not math.isfinite(one.model.psnr_y + one.bicubic.psnr_y):
             raise ValueError(
                 f"a card keeps finite means, and in {one.dataset} a picture is reproduced "
                 "without error, as a picture of one colour is: remove it from the set"
             )
+
+
+def _store_scores(model: Path, summaries: list[DatasetScores]) -> None:
     card = read_card(model)
     fresh = {(summary.dataset, summary.scale) for summary in summaries}
     kept = [old for old in card.scores if (old.dataset, old.scale) not in fresh]

@@ -4,7 +4,6 @@ import base64
 import ctypes
 import hashlib
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,16 @@ from training import networks
 from training.config import configs_folder, legacy_models, load_config
 from training.provenance import commit_and_dirty
 from training.run import STEPS
-from training.weights import WEIGHTS, hash_weights, read_record, recorded, set_weights
+from training.weights import (
+    WEIGHTS,
+    Design,
+    Weights,
+    hash_weights,
+    read_record,
+    recorded,
+    save_weights,
+    set_weights,
+)
 
 LARGEST_TILE = 512
 EXAMPLE_SIDE = 32
@@ -71,11 +79,20 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
     facts: dict[str, Any]
     if (run / CARD).exists():
         old = read_card(run)
-        copied = ("name", "family", "training", "legacy", "reproducible", "reason", "scores")
+        copied = (
+            "name",
+            "family",
+            "training",
+            "blend",
+            "legacy",
+            "reproducible",
+            "reason",
+            "scores",
+        )
         facts = {name: getattr(old, name) for name in copied} | {"draft": old.draft or draft}
-        if old.training is None:
+        if old.training is None and old.blend is None:
             facts["reason"] = legacy_models()[old.name]
-        elif not draft:
+        elif old.training is not None and not draft:
             check_record(old.training)
     else:
         record = read_record(run)
@@ -91,6 +108,21 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
             "reason": "a draft, exported without checks" if draft else "",
             "draft": draft,
         }
+    return install(facts, design, weights, models)
+
+
+def install(facts: dict[str, Any], design: Design, weights: Weights, models: Path) -> ModelCard:
+    """Write weights as a SavedModel with a card to the models folder.
+
+    Args:
+        facts: fields of the card that say what the model is and how it was made.
+        design: the network's design.
+        weights: its weights.
+        models: the models folder; a model of that name is replaced.
+
+    Raises:
+        ExportFailed: the reloaded SavedModel differs from the Keras model.
+    """
     by_precision = {
         precision: design.build(precision=precision) for precision in ("float32", "bfloat16")
     }
@@ -121,7 +153,7 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
             weights_sha256=hash_weights(weights),
         )
         card = write_card(made, card)
-        shutil.copyfile(run / WEIGHTS, made / WEIGHTS)
+        save_weights(made / WEIGHTS, weights)
         _compare_with_keras(network, SavedModelEngine(made, card, device="cpu"))
         put_in_place(made, models / card.name)
     return card

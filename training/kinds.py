@@ -1,14 +1,13 @@
 """Kinds of picture files: what happened to a picture, and how it was encoded last."""
 
-import io
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from superres.arrays import RgbU8
 from superres.codecs import Picture, encode
+from superres.evaluation.proof import to_jpeg
 from training.degrade import Blur, Jpeg, Noise, Sharpen, Step
 
 SEED = 21
@@ -34,9 +33,7 @@ class Kind:
             return encode(Picture(lr), "png")
         if self.container == "webp":
             return encode(Picture(lr), "webp", quality)
-        file = io.BytesIO()
-        Image.fromarray(lr).save(file, "JPEG", quality=quality)  # 4:2:0, as most writers
-        return file.getvalue()
+        return to_jpeg(lr, quality)
 
 
 _BLUR = Blur(kind="blur", sigma=(0.8, 0.8))

@@ -130,6 +130,8 @@ def examples(
 
 GRIDS = {
     "jpeg_quality": np.arange(50.5, 100),
+    "photo_quality": np.arange(50.5, 100),
+    "mild_sharpness": np.arange(1.5, 4.05, 0.05),
     "blockiness": np.geomspace(0.02, 2, 60),
     "noise": np.arange(0.1, 2, 0.025),
     "blurred": np.arange(0, 2, 0.05),
@@ -170,8 +172,18 @@ def fit(data: Sequence[Example], candidates: Candidates) -> Rules:
         return rules
 
     starts = (
-        Rules(jpeg_quality=quality, blockiness=2, noise=0.7, blurred=0, sharpened=4, detail=5)
+        Rules(
+            jpeg_quality=quality,
+            photo_quality=quality - 10,
+            mild_sharpness=sharpness,
+            blockiness=2,
+            noise=0.7,
+            blurred=0,
+            sharpened=4,
+            detail=5,
+        )
         for quality in (80, 87, 94)
+        for sharpness in (1.5, 2, 2.5)
     )
     return min(map(descend, starts), key=cost)
 

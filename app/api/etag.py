@@ -13,7 +13,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -48,7 +47,7 @@ async def enhanced_etag(upload_digest: str, request: EnhanceRequest, settings: S
     """
     parts = (
         upload_digest,
-        canonical(asdict(request.options)),
+        canonical(request.options.model_dump()),
         request.output_format,
         [(card.name, card.short_hash) for card in request.cards],
         settings.model_dump_json(),

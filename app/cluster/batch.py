@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
 from app.cluster.connect import connect
-from superres.automatic import AutomaticEnhancer
+from superres.automatic import SizedEnhancer
 from superres.batch.ledger import Options, SharedLedger
 from superres.batch.plan import READERS, Job
 from superres.batch.runner import BatchRunner, Outcome, Progress
@@ -44,7 +44,7 @@ class ClusterBatchRunner:
         max_pixels: most pixels of an input.
     """
 
-    load: Callable[[], Enhancer | AutomaticEnhancer]
+    load: Callable[[], Enhancer | SizedEnhancer]
     options: Options
     output: AnyPath
     resume: bool
@@ -91,7 +91,8 @@ class ClusterBatchRunner:
 def _existing(jobs: list[Job]) -> set[Job]:
     """The jobs whose result exists."""
     with ThreadPoolExecutor(READERS) as readers:
-        found = readers.map(lambda job: job.target.exists(), jobs)
+        # A job with a problem fails by that.
+        found = readers.map(lambda job: job.problem is None and job.target.exists(), jobs)
         return {job for job, exists in zip(jobs, found, strict=True) if exists}
 
 

@@ -1,7 +1,6 @@
 """Compares bicubic and a model on a picture that is taken as the truth."""
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import anyio.to_thread
 import numpy as np
@@ -12,11 +11,14 @@ from app.inference.admission import WorkloadKey
 from app.inference.scheduled_engine import ScheduledEngine
 from app.inference.service import Service
 from superres.arrays import RgbU8, to_integer
-from superres.codecs import Header
+from superres.codecs import Header, decode
 from superres.enhancer import Enhancer
-from superres.evaluation.proof import Comparison, compare
+from superres.evaluation.proof import Comparison, compare_pair, make_pair, to_jpeg
 from superres.forecast import Forecast, forecast_comparison
 from superres.models.card import ModelCard
+from superres.models.evidence import examine
+from superres.models.registry import AUTO
+from superres.models.selection import Candidates, select
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,19 @@ class CompareRequest:
 
     header: Header
     card: ModelCard
+    """The model; the dearest of the candidates, if there are any."""
+    candidates: Candidates | None
+    """With ``auto`` and ``jpeg``, the models between which the shrunken copy decides."""
     scale: float
     ensemble: bool
+    jpeg: int | None
+    """JPEG quality that the shrunken copy is compressed at; None for no compression."""
     cost: Forecast
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
-        """Card of the model, as the only one."""
-        return (self.card,)
+        """Cards of all models that may be used."""
+        return (self.card,) if self.candidates is None else self.candidates.cards
 
     @property
     def label(self) -> str:
@@ -50,8 +57,26 @@ class CompareRequest:
         return self.cost.engine_pixels
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A comparison, and how it was made."""
+
+    comparison: Comparison
+    label: str
+    """Name of the model, or of its ensemble."""
+    reason: str
+    """Why ``auto`` chose the model; empty where it chose none."""
+
+
 def prepare_comparison(
-    service: Service, header: Header, nbytes: int, *, model: str, scale: float, ensemble: bool
+    service: Service,
+    header: Header,
+    nbytes: int,
+    *,
+    model: str,
+    scale: float,
+    ensemble: bool,
+    jpeg: int | None,
 ) -> CompareRequest:
     """Choose the model and forecast the cost.
 
@@ -62,13 +87,15 @@ def prepare_comparison(
         model: family or name.
         scale: scale by which the picture is shrunk.
         ensemble: whether the model answers eight views of each tile.
+        jpeg: JPEG quality that the shrunken copy is compressed at; None for no compression.
 
     Raises:
         ModelMissing: there is no such model.
     """
-    card = service.choose(model, scale)
+    candidates = service.candidates(scale) if model == AUTO and jpeg is not None else None
+    card = candidates.dearest if candidates else service.choose(model, scale)
     cost = forecast_comparison(header, nbytes, scale, card.geometry, ensemble=ensemble)
-    return CompareRequest(header, card, scale, ensemble, cost)
+    return CompareRequest(header, card, candidates, scale, ensemble, jpeg, cost)
 
 
 async def compare_picture(
@@ -78,7 +105,7 @@ async def compare_picture(
     *,
     decoders: Decoders,
     limiter: CapacityLimiter,
-) -> Comparison:
+) -> Compared:
     """Shrink a picture, bring it back by both methods, and score them.
 
     Args:
@@ -100,11 +127,23 @@ async def compare_picture(
         )
         truth = await anyio.to_thread.run_sync(to_integer, picture.rgb, np.uint8)
         engine.check()
+    compared = await anyio.to_thread.run_sync(_compare, request, truth, engine, limiter=limiter)
+    engine.check()
+    return compared
+
+
+def _compare(request: CompareRequest, truth: RgbU8, engine: ScheduledEngine) -> Compared:
+    reason = ""
+    hr, lr = make_pair(truth, request.scale)
+    if request.jpeg is not None:
+        file = to_jpeg(lr, request.jpeg)
+        picture = decode(file)
+        lr = picture.rgb
+        if request.candidates is not None:
+            card, reason = select(examine(file, picture), request.candidates)
+            request = replace(request, card=card)
+            engine.use(card)
     enhancer = Enhancer(engine, request.card.geometry)
     if request.ensemble:
         enhancer = enhancer.ensembled()
-    comparison = await anyio.to_thread.run_sync(
-        partial(compare, enhancer, truth, request.scale), limiter=limiter
-    )
-    engine.check()
-    return comparison
+    return Compared(compare_pair(enhancer, hr, lr, request.scale), request.label, reason)

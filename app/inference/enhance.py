@@ -4,9 +4,9 @@ import hashlib
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import anyio.to_thread
 import numpy as np
@@ -20,7 +20,6 @@ from app.inference.service import Service
 from app.telemetry import Stages, Telemetry
 from superres.arrays import Size, to_integer
 from superres.codecs import (
-    DEFAULT_QUALITY,
     Header,
     OutputFormat,
     Picture,
@@ -31,31 +30,22 @@ from superres.codecs import (
 from superres.codecs.jpeg import jpeg_settings
 from superres.enhancer import Enhancer, Progress
 from superres.errors import BadRequest, Busy
-from superres.evaluation.proof import Estimate, check_estimable, estimate
+from superres.evaluation.proof import FALLBACK, Estimate, check_estimable, estimate
 from superres.forecast import Forecast
 from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard
 from superres.models.evidence import examine
-from superres.models.registry import AUTO, DEFAULT_MODEL, DEFAULT_SCALE
+from superres.models.registry import AUTO, DEFAULT_MODEL
 from superres.models.selection import Candidates, Selection, select
+from superres.parameters import Parameters
+from superres.provenance import with_provenance, without_damaged_xmp
+from superres.sizing import SHRUNK, Sizing, resolve
 
-Icc = Literal["keep", "srgb"]
-Metadata = Literal["keep", "strip"]
-Fallback = Literal["none", "auto"]
 
+class EnhanceOptions(Parameters):
+    """The parameters, with the model that the service takes where the caller names none."""
 
-@dataclass(frozen=True)
-class EnhanceOptions:
-    """How a picture is enhanced."""
-
-    scale: float = DEFAULT_SCALE
     model: str = DEFAULT_MODEL
-    quality: int = DEFAULT_QUALITY
-    icc: Icc = "keep"
-    metadata: Metadata = "keep"
-    ensemble: bool = False
-    proof: bool = False
-    fallback: Fallback = "none"
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "EnhanceOptions":
@@ -65,7 +55,8 @@ class EnhanceOptions:
         """
         if values.get("fallback") == "always":
             values = {**values, "model": BICUBIC.name, "fallback": "none"}
-        return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
+        known = {name: values[name] for name in cls.model_fields if name in values}
+        return cls.model_validate(known)
 
 
 @dataclass(frozen=True)
@@ -81,6 +72,8 @@ class EnhanceRequest:
     """With ``auto``, the models between which the decoded picture decides."""
     cost: Forecast
     """The cost with ``card``."""
+    provenance: bool = False
+    """Whether the result tells what made it."""
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
@@ -108,7 +101,17 @@ class EnhanceRequest:
     @property
     def wants_proof(self) -> bool:
         """Whether the gain over bicubic is estimated."""
-        return self.options.proof or self.options.fallback == "auto"
+        return self.options.wants_proof
+
+    @property
+    def tells_provenance(self) -> bool:
+        """Whether the result's XMP tells what made it, unless that is bicubic."""
+        return self.provenance and self.options.metadata == "keep"
+
+    @property
+    def sizing(self) -> Sizing:
+        """How the picture gets its size, which has been checked."""
+        return resolve(self.header.size, self.options.target, max_pixels=sys.maxsize)
 
 
 @dataclass(frozen=True)
@@ -149,17 +152,23 @@ def prepare_request(
     Raises:
         ModelMissing: there is no such model.
         ImageTooLarge: over the limit on pixels or on memory.
-        BadRequest: no proof is possible at this scale, or the format cannot hold the result.
+        BadRequest: the size is out of range or contradicts itself, no proof is possible at this
+            scale, or the format cannot hold the result.
     """
-    candidates = service.candidates(options.scale) if options.model == AUTO else None
-    card = candidates.dearest if candidates else service.choose(options.model, options.scale)
+    sizing = resolve(header.size, options.target, max_pixels=service.settings.max_output_pixels)
+    automatic = options.model == AUTO and not sizing.shrinks
+    candidates = service.candidates(sizing.scale) if automatic else None
+    card = candidates.dearest if candidates else service.choose(options.model, sizing.scale)
+    if sizing.shrinks:
+        card = BICUBIC
     cost = service.forecast(
-        header, nbytes, card, options.scale, output_format, ensemble=options.ensemble
+        header, nbytes, card, options.target, output_format, ensemble=options.ensemble
     )
     check_output(cost.output_size, output_format)
-    request = EnhanceRequest(options, header, output_format, card, candidates, cost)
+    provenance = service.settings.provenance
+    request = EnhanceRequest(options, header, output_format, card, candidates, cost, provenance)
     if request.wants_proof:
-        check_estimable(options.scale)
+        check_estimable(sizing.scale)
     return request
 
 
@@ -191,8 +200,8 @@ async def enhance_picture(
         CallerGone, DeadlineExceeded, EngineError, NotReady: as
             :meth:`app.inference.scheduled_engine.ScheduledEngine.predict`.
     """
-    options, card = request.options, request.card
-    notes: list[str] = []
+    options, card, sizing = request.options, request.card, request.sizing
+    notes: list[str] = [SHRUNK] if sizing.shrinks else []
     proof: Estimate | None = None
     with stages.time("decode"):
         picture = await decoders.decode(
@@ -203,6 +212,8 @@ async def enhance_picture(
             srgb=options.icc == "srgb",
             strip_metadata=options.metadata == "strip",
         )
+        if request.tells_provenance:
+            picture = without_damaged_xmp(picture)
         if request.candidates is not None:
             selection = await anyio.to_thread.run_sync(_select, upload, picture, request.candidates)
             card = selection.card
@@ -214,7 +225,7 @@ async def enhance_picture(
         try:
             with stages.time("proof"):
                 proof = await anyio.to_thread.run_sync(
-                    _estimate, enhancer, picture, options.scale, upload, limiter=limiter
+                    _estimate, enhancer, picture, sizing.scale, upload, limiter=limiter
                 )
             label = card.label(ensemble=options.ensemble)
             telemetry.proof_gain.labels(label).observe(proof.gain_db)
@@ -225,7 +236,7 @@ async def enhance_picture(
         card = BICUBIC
         engine.use(card)
         enhancer = _enhancer(engine, card, options)
-        notes.append("bicubic, as fallback=auto asks")
+        notes.append(FALLBACK)
     stages.current = "infer"
     # The proof's calls of the engine are not part of these stages.
     queue_before, infer_before = engine.queue_seconds, engine.infer_seconds
@@ -234,7 +245,7 @@ async def enhance_picture(
         partial(
             enhancer.enhance,
             picture,
-            options.scale,
+            options.target,
             max_pixels=sys.maxsize,  # the limit was checked on the header
             progress=progress,
         ),
@@ -246,6 +257,10 @@ async def enhance_picture(
     stages.add("infer", infer)
     stages.add("bicubic", seconds - queue - infer)
     engine.check()
+    made_by = f"{card.label(ensemble=options.ensemble)}@{card.short_hash}"
+    if request.tells_provenance and card != BICUBIC:
+        enhanced, note = with_provenance(enhanced, made_by, request.output_format)
+        notes.append(note)
     with stages.time("encode"):
         body, digest = await anyio.to_thread.run_sync(
             _encode_and_digest, enhanced, request.output_format, options.quality
@@ -255,7 +270,7 @@ async def enhance_picture(
     return Enhanced(
         body=body,
         output_format=request.output_format,
-        made_by=f"{card.label(ensemble=options.ensemble)}@{card.short_hash}",
+        made_by=made_by,
         input_size=picture.size,
         output_size=enhanced.size,
         notes="; ".join(filter(None, [conversion_notes(picture, request.output_format), *notes])),
@@ -284,7 +299,7 @@ async def preview(
         BadImage: the picture cannot be decoded.
     """
     if request.candidates is None:
-        return request, ""
+        return request, SHRUNK if request.sizing.shrinks else ""
     header = request.header
     try:
         reservation.grow(header.size[0] * header.size[1] * header.bits)
@@ -294,7 +309,7 @@ async def preview(
         upload, header, max_bytes=request.cost.peak_bytes, check=lambda: None
     )
     selection = await anyio.to_thread.run_sync(_select, upload, picture, request.candidates)
-    options = replace(request.options, model=selection.card.name)
+    options = request.options.model_copy(update={"model": selection.card.name})
     chosen = prepare_request(service, options, header, len(upload), request.output_format)
     return chosen, selection.reason
 

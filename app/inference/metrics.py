@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from app.inference.service import Service
 from superres.errors import NotReady
+from superres.models.automatic_scores import all_scores
 from superres.models.card import Scores
 
 
@@ -72,18 +73,14 @@ class ServiceCollector(Collector):
             "Mean SSIM on a published set, from the model's card; bicubic's beside it.",
             labels=["model", "method", "dataset", "channel"],
         )
-        for card in self._service.models.cards:
-            for one in card.scores:
-                methods: list[tuple[str, Scores]] = [
-                    (card.family, one.model),
-                    ("bicubic", one.bicubic),
-                ]
-                for method, scores in methods:
-                    dataset = f"{one.dataset}-x{one.scale:g}"
-                    for channel in ("y", "rgb"):
-                        labels = [card.name, method, dataset, channel]
-                        psnr.add_metric(labels, getattr(scores, f"psnr_{channel}"))
-                        ssim.add_metric(labels, getattr(scores, f"ssim_{channel}"))
+        for name, family, one in all_scores(self._service.models.cards):
+            methods: list[tuple[str, Scores]] = [(family, one.model), ("bicubic", one.bicubic)]
+            for method, scores in methods:
+                dataset = f"{one.dataset}-x{one.scale:g}"
+                for channel in ("y", "rgb"):
+                    labels = [name, method, dataset, channel]
+                    psnr.add_metric(labels, getattr(scores, f"psnr_{channel}"))
+                    ssim.add_metric(labels, getattr(scores, f"ssim_{channel}"))
         yield psnr
         yield ssim
 

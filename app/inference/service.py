@@ -21,6 +21,7 @@ from superres.forecast import Forecast, forecast
 from superres.models.card import ModelCard
 from superres.models.registry import AUTO, choose
 from superres.models.selection import Candidates, candidates
+from superres.sizing import Target
 
 ADMISSION_POLL_S = 0.1
 """Seconds between two checks whether a job can be admitted."""
@@ -182,7 +183,7 @@ class Service:
         header: Header,
         nbytes: int,
         card: ModelCard,
-        scale: float,
+        target: Target,
         output_format: OutputFormat,
         *,
         ensemble: bool = False,
@@ -190,12 +191,13 @@ class Service:
         """Compute what enlarging a picture takes, and check it against the limits.
 
         Raises:
+            BadRequest: the target is out of range.
             ImageTooLarge: over the limit on pixels or on memory.
         """
         cost = forecast(
             header,
             nbytes,
-            scale,
+            target,
             card.geometry,
             output_format=output_format,
             ensemble=ensemble,

@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import asdict
 from typing import BinaryIO
 from uuid import UUID
 
@@ -97,7 +96,7 @@ class JobQueue:
         job = Job(
             owner=owner,
             request_id=request_id,
-            query=asdict(request.options),
+            query=request.options.model_dump(),
             output_format=request.output_format,
             tiles=request.cost.tiles,
             deadline=None if deadline_s is None else now + deadline_s,

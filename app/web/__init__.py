@@ -16,6 +16,7 @@ from superres.codecs import FORMATS, MEDIA_TYPES, OutputFormat, Picture, encode,
 from superres.evaluation.proof import Comparison
 from superres.evaluation.strip import AMPLIFIED, draw_difference
 from superres.models.registry import DEFAULT_SCALE
+from superres.parameters import Parameters, bounds, choices, in_plain_text
 from superres.schemas import ComparisonReport
 
 STATIC = Path(__file__).with_name("static")
@@ -29,6 +30,9 @@ HEADERS = {
 
 LARGEST_PNG_PIXELS = 2_000_000
 """A larger picture goes into a page as JPEG: losslessly it would be tens of megabytes."""
+
+ASIDE = ("scale", "model", "ensemble")
+"""Parameters with fields of their own in ``page.html``; the others are advanced."""
 
 _SAMPLE = Template(
     '    <li><button type="button" data-sample="$name" $current>'
@@ -47,6 +51,7 @@ def enhance_page(model: str) -> str:
         lede="A photograph comes back enlarged by a small neural network, beside what plain "
         "bicubic interpolation makes of it.",
         verb="Enhance",
+        advanced=_advanced_fields(),
     )
 
 
@@ -107,6 +112,7 @@ def _page(
     ensemble: bool = False,
     sample: str = "",
     comparison: str = "",
+    advanced: str = "",
 ) -> str:
     current = 'aria-current="page"'
     return _template("page.html").substitute(
@@ -123,6 +129,7 @@ def _page(
         ensemble="checked" if ensemble else "",
         sample=sample,
         comparison=comparison,
+        advanced=advanced,
         drop_hidden="hidden" if comparison else "",
         enhance_current=current if mode == "enhance" else "",
         compare_current=current if mode == "compare" else "",
@@ -131,6 +138,34 @@ def _page(
             for name in SAMPLES
         ),
     )
+
+
+def _advanced_fields() -> str:
+    """A field for each parameter that has none of its own, by its definition."""
+    fields = "\n".join(_field(name) for name in Parameters.model_fields if name not in ASIDE)
+    return f'<details id="advanced"><summary>More settings</summary>\n{fields}\n</details>'
+
+
+def _field(name: str) -> str:
+    about = f'id="ask-{name}" name="{name}" title="{escape(in_plain_text(name))}"'
+    default = Parameters.model_fields[name].default
+    values = choices(name)
+    if name == "format":
+        values = tuple(row["name"] for row in _result_formats().values())
+    if values:
+        # What is the default is not sent; "always" is deprecated.
+        named = (value for value in values if value not in (default, "always"))
+        options = f'<option value="">{default or "default"}</option>' + "".join(
+            f"<option>{value}</option>" for value in named
+        )
+        control = f"<select {about}>{options}</select>"
+    elif default is False:  # the page asks for a proof, unless it is not to
+        control = f'<input type="checkbox" value="true" checked {about}>'
+    else:
+        limits = " ".join(f'{word}="{limit}"' for word, limit in bounds(name).items())
+        shown = "" if default is None else default
+        control = f'<input type="number" placeholder="{shown}" {limits} {about}>'
+    return f'<div class="field"><label for="ask-{name}">{name.title()}</label>{control}</div>'
 
 
 def _result_formats() -> dict[str, dict[str, str]]:

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from superres.batch.plan import LEDGER, Job, entry
+from superres.parameters import Parameters
 from superres.paths import AnyPath, path_below, write_whole
 
 
@@ -18,9 +19,10 @@ class Options:
     """
 
     model: str
-    """Name and hash of the model; with ``auto``, of all candidates and of the rules."""
-    scale: float
-    quality: int
+    """Name and hash of the model; of all that may be used, and of the rules between them."""
+    parameters: Parameters
+    provenance: bool = True
+    """Whether results tell which model made them."""
 
 
 class Ledger:
@@ -95,7 +97,10 @@ class SharedLedger(Ledger):
 
 def _digest_of_inputs(content: bytes, job: Job, options: Options) -> str:
     """A hash of all that a result depends on."""
-    settings = json.dumps(asdict(options) | {"format": job.output_format}, sort_keys=True)
+    asked = options.parameters.model_dump() | {"format": job.output_format}
+    settings = json.dumps(
+        asked | {"model": options.model, "provenance": options.provenance}, sort_keys=True
+    )
     return _digest(settings.encode() + content)
 
 

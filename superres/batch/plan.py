@@ -1,14 +1,16 @@
-"""The plan of a batch: which pictures there are, and where each result goes.
+"""The plan of a batch: which pictures there are, where each result goes, and what is left out.
 
 Paths are the file system's, or a bucket's by fsspec.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from superres.arrays import Size
+from superres.batch.folders import Skipped, find_pictures
 from superres.codecs import (
     INPUT_SUFFIXES,
     OUTPUT_SUFFIXES,
@@ -19,7 +21,7 @@ from superres.codecs import (
     probe,
 )
 from superres.errors import BadImage, BadRequest
-from superres.paths import AnyPath, identity, is_inside, path_below
+from superres.paths import AnyPath, identity, path_below
 
 HEADER_BYTES = 2**18
 """Bytes of a bucket's picture that are read for its header."""
@@ -27,6 +29,14 @@ LEDGER = ".superres.jsonl"
 """File of the output folder in which a batch notes its results."""
 ENTRIES = ".superres"
 """The folder of such notes where many machines write them, a file for each result."""
+PICTURE_SUFFIXES = INPUT_SUFFIXES.union(
+    (".jfif", ".jfi", ".jif", ".jpe", ".pjp", ".pjpeg"),
+    (".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".jxr", ".hdp"),
+    (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
+    (".ico", ".svg", ".psd", ".exr", ".hdr", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dib"),
+)
+"""Suffixes of pictures, also of those that are not read or written here. An output that ends in one
+is a file, and a result takes its place; any other end of a name is a part of it."""
 READERS = 16
 """Files that are looked at in parallel: a bucket takes some time for each."""
 
@@ -38,10 +48,23 @@ class Job:
     source: AnyPath
     target: AnyPath
     output_format: OutputFormat
-    pixels: int
-    """Pixels of the source, by its header; 1 where the header cannot be read."""
+    size: Size
+    """Size of the source, by its header; one pixel where the header cannot be read."""
     problem: str | None = None
     """Reason why the job cannot be done, if it is known beforehand."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the source."""
+        return self.size[0] * self.size[1]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch does, and what it leaves out."""
+
+    jobs: list[Job]
+    skipped: Skipped
 
 
 def plan(
@@ -50,12 +73,13 @@ def plan(
     output_format: OutputFormat | None,
     *,
     recursive: bool,
-) -> list[Job]:
+) -> Plan:
     """List the pictures, and the path of each result; nothing is decoded.
 
-    A picture keeps its name, and its path below the folder that was given. Its suffix
-    changes where the format does. If two pictures have the same target, the second has a problem.
-    A picture whose target is another input has one, too.
+    What is a picture is told by its content, unless its suffix does. A folder that cannot be read
+    is a job with a problem. A picture keeps its name, and its path below the folder that was given.
+    Its suffix changes where the format does. If two pictures have the same target, the second has
+    a problem. A picture whose target is another input has one, too.
 
     Args:
         inputs: pictures, and folders of pictures.
@@ -65,18 +89,21 @@ def plan(
             ``output`` where ``output`` is inside an input.
 
     Raises:
-        FileNotFoundError: a folder without pictures.
+        FileNotFoundError: a folder without pictures, though it can be read.
         BadRequest: an input is where the batch would write its notes.
     """
     to_file = is_file(inputs, output)
-    jobs: list[Job] = []
+    with ThreadPoolExecutor(READERS) as readers:
+        found = find_pictures(inputs, output, recursive, readers)
+        headers = list(readers.map(_format_and_size, [source for source, _ in found.pictures]))
+    jobs = [
+        Job(folder, output / place, "png", (1, 1), f"this folder cannot be read: {reason}")
+        for folder, place, reason in found.unreadable
+    ]
     sources: dict[AnyPath, AnyPath] = {}
     """By target."""
-    pictures = list(_pictures(inputs, output, recursive))
-    inputs_by_file = {identity(source): source for source, _ in pictures}
-    with ThreadPoolExecutor(READERS) as readers:
-        headers = list(readers.map(_format_and_pixels, [source for source, _ in pictures]))
-    for (source, place), (own_format, pixels) in zip(pictures, headers, strict=True):
+    inputs_by_file = {identity(source): source for source, _ in found.pictures}
+    for (source, place), (own_format, size) in zip(found.pictures, headers, strict=True):
         chosen = output_format or own_format
         target = output if to_file else output / place.with_name(_name(place, chosen))
         problem = None
@@ -88,10 +115,10 @@ def plan(
                 "choose another folder or format"
             )
         sources.setdefault(target, source)
-        jobs.append(Job(source, target, chosen, pixels, problem))
+        jobs.append(Job(source, target, chosen, size, problem))
     if not to_file:
         _check_notes(output, jobs, inputs_by_file)
-    return jobs
+    return Plan(jobs, found.skipped)
 
 
 def is_file(inputs: Sequence[AnyPath], output: AnyPath) -> bool:
@@ -100,7 +127,7 @@ def is_file(inputs: Sequence[AnyPath], output: AnyPath) -> bool:
         len(inputs) == 1
         and not inputs[0].is_dir()
         and not output.is_dir()
-        and output.suffix.lower() in INPUT_SUFFIXES
+        and output.suffix.lower() in PICTURE_SUFFIXES
     )
 
 
@@ -121,44 +148,16 @@ def _check_notes(
             )
 
 
-def _pictures(
-    inputs: Sequence[AnyPath], output: AnyPath, recursive: bool
-) -> Iterator[tuple[AnyPath, PurePosixPath]]:
-    """Each picture, and its path below the folder that was given."""
-    for given in inputs:
-        if not given.is_dir():
-            yield given, PurePosixPath(given.name)
-            continue
-        in_place = is_inside(output, given) and is_inside(given, output)
-        found = sorted(
-            file
-            for file in (given.rglob("*") if recursive else given.iterdir())
-            if file.suffix.lower() in INPUT_SUFFIXES
-            and not any(part.startswith(".") for part in path_below(file, given).parts)
-            and file.is_file()
-        )
-        inputs_of_folder = [file for file in found if in_place or not is_inside(file, output)]
-        if found and not inputs_of_folder:
-            raise FileNotFoundError(
-                f"all pictures in {given} are in the output folder {output}, and so count as "
-                "results: choose another output folder"
-            )
-        if not found:
-            raise FileNotFoundError(f"no pictures in {given}")
-        for file in inputs_of_folder:
-            yield file, path_below(file, given)
+def _format_and_size(source: AnyPath) -> tuple[OutputFormat, Size]:
+    """The format of a picture's result, and its size; a picture that cannot be read fails later.
 
-
-def _format_and_pixels(source: AnyPath) -> tuple[OutputFormat, int]:
-    """The format of a picture's result, and its pixels; a picture that cannot be read fails later.
-
-    Of such a picture, any format and 1 pixel.
+    Of such a picture, any format and one pixel.
     """
     try:
         header = _read_header(source)
     except (BadImage, OSError):
-        return "png", 1
-    return default_output_format(header), header.size[0] * header.size[1]
+        return "png", (1, 1)
+    return default_output_format(header), header.size
 
 
 def _read_header(source: AnyPath) -> Header:
@@ -176,4 +175,5 @@ def _name(place: PurePosixPath, output_format: OutputFormat) -> str:
     """The picture's name, with a suffix of the format: its own suffix, if it is one."""
     if OUTPUT_SUFFIXES.get(place.suffix.lower()) == output_format:
         return place.name
-    return f"{place.stem}{SUFFIXES[output_format]}"
+    stem = place.stem if place.suffix.lower() in PICTURE_SUFFIXES else place.name
+    return f"{stem}{SUFFIXES[output_format]}"

@@ -13,15 +13,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from superres.arrays import Size, TileBatch
-from superres.automatic import AutomaticEnhancer
+import numpy as np
+
+from superres.arrays import Size, TileBatch, to_integer
+from superres.automatic import SizedEnhancer
 from superres.batch.ledger import Ledger, Options
 from superres.batch.plan import Job
-from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS, Picture, decode, encode
+from superres.codecs import (
+    MAX_INPUT_PIXELS,
+    MAX_OUTPUT_PIXELS,
+    OutputFormat,
+    Picture,
+    conversion_notes,
+    decode,
+    encode,
+    to_srgb,
+    without_metadata,
+)
+from superres.codecs.jpeg import jpeg_settings
 from superres.engines.base import Engine
-from superres.enhancer import Enhancer, output_size
+from superres.enhancer import Enhancer
 from superres.errors import BadRequest, ImageTooLarge, SuperresError
+from superres.evaluation.proof import FALLBACK, check_estimable, estimate
+from superres.models.bicubic import BICUBIC
+from superres.models.card import ModelCard
 from superres.paths import is_same, write_whole
+from superres.provenance import with_provenance, without_damaged_xmp
+from superres.sizing import Sizing, resolve
 
 THREADS = 3
 """One for the device, one for what comes before it, one for what comes after."""
@@ -42,14 +60,23 @@ class Outcome:
     reason: str = ""
     """Reason of a failure."""
     note: str = ""
-    """The model that ``auto`` chose, and why."""
+    """The model that was chosen, and why; what a proof found; what was converted and dropped."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """An enhanced picture, encoded; without content in a dry run."""
+
+    content: bytes
+    size: Size
+    note: str
 
 
 class BatchRunner:
     """Does jobs, several in parallel.
 
     Args:
-        enhancer: the model, or what chooses one for each picture.
+        enhancer: a model, or what chooses one for each picture.
         options: how every picture is enhanced.
         ledger: the results of earlier runs; None where the output is not a folder.
         resume: leave out the jobs that the ledger has.
@@ -60,7 +87,7 @@ class BatchRunner:
 
     def __init__(
         self,
-        enhancer: Enhancer | AutomaticEnhancer | None,
+        enhancer: Enhancer | SizedEnhancer | None,
         options: Options,
         ledger: Ledger | None,
         *,
@@ -71,7 +98,7 @@ class BatchRunner:
     ) -> None:
         self._max_pixels = max_pixels
         self._enhancer = enhancer
-        self._dry_run = dry_run
+        self._dry_run = dry_run or enhancer is None
         self._device = threading.Lock()
         self._options = options
         self._ledger = ledger
@@ -102,7 +129,7 @@ class BatchRunner:
             reported = tiles / of
 
         try:
-            with self._budget.reserve(round(job.pixels * self._options.scale**2)):
+            with self._budget.reserve(self._output_pixels(job)):
                 return self._enhance(job, report)
         except (SuperresError, OSError) as error:
             return Outcome(job, "failed", reason=str(error))
@@ -121,34 +148,108 @@ class BatchRunner:
         if self._resume and self._ledger and self._ledger.has(job, content, self._options):
             return Outcome(job, "done already")
         self._check_target(job)
-        picture = self._decode(content)
-        size = output_size(picture.size, self._options.scale)
-        enhancer, note = self._choose(content, picture)
-        if enhancer is None:
-            return Outcome(job, "to be made", size, note=note)
-        enhancer = replace(enhancer, engine=_SerialEngine(enhancer.engine, self._device))
-        enhanced = enhancer.enhance(picture, self._options.scale, progress=report)
-        result = encode(enhanced, job.output_format, self._options.quality)
+        result = self.enhance(content, job.output_format, report)
+        if self._dry_run:
+            return Outcome(job, "to be made", result.size, note=result.note)
         if self._ledger:
-            self._ledger.announce(job, content, self._options, result)
-        write_whole(job.target, result, dated_as=job.source)
-        return Outcome(job, "made", size, note=note)
+            self._ledger.announce(job, content, self._options, result.content)
+        write_whole(job.target, result.content, dated_as=job.source)
+        return Outcome(job, "made", result.size, note=result.note)
 
-    def _choose(self, content: bytes, picture: Picture) -> tuple[Enhancer | None, str]:
-        """The enhancer of a picture, unless this is a dry run; and what ``auto`` says of it."""
-        note = ""
-        enhancer = self._enhancer
-        if isinstance(enhancer, AutomaticEnhancer):
-            card, reason = enhancer.choose(content, picture)
-            note = f"{card.name}, {reason}"
+    def enhance(
+        self, content: bytes, output_format: OutputFormat, report: Callable[[int, int], None]
+    ) -> Result:
+        """Enhance one picture.
+
+        Args:
+            content: its file.
+            output_format: of the result.
+            report: called with the tiles done and the tiles in all.
+
+        Raises:
+            BadImage: it cannot be read.
+            BadRequest, ImageTooLarge: the size asked for is not possible for it.
+        """
+        asked = self._options.parameters
+        picture = self._decode(content)
+        if self._options.provenance:
+            picture = without_damaged_xmp(picture)
+        sizing = resolve(picture.size, asked.target)
+        if asked.wants_proof:
+            check_estimable(sizing.scale)
+        card, enhancer, notes = self._choose(content, picture, sizing)
+        if enhancer is None:
+            return Result(b"", sizing.size, "; ".join(notes))
+        if asked.wants_proof:
+            card, enhancer, proved = self._prove(card, enhancer, content, picture, sizing)
+            notes += proved
+        enhanced = enhancer.enhance(picture, asked.target, progress=report)
+        if card not in (None, BICUBIC) and self._options.provenance and asked.metadata == "keep":
+            made_by = f"{card.label(ensemble=asked.ensemble)}@{card.short_hash}"
+            enhanced, note = with_provenance(enhanced, made_by, output_format)
+            notes.append(note)
+        encoded = encode(enhanced, output_format, asked.quality)
+        notes.append(conversion_notes(picture, output_format))
+        return Result(encoded, sizing.size, "; ".join(filter(None, notes)))
+
+    def _choose(
+        self, content: bytes, picture: Picture, sizing: Sizing
+    ) -> tuple[ModelCard | None, Enhancer | None, list[str]]:
+        """A picture's model and why; without an enhancer in a dry run, or a card in a test."""
+        card: ModelCard | None = None
+        enhancer, notes = self._enhancer, []
+        if isinstance(enhancer, SizedEnhancer):
+            card, reason = enhancer.choose(content, picture, sizing)
+            if reason:
+                notes.append(f"{card.name}, {reason}")
             enhancer = None if self._dry_run else enhancer.enhancer(card)
-        return (None if self._dry_run else enhancer), note
+        if enhancer is None or self._dry_run:
+            return card, None, notes
+        return card, self._sharing(enhancer), notes
+
+    def _prove(
+        self,
+        card: ModelCard | None,
+        enhancer: Enhancer,
+        content: bytes,
+        picture: Picture,
+        sizing: Sizing,
+    ) -> tuple[ModelCard | None, Enhancer, list[str]]:
+        """The model, or bicubic if a proof favours that and it is asked for; and what it found."""
+        rgb = to_integer(picture.rgb, np.uint8)
+        try:
+            proof = estimate(enhancer, rgb, sizing.scale, jpeg=jpeg_settings(content))
+        except BadRequest as error:  # a picture that is too small to score
+            return card, enhancer, [f"no proof: {error}"]
+        notes = [f"{proof.gain_db:+.2f} dB over bicubic, by the proof"]
+        models = self._enhancer
+        if self._options.parameters.fallback != "auto" or proof.gain_db >= 0:
+            return card, enhancer, notes
+        if not isinstance(models, SizedEnhancer):
+            return card, enhancer, notes
+        return BICUBIC, self._sharing(models.enhancer(BICUBIC)), [*notes, FALLBACK]
+
+    def _sharing(self, enhancer: Enhancer) -> Enhancer:
+        """The enhancer with an engine that threads share."""
+        return replace(enhancer, engine=_SerialEngine(enhancer.engine, self._device))
+
+    def _output_pixels(self, job: Job) -> int:
+        """About how many pixels the result has; of a job that cannot be done, any number."""
+        try:
+            height, width = resolve(job.size, self._options.parameters.target).size
+        except SuperresError:
+            return job.pixels
+        return height * width
 
     def _decode(self, content: bytes) -> Picture:
+        asked = self._options.parameters
         try:
-            return decode(content, max_pixels=self._max_pixels)
+            picture = decode(content, max_pixels=self._max_pixels)
         except ImageTooLarge as error:
             raise ImageTooLarge(f"{error}: use --max-pixels") from error
+        if asked.metadata == "strip":
+            picture = without_metadata(picture)
+        return to_srgb(picture) if asked.icc == "srgb" else picture
 
     def _check_target(self, job: Job) -> None:
         if not job.target.exists():

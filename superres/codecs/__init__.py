@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from superres.arrays import Size
+from superres.codecs import foreign
 from superres.codecs.format import Format
 from superres.codecs.limits import (
     MAX_INPUT_PIXELS,
@@ -53,15 +54,13 @@ __all__ = [
     "default_output_format",
     "encode",
     "in_words",
+    "is_recognised",
     "probe",
     "to_srgb",
     "without_metadata",
 ]
 
 DEFAULT_QUALITY = 92
-
-_HEAD = max(8, *(len(magic) for row in FORMATS.values() for magic in row.magic))
-"""Bytes that tell the format; a message shows 8 of them."""
 
 
 def probe(source: bytes | Path, *, max_pixels: int = MAX_INPUT_PIXELS) -> Header:
@@ -77,7 +76,7 @@ def probe(source: bytes | Path, *, max_pixels: int = MAX_INPUT_PIXELS) -> Header
         OSError: no such file.
     """
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
-        head = file.read(_HEAD)
+        head = file.read(foreign.HEAD)
         file.seek(0)
         with _any_failure_is_a_bad_image():
             return _recognised(head).probe(file, max_pixels)
@@ -173,6 +172,15 @@ def conversion_notes(picture: Picture, output_format: OutputFormat) -> str:
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
 
 
+def is_recognised(head: bytes) -> bool:
+    """Whether a file that begins so is in a format that is read here, sound or damaged."""
+    try:
+        _recognised(head)
+    except BadImage:
+        return False
+    return True
+
+
 def _recognised(head: bytes) -> Format:
     """The format of a file, by its first bytes."""
     if not head:
@@ -180,9 +188,11 @@ def _recognised(head: bytes) -> Format:
     for row in FORMATS.values():
         if head.startswith(row.magic):
             return row
+    read = ", ".join(INPUT_FORMATS)
+    if name := foreign.named(head):
+        raise UnsupportedFormat(f"{name}; the formats that are read here are {read}")
     raise UnsupportedFormat(
-        f"not a picture in a format that is read here: {', '.join(INPUT_FORMATS)}; "
-        f"it begins with {head[:8]!r}"
+        f"not a picture in a format that is read here: {read}; it begins with {head[:8]!r}"
     )
 
 

@@ -4,19 +4,24 @@
 :func:`estimate` is for asking, before a picture is enlarged, what the model will gain on it.
 """
 
+import io
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from superres.arrays import RgbU8
 from superres.codecs.jpeg import JpegSettings
-from superres.enhancer import LARGEST_SCALE, Enhancer
+from superres.enhancer import Enhancer
 from superres.errors import BadRequest
 from superres.evaluation.metrics import SSIM_WINDOW, score, shave, to_y
 from superres.models.card import Scores
 from superres.resample import BAND, cropped_size, degrade, scaled_size, upsample
+from superres.sizing import LARGEST_SCALE
 
+FALLBACK = "bicubic, as fallback=auto asks"
+"""Note on a result for which an estimate favours bicubic."""
 SMALLEST_ESTIMATED_SCALE = 1.5
 """Below it, a shrunken copy says little of the picture itself."""
 
@@ -64,10 +69,36 @@ def compare(enhancer: Enhancer, hr: RgbU8, scale: float) -> Comparison:
     Raises:
         BadRequest: the scale is out of range, or the picture too small to be scored.
     """
+    hr, lr = make_pair(hr, scale)
+    return compare_pair(enhancer, hr, lr, scale)
+
+
+def make_pair(hr: RgbU8, scale: float) -> tuple[RgbU8, RgbU8]:
+    """The truth, for a whole scale cropped to a multiple of it, and its shrunken copy.
+
+    Args:
+        hr: the truth, uint8.
+        scale: over 1, to 4.
+
+    Raises:
+        BadRequest: the scale is out of range, or the picture too small to be scored.
+    """
     if not 1 < scale <= LARGEST_SCALE:
         raise BadRequest(f"scale is over 1, to {LARGEST_SCALE:g}, not {scale:g}")
     hr = _scorable(hr, scale)
-    return compare_pair(enhancer, hr, _shrunken(hr, scale), scale)
+    return hr, _shrunken(hr, scale)
+
+
+def to_jpeg(rgb: RgbU8, quality: int) -> bytes:
+    """Compress a picture as most programs do: with 4:2:0 chroma.
+
+    Args:
+        rgb: the picture.
+        quality: 1 to 100.
+    """
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
 def check_estimable(scale: float) -> None:

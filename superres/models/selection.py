@@ -1,8 +1,8 @@
 """``model=auto``: chooses the model for a picture by what its file shows.
 
-One family is for clean pictures and one for photographs as people have them: compressed, noisy,
-sharpened. Where neither helps, bicubic is chosen. The thresholds are data: ``selection.toml``,
-which ``superres-train fit-selection`` writes.
+One family is for clean pictures, one for photographs as people have them: compressed, noisy,
+sharpened; and one between these two for JPEGs of high quality. Where none helps, bicubic is chosen.
+The thresholds are data: ``selection.toml``, which ``superres-train fit-selection`` writes.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from superres.models.evidence import Evidence
 from superres.models.registry import choose
 
 CLEAN_FAMILY = "edsr-lite"
+MILD_FAMILY = "edsr-lite-mild"
 PHOTO_FAMILY = "edsr-lite-photo"
 RULES_FILE = Path(__file__).with_name("selection.toml")
 
@@ -33,9 +34,13 @@ class Rules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     jpeg_quality: float
-    """A JPEG of a lower quality needs the photo model."""
+    """A JPEG of a lower quality needs the mild model or the photo model."""
+    photo_quality: float
+    """A JPEG of a lower quality than this needs the photo model."""
+    mild_sharpness: float
+    """So does a JPEG with more sharpness than this, since it was sharpened."""
     blockiness: float
-    """So does a picture with more blockiness."""
+    """A picture that is no JPEG and has more blockiness needs the photo model."""
     noise: float
     """So does a picture whose noise is more than this times the root of its detail, since strong
     detail hides noise."""
@@ -72,12 +77,14 @@ class Candidates:
     clean: ModelCard
     photo: ModelCard | None
     """None if the family has no model for the scale of ``clean``."""
+    mild: ModelCard | None = None
+    """Likewise."""
     bicubic: ModelCard = BICUBIC
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
         """Each of them once."""
-        cards = (self.clean, self.photo, self.bicubic)
+        cards = (self.clean, self.photo, self.mild, self.bicubic)
         return tuple({card.name: card for card in cards if card is not None}.values())
 
     @property
@@ -105,7 +112,8 @@ def automatic_families(cards: Iterable[ModelCard]) -> tuple[str, ...]:
     """
     families = {card.family for card in cards} - {BICUBIC.family}
     if CLEAN_FAMILY in families:
-        return (CLEAN_FAMILY, *({PHOTO_FAMILY} & families), BICUBIC.family)
+        used = (CLEAN_FAMILY, PHOTO_FAMILY, MILD_FAMILY)
+        return (*(family for family in used if family in families), BICUBIC.family)
     if not families:
         raise ModelMissing("there is no model for auto to choose: the models folder has none")
     return (min(families), BICUBIC.family)
@@ -122,9 +130,8 @@ def candidates(cards: Iterable[ModelCard], scale: float) -> Candidates:
     clean = choose(cards, families[0], scale)
     if families[0] != CLEAN_FAMILY:
         return Candidates(clean, clean)
-    photo = choose(cards, PHOTO_FAMILY, scale) if PHOTO_FAMILY in families else None
-    same_scale = photo is not None and photo.geometry.scale == clean.geometry.scale
-    return Candidates(clean, photo if same_scale else None)
+    found = {card.family: card for card in cards if card.geometry.scale == clean.geometry.scale}
+    return Candidates(clean, found.get(PHOTO_FAMILY), found.get(MILD_FAMILY))
 
 
 def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = None) -> Selection:
@@ -149,7 +156,23 @@ def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = Non
     if candidates.photo is None:
         reason = f"chosen for {damage}, for which there is no model at this scale"
         return Selection(candidates.bicubic, reason)
+    if candidates.mild is not None and _is_light(evidence, rules):
+        return Selection(candidates.mild, f"chosen for {damage}")
     return Selection(candidates.photo, f"chosen for {damage}")
+
+
+def _is_light(evidence: Evidence, rules: Rules) -> bool:
+    """Whether the only damage is that of a JPEG of high quality."""
+    return (
+        evidence.jpeg_quality is not None
+        and evidence.jpeg_quality >= rules.photo_quality
+        and not _is_noisy(evidence, rules)
+        and rules.blurred <= evidence.sharpness <= rules.mild_sharpness
+    )
+
+
+def _is_noisy(evidence: Evidence, rules: Rules) -> bool:
+    return evidence.noise > rules.noise * math.sqrt(evidence.detail + 1)
 
 
 def _compression(evidence: Evidence) -> str:
@@ -167,7 +190,7 @@ def _damage(evidence: Evidence, rules: Rules) -> str:
         return _compression(evidence)
     if evidence.blockiness > rules.blockiness:
         return "a picture with the blocks of a JPEG"
-    if evidence.noise > rules.noise * math.sqrt(evidence.detail + 1):
+    if _is_noisy(evidence, rules):
         return f"a picture with noise of {evidence.noise:.1f} levels"
     if evidence.sharpness < rules.blurred and evidence.detail:
         return "a blurred picture"

@@ -10,5 +10,5 @@ def test_a_job_that_was_stored_with_the_old_name_of_bicubic_is_done_by_that_mode
 
 def test_a_job_that_an_earlier_release_stored_keeps_its_options():
     """Rows of earlier releases have keys that are no options; a row may lack options, too."""
-    stored = {"scale": 2, "fallback": "auto", "format": "png", "dry_run": False}
+    stored = {"scale": 2, "fallback": "auto", "dry_run": False}
     assert EnhanceOptions.from_mapping(stored) == EnhanceOptions(scale=2, fallback="auto")

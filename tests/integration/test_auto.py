@@ -56,6 +56,22 @@ def auto(serve: Serve, folder: Path) -> Iterator[httpx.Client]:
         yield client
 
 
+def test_a_compressed_copy_is_compared_with_the_model_that_its_file_calls_for(auto: httpx.Client):
+    clean = auto.get("/compare?model=auto").json()
+    assert (clean["model"], clean["notes"]) == ("edsr-lite-x3", "")
+    first = auto.get("/compare?model=auto&jpeg=40")
+    report = first.json()
+    assert report["model"] == "edsr-lite-photo-x3"
+    assert report["notes"] == "chosen for a JPEG of quality 40"
+    assert report["bicubic"]["psnr_y"] < clean["bicubic"]["psnr_y"]
+    named = auto.get(f"/compare?model={report['model']}&jpeg=40").json()
+    assert named == report | {"notes": ""}
+    tag = {"If-None-Match": first.headers["etag"]}
+    assert auto.get("/compare?model=auto&jpeg=40", headers=tag).status_code == 304
+    assert auto.get("/compare?model=auto&jpeg=41", headers=tag).status_code == 200
+    assert_problem(auto.get("/compare?jpeg=0"), 422, "bad-parameter", "jpeg")
+
+
 def art() -> np.ndarray:
     pattern = np.random.default_rng(0).integers(0, 2, (24, 24, 1))
     return (np.kron(pattern, np.ones((3, 3, 1))) * [200, 90, 30]).astype(np.uint8)
@@ -89,7 +105,8 @@ def test_each_kind_of_file_gets_its_model_and_a_reason(auto: httpx.Client, coffe
     for content, model, reason in files(coffee).values():
         answer = auto.post("/enhance", content=content)
         assert answer.headers["x-model"].partition("@")[0] == model
-        assert answer.headers["x-notes"] == reason
+        told = "" if model == "bicubic" else "; provenance in XMP"
+        assert answer.headers["x-notes"] == reason + told
         by_name = auto.post("/enhance", params={"model": model}, content=content)
         assert by_name.content == answer.content
         assert "chosen" not in by_name.headers.get("x-notes", "")
@@ -108,9 +125,10 @@ def test_a_job_and_the_client_tell_the_choice_too(auto: httpx.Client, coffee):
     wait_until(lambda: auto.get(path).json()["state"] == "done")
     headers = auto.get(f"{path}/result").headers
     assert headers["x-model"].startswith(f"{model}@")
-    assert headers["x-notes"] == reason
+    told = f"{reason}; provenance in XMP"
+    assert headers["x-notes"] == told
     larger = Client(http=auto).enhance(content)
-    assert (larger.model.partition("@")[0], larger.notes) == (model, reason)
+    assert (larger.model.partition("@")[0], larger.notes) == (model, told)
 
 
 def test_the_proof_of_auto_is_of_the_model_that_was_chosen(auto: httpx.Client, coffee):

@@ -51,7 +51,7 @@ def test_its_former_name_still_works_and_says_so():
 def test_a_picture_is_enhanced_from_bytes_or_from_a_file(client: Client, chelsea, tmp_path: Path):
     file = tmp_path / "cat.jpg"
     file.write_bytes(encoded(chelsea, "JPEG", quality=95))
-    answer = client.enhance(file, 2, output_format="webp", quality=80, proof=True)
+    answer = client.enhance(file, 2, format="webp", quality=80, proof=True)
     assert answer.media_type == "image/webp"
     assert answer.size == decode(answer.content).size == (600, 902)
     assert answer.model.startswith("srcnn-x2@")
@@ -93,11 +93,11 @@ def test_a_large_picture_is_a_job_and_comes_out_the_same(
     monkeypatch.setattr("superres.client.POLL_S", 0.1)
     picture = encoded(chelsea)
     before = jobs_of(fake_service)
-    expected = client.enhance(picture, 2, output_format="jpeg", proof=True)
+    expected = client.enhance(picture, 2, format="jpeg", proof=True)
     jobs = requests_of(fake_service, "GET", "/jobs/{job_id}/result", 200)
     size = 600 * 902
     larger = Client(http=fake_service, job_pixels=size).enhance(
-        picture, 2, output_format="jpeg", proof=True
+        picture, 2, format="jpeg", proof=True
     )
     assert replace(larger, request_id="") == replace(expected, request_id="")
     assert larger.request_id != expected.request_id
@@ -111,7 +111,7 @@ def test_a_large_picture_is_a_job_and_comes_out_the_same(
 
     async def awaited():
         async with AsyncClient(str(fake_service.base_url), job_pixels=0) as awaited:
-            return await awaited.enhance(picture, 2, output_format="jpeg")
+            return await awaited.enhance(picture, 2, format="jpeg")
 
     assert asyncio.run(awaited()).content == expected.content
     assert jobs_of(fake_service) == before

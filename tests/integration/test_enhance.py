@@ -15,11 +15,11 @@ from app.inference.admission import Admission
 from superres import Enhancer
 from superres.arrays import RgbU8
 from superres.client import Client
-from superres.codecs import decode
+from superres.codecs import OUTPUT_FORMATS, decode
 from superres.evaluation.metrics import psnr, to_y
 from superres.models.card import read_card
 from superres.models.registry import DEFAULT_MODELS
-from tests.engines import BlurEngine
+from tests.engines import BlurEngine, SharpenEngine
 from tests.integration.test_callers import Slow
 from tests.pictures import WIDE_PROFILE, encoded, saved
 from training.evaluate import evaluate
@@ -102,10 +102,11 @@ def test_quality_is_for_the_encoder(fake_service, cat):
 def test_jpeg_from_alpha_is_flattened_on_white_and_that_is_said(fake_service):
     clear = encoded(np.zeros((20, 20, 4), np.uint8))
     jpeg = fake_service.post("/enhance", content=clear, params={"format": "jpeg"})
-    assert jpeg.headers["x-notes"] == "converted: alpha flattened on white"
+    told = "provenance in XMP"
+    assert jpeg.headers["x-notes"] == f"converted: alpha flattened on white; {told}"
     assert decode(jpeg.content).rgb.min() == 255
     png = fake_service.post("/enhance", content=clear)
-    assert png.headers["x-notes"] == "kept: alpha"
+    assert png.headers["x-notes"] == f"kept: alpha; {told}"
     assert decode(png.content).alpha.max() == 0
 
 
@@ -116,7 +117,7 @@ def test_profile_and_metadata_are_kept_or_not_as_asked(fake_service, cat):
         upload = saved(image, "JPEG", exif=exif, icc_profile=WIDE_PROFILE, dpi=(300, 300))
     kept = fake_service.post("/enhance", content=upload)
     notes = "kept: ICC profile, EXIF, DPI; converted: orientation 6 to upright"
-    assert kept.headers["x-notes"] == notes
+    assert kept.headers["x-notes"] == f"{notes}; provenance in XMP"
     assert kept.headers["x-output-size"] == "270x360"
     with Image.open(io.BytesIO(kept.content)) as image:
         assert (image.getexif()[0x010F], image.info["dpi"]) == ("Maker", (300, 300))
@@ -150,7 +151,7 @@ def test_eight_callers_at_once_each_get_their_own(service, chelsea: RgbU8):
 
     def enhance(call) -> bytes:
         picture, scale, output_format = call
-        return client.enhance(picture, scale, output_format=output_format).content
+        return client.enhance(picture, scale, format=output_format).content
 
     alone = [enhance(call) for call in calls]
     assert len(set(alone)) == len(calls)
@@ -254,7 +255,7 @@ def test_set5_served_scores_what_training_says(
     client = Client(http=service)
     served = []
     for lr in sorted(folder.glob("*_lr.webp")):
-        answer = client.enhance(lr, 3, output_format="png")
+        answer = client.enhance(lr, 3, format="png")
         hr = decode(lr.with_name(lr.name.replace("_lr", "_hr")).read_bytes()).rgb
         luma = to_y(hr), to_y(decode(answer.content).rgb)
         served.append(psnr(*luma, data_range=255, shave=3))
@@ -273,3 +274,42 @@ def test_the_shipped_models_folder_is_served_whatever_the_working_directory(
     with serve({name: BlurEngine(card.geometry) for name, card in cards.items()}) as client:
         names = [model["name"] for model in client.get("/models").json()["models"]]
     assert names == [*sorted(cards), "bicubic"]
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+    b'syntax-ns#" xmlns:dc="http://purl.org/dc/elements/1.1/"><rdf:Description rdf:about="" '
+    b'dc:source="A cup"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("output_format", OUTPUT_FORMATS)
+def test_the_xmp_of_a_result_tells_what_made_it(fake_service, chelsea, output_format):
+    """In each format that holds XMP; not of bicubic, nor where metadata is stripped."""
+    for xmp in ({}, {"xmp": XMP}):
+        upload = encoded(chelsea[:30, :40], "JPEG", **xmp)
+        query = {"format": output_format}
+        answer = fake_service.post("/enhance", content=upload, params=query)
+        made = decode(answer.content).xmp
+        assert made.count(b"digitalsourcetype/algorithmicallyEnhanced") == 1
+        assert f'"superres {answer.headers["x-model"]}"'.encode() in made
+        assert (b"A cup" in made) == bool(xmp)
+        assert answer.headers["x-notes"].endswith("provenance in XMP")
+        silent = {"model": "bicubic"}, {"metadata": "strip"}
+        for more in silent:
+            other = fake_service.post("/enhance", content=upload, params=query | more)
+            assert b"algorithmicallyEnhanced" not in other.content
+            assert "provenance" not in other.headers.get("x-notes", "")
+
+
+def test_damaged_xmp_is_dropped_and_told_and_a_setting_turns_provenance_off(
+    fake_service, serve, srcnn_card, chelsea
+):
+    upload = encoded(chelsea[:30, :40], "JPEG", xmp=b"<x:xmpmeta>")
+    answer = fake_service.post("/enhance", content=upload)
+    assert "dropped: damaged XMP" in answer.headers["x-notes"]
+    assert b"algorithmicallyEnhanced" in decode(answer.content).xmp
+    engines = {srcnn_card.name: SharpenEngine(srcnn_card.geometry)}
+    with serve(engines, provenance=False) as client:
+        answer = client.post("/enhance", content=upload)
+        assert b"algorithmicallyEnhanced" not in answer.content

@@ -14,7 +14,9 @@ from app.web.samples import SAMPLES, read_sample
 from superres import Enhancer
 from superres.codecs import decode
 from superres.evaluation.proof import compare
+from superres.models.automatic_scores import all_scores
 from superres.models.card import ModelCard
+from superres.models.registry import DEFAULT_MODELS, read_cards
 from tests.engines import BlurEngine
 from tests.pictures import encoded
 
@@ -121,6 +123,20 @@ def test_metrics_count_requests_stages_and_pixels(fake_service, coffee):
 def test_metrics_name_the_precision_of_each_model(service, srcnn_card: ModelCard):
     engines = samples_of(service.get("/metrics").text)["superres_engine_info"]
     assert frozenset({srcnn_card.name, srcnn_card.short_hash, "bfloat16", "cpu:0"}) in engines
+
+
+def test_metrics_show_the_quality_of_auto(serve, srcnn_card: ModelCard):
+    cards = read_cards(DEFAULT_MODELS)
+    engines = {card.name: BlurEngine(card.geometry) for card in cards}
+    with serve(engines, models=DEFAULT_MODELS) as service:
+        psnr = samples_of(service.get("/metrics").text)["superres_model_psnr_db"]
+    (jpeg,) = (
+        one.scores
+        for one in all_scores(cards)
+        if (one.name, one.scores.dataset, one.scores.scale) == ("auto", "Set5-jpeg75", 3)
+    )
+    assert psnr[frozenset({"auto", "Set5-jpeg75-x3", "y"})] == jpeg.model.psnr_y
+    assert psnr[frozenset({"auto", "bicubic", "Set5-jpeg75-x3", "y"})] == jpeg.bicubic.psnr_y
 
 
 def test_metrics_show_each_models_quality_beside_bicubic(fake_service, srcnn_card: ModelCard):

@@ -21,13 +21,14 @@ from superres.batch.runner import BatchRunner, Outcome
 from superres.codecs import Picture, decode, encode
 from superres.errors import BadRequest
 from superres.models.card import Geometry
+from superres.parameters import Parameters
 from superres.paths import write_whole
 from tests.commands import INSTALLED, superres
 from tests.engines import BlurEngine
 from tests.pictures import animated, encoded, plain
 
 GEOMETRY = Geometry(domain="hr", scale=2, halo=3, largest_tile=64)
-OPTIONS = Options(model="blur@0", scale=2, quality=92)
+OPTIONS = Options("blur@0", Parameters(scale=2))
 
 
 class Watched(BlurEngine):
@@ -67,7 +68,7 @@ def enhance(folder: Path, out: Path, **flags) -> list[Outcome]:
     """With a blur in the model's place."""
     options = flags.pop("options", OPTIONS)
     enhancer = Enhancer(flags.pop("engine", BlurEngine(GEOMETRY)), GEOMETRY)
-    jobs = plan([folder], out, flags.pop("output_format", None), recursive=True)
+    jobs = plan([folder], out, flags.pop("output_format", None), recursive=True).jobs
     flags = {"resume": False, "force": False} | flags
     batch = BatchRunner(
         None if flags.pop("dry_run", False) else enhancer, options, Ledger(out), **flags
@@ -118,7 +119,9 @@ def test_no_input_is_ever_overwritten(tmp_path: Path, chelsea: RgbU8, seed: int)
     before = {file: file.read_bytes() for file in folder.parent.rglob("*.*")}
     out = [folder, link][seed % 2]
     chosen = [None, "png", "jpeg"][random.integers(3)]
-    jobs = plan([folder] if seed % 2 else [folder, folder.parent], out, chosen, recursive=False)
+    jobs = plan(
+        [folder] if seed % 2 else [folder, folder.parent], out, chosen, recursive=False
+    ).jobs
     enhancer = Enhancer(BlurEngine(GEOMETRY), GEOMETRY)
     batch = BatchRunner(enhancer, OPTIONS, Ledger(out), resume=False, force=True)
     outcomes = list(batch.run(jobs, lambda job, part: None))
@@ -177,7 +180,16 @@ def test_what_is_done_is_left_out_by_content_and_by_settings(photos: Path, tmp_p
     assert statuses(enhance(photos, out, resume=True, force=True))[1] == "made"
     assert statuses(enhance(photos, out, resume=True)) == ["done already"] * 4
 
-    for other in (Options("blur@0", 3, 92), Options("blur@1", 2, 92), Options("blur@0", 2, 50)):
+    others = [
+        {"scale": 3},
+        {"width": 120},
+        {"scale": 2, "quality": 50},
+        {"scale": 2, "icc": "srgb"},
+    ]
+    for other in (
+        Options("blur@1", OPTIONS.parameters),
+        *(Options("blur@0", Parameters(**asked)) for asked in others),
+    ):
         assert statuses(enhance(photos, out, resume=True, options=other)) == ["failed"] * 4
 
 
@@ -214,7 +226,7 @@ def test_an_input_inside_the_output_is_told_as_what_it_is(photos: Path, tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"no pictures in .*empty"):
         plan([tmp_path / "empty"], tmp_path, None, recursive=True)
-    assert len(plan([photos / "b.jpeg"], photos.parent, None, recursive=False)) == 1
+    assert len(plan([photos / "b.jpeg"], photos.parent, None, recursive=False).jobs) == 1
 
 
 @pytest.mark.parametrize("kind", ["hard", "symbolic"])
@@ -317,7 +329,7 @@ def test_a_bucket_is_as_a_folder_is_and_remembers_for_many_machines(chelsea: Rgb
         kind = "JPEG" if name.endswith("jpg") else "PNG"
         (bucket / name).write_bytes(encoded(chelsea[:40, :60], kind))
     out = bucket / "out"
-    jobs = plan([bucket], out, None, recursive=True)
+    jobs = plan([bucket], out, None, recursive=True).jobs
     assert [job.target for job in jobs] == [out / "a.png", out / "sub" / "b.jpg"]
     assert {job.pixels for job in jobs} == {40 * 60}
 
@@ -351,7 +363,7 @@ def test_an_error_of_a_buckets_own_kind_fails_its_picture_alone(
     out = UPath(f"memory://{uuid4().hex}")
     enhancer = Enhancer(BlurEngine(GEOMETRY), GEOMETRY)
     batch = BatchRunner(enhancer, OPTIONS, SharedLedger(out), resume=False, force=False)
-    jobs = plan([photos], out, None, recursive=True)
+    jobs = plan([photos], out, None, recursive=True).jobs
     outcomes = {outcome.job.target.name: outcome for outcome in batch.run(jobs, lambda *_: None)}
     assert outcomes["a.png"].reason == "unable to locate credentials"
     others = {outcome.status for name, outcome in outcomes.items() if name != "a.png"}
@@ -362,7 +374,7 @@ def test_a_shared_ledger_knows_what_one_machine_made(photos: Path, tmp_path: Pat
     out = tmp_path / "out"
     enhance(photos, out)
     batch = BatchRunner(None, OPTIONS, SharedLedger(out), resume=True, force=False)
-    jobs = plan([photos], out, None, recursive=True)
+    jobs = plan([photos], out, None, recursive=True).jobs
     assert set(statuses(list(batch.run(jobs, lambda job, part: None)))) == {"done already"}
 
 

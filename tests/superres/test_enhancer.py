@@ -11,11 +11,11 @@ from superres import Enhancer, load_model
 from superres.arrays import RgbU8, to_float, to_integer
 from superres.codecs import Picture
 from superres.engines.base import Engine
-from superres.enhancer import output_size
 from superres.errors import BadRequest, ImageTooLarge
 from superres.evaluation.proof import compare
 from superres.models.card import Geometry
 from superres.resample import scaled_size, upsample
+from superres.sizing import resolve
 from tests.engines import BlurEngine
 
 
@@ -198,9 +198,9 @@ def test_progress_counts_every_tile():
 @pytest.mark.parametrize("scale", [0.99, 4.01, float("nan"), -3])
 def test_a_scale_out_of_range_is_refused(scale):
     with pytest.raises(BadRequest, match=rf"scale is 1 to 4, not {scale:g}"):
-        output_size((10, 10), scale)
+        resolve((10, 10), scale)
 
 
 def test_too_many_output_pixels_are_refused_by_number():
     with pytest.raises(ImageTooLarge, match=r"at most 1,000 output pixels .* 1,600 \(80x20\)"):
-        output_size((10, 40), 2, max_pixels=1000)
+        resolve((10, 40), 2, max_pixels=1000)

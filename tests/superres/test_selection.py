@@ -30,7 +30,16 @@ from superres.resample import degrade
 from tests.pictures import encoded
 from tests.subjects import CLEAN
 
-RULES = Rules(jpeg_quality=85, blockiness=0.1, noise=0.7, blurred=1, sharpened=2.2, detail=6)
+RULES = Rules(
+    jpeg_quality=90,
+    photo_quality=80,
+    mild_sharpness=2,
+    blockiness=0.1,
+    noise=0.7,
+    blurred=1,
+    sharpened=2.2,
+    detail=6,
+)
 EVIDENCE = st.builds(
     Evidence,
     jpeg_quality=st.none() | st.floats(1, 100),
@@ -83,7 +92,29 @@ def test_without_a_model_for_damaged_pictures_they_get_bicubic(
 ):
     card, _ = select(evidence, between, RULES)
     alone, _ = select(evidence, replace(between, photo=None), RULES)
-    assert alone == (BICUBIC if card == between.photo else card)
+    assert alone == (BICUBIC if card in (between.photo, between.mild) else card)
+
+
+@given(evidence=EVIDENCE)
+def test_without_a_mild_model_the_photo_model_takes_its_place(
+    between: Candidates, evidence: Evidence
+):
+    card, _ = select(evidence, between, RULES)
+    without, _ = select(evidence, replace(between, mild=None), RULES)
+    assert without == (between.photo if card == between.mild else card)
+
+
+@given(evidence=EVIDENCE, worse=st.floats(1, 100))
+def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
+    between: Candidates, evidence: Evidence, worse: float
+):
+    if evidence.jpeg_quality is not None:
+        order = [between.clean, between.mild, between.photo]
+        before, _ = select(evidence, between, RULES)
+        lower = min(evidence.jpeg_quality, worse)
+        after, _ = select(replace(evidence, jpeg_quality=lower), between, RULES)
+        if BICUBIC not in (before, after):
+            assert order.index(after) >= order.index(before)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +122,17 @@ def test_without_a_model_for_damaged_pictures_they_get_bicubic(
     [
         ({}, "edsr-lite-x3", "chosen for a clean picture"),
         ({"jpeg_quality": 92.0}, "edsr-lite-x3", "chosen for a JPEG of quality 92"),
+        ({"jpeg_quality": 85.0}, "edsr-lite-mild-x3", "chosen for a JPEG of quality 85"),
+        (
+            {"jpeg_quality": 85.0, "sharpness": 2.1},
+            "edsr-lite-photo-x3",
+            "chosen for a JPEG of quality 85",
+        ),
+        (
+            {"jpeg_quality": 85.0, "noise": 5.0},
+            "edsr-lite-photo-x3",
+            "chosen for a JPEG of quality 85",
+        ),
         ({"jpeg_quality": 62.0}, "edsr-lite-photo-x3", "chosen for a JPEG of quality 62"),
         ({"lossy_webp": True}, "edsr-lite-photo-x3", "chosen for a lossy WebP"),
         (

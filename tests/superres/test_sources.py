@@ -18,11 +18,12 @@ from superres.batch.runner import BatchRunner
 from superres.codecs import OUTPUT_FORMATS
 from superres.errors import BadRequest
 from superres.models.card import Geometry
+from superres.parameters import Parameters
 from tests.engines import BlurEngine
 from tests.pictures import encoded
 
 GEOMETRY = Geometry(domain="hr", scale=2, halo=0, largest_tile=64)
-OPTIONS = Options(model="blur@0", scale=2, quality=92)
+OPTIONS = Options("blur@0", Parameters(scale=2))
 PICTURES = [
     encoded(np.full((2, 3, 3), shade, np.uint8), kind)
     for shade, kind in zip(range(0, 240, 10), itertools.cycle(("PNG", "BMP", "JPEG", "GIF")))
@@ -34,7 +35,22 @@ folders = st.sampled_from(FOLDERS)
 names = st.builds(
     "{}{}".format,
     st.sampled_from("ab"),
-    st.sampled_from([".png", ".PNG", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".webp", ".txt"]),
+    st.sampled_from(
+        [
+            ".png",
+            ".PNG",
+            ".jpg",
+            ".jpeg",
+            ".bmp",
+            ".gif",
+            ".tif",
+            ".webp",
+            ".txt",
+            ".jfif",
+            ".v2",
+            "",
+        ]
+    ),
 ) | st.sampled_from([LEDGER, ".hidden.png"])
 files = st.builds("{}/{}".format, folders, names)
 links = st.tuples(
@@ -92,7 +108,7 @@ def no_source_is_written(world, output_format, recursive, resume, force, shared)
         build(root, present, linked)
         given_paths, target = [root / one for one in inputs], root / output
         try:
-            jobs = plan(given_paths, target, output_format, recursive=recursive)
+            jobs = plan(given_paths, target, output_format, recursive=recursive).jobs
         except (FileNotFoundError, BadRequest) as error:
             event(type(error).__name__)
             return

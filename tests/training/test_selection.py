@@ -13,6 +13,8 @@ from superres import Enhancer, load_model
 from superres.arrays import RgbU8
 from superres.automatic import AutomaticEnhancer
 from superres.codecs import decode
+from superres.models import automatic_scores
+from superres.models.automatic_scores import all_scores, read_automatic_scores
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODELS, all_cards
 from superres.models.selection import RULES_FILE, Candidates, candidates, read_rules, select
@@ -124,6 +126,35 @@ def test_auto_is_scored_by_its_choice_for_each_file(
     assert chat.pictures[0].gain_db == clean.pictures[0].gain_db == 0
 
 
+def test_the_scores_of_auto_are_kept_until_a_model_or_a_threshold_changes(
+    between: Candidates, coffee: RgbU8, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    Image.fromarray(coffee[100:220, 200:320]).save(tmp_path / "1.png")
+    file = tmp_path / "scores.json"
+    file.write_text("{}")
+    monkeypatch.setattr(automatic_scores, "SCORES_FILE", file)
+    monkeypatch.setattr("superres.load_model", lambda *_, **__: load_model("bicubic"))
+    # Nothing that is stored is perfect, as bicubic against itself is not.
+    command = ["evaluate", "--model", "auto", "--write-card", "--data", str(tmp_path)]
+    run = CliRunner().invoke(cli, command)
+    assert run.exit_code == 0, run.output
+    cards = all_cards(DEFAULT_MODELS)
+    rows = [row for row in all_scores(cards) if row.name == "auto"]
+    assert [row.scores.dataset for row in rows] == [tmp_path.name, f"{tmp_path.name}-jpeg75"]
+    assert all(row.scores.model == row.scores.bicubic for row in rows)
+    other = between.clean.model_copy(update={"files": {"saved_model.pb": "0" * 64}})
+    assert not automatic_scores.read_automatic_scores().of(replace(between, clean=other))
+    cards = [other if card.name == other.name else card for card in cards]
+    assert "auto" not in {row.name for row in all_scores(cards)}
+
+
+def test_the_shipped_scores_of_auto_are_of_the_shipped_models():
+    """If not: superres-train evaluate --model auto --degraded --write-card, at each scale."""
+    for scale in (2, 3, 4):
+        scores = read_automatic_scores().of(candidates(all_cards(DEFAULT_MODELS), scale))
+        assert {"Set5", "Set5-jpeg75", "Set5-jpeg-30", "Set14"} <= {one.dataset for one in scores}
+
+
 def test_the_command_prints_clean_and_degraded_rows(coffee: RgbU8, tmp_path: Path, monkeypatch):
     Image.fromarray(coffee[100:220, 200:320]).save(tmp_path / "1.png")
     monkeypatch.setattr("superres.load_model", lambda *_, **__: load_model("bicubic"))
@@ -133,8 +164,6 @@ def test_the_command_prints_clean_and_degraded_rows(coffee: RgbU8, tmp_path: Pat
     assert run.exit_code == 0, run.output
     for row in ("-jpeg75 ", "-jpeg-30 ", "-noise-5 ", "-chat-sharpen-jpeg-60-to-75-twice "):
         assert row in run.stdout
-    refused = CliRunner().invoke(cli, [*arguments, "--write-card"])
-    assert "auto is no model and has no card" in str(refused.exception)
     scores = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
     assert [one["mean"]["model"]["psnr_y"] for one in scores] == [
         one["mean"]["bicubic"]["psnr_y"] for one in scores

@@ -23,20 +23,24 @@ from app.api.dependencies import (
 )
 from app.api.responses import PatientResponse
 from app.errors import declare
-from app.inference.compare import compare_picture, prepare_comparison
+from app.inference.compare import (
+    Compared,
+    CompareRequest,
+    compare_picture,
+    prepare_comparison,
+)
 from app.inference.service import Service
 from app.service_errors import CrossOrigin
 from app.web import HEADERS, compare_page, empty_compare_page
 from app.web.samples import Sample, read_sample
 from superres.arrays import RgbU8
 from superres.codecs import Header, Picture, encode
-from superres.enhancer import LARGEST_SCALE
 from superres.errors import TooManyRequests, Unauthorized
-from superres.evaluation.proof import Comparison
 from superres.evaluation.strip import draw_strip
-from superres.models.card import ModelCard
 from superres.models.registry import COMPARED_MODEL, DEFAULT_SCALE
+from superres.models.selection import rules_label
 from superres.schemas import ComparisonReport
+from superres.sizing import LARGEST_SCALE
 
 ACCESS = "open"  # shows a page without a key, and checks the key itself
 router = APIRouter()
@@ -70,10 +74,17 @@ class CompareQuery(BaseModel):
     model: str = Field(
         COMPARED_MODEL,
         description="A family (`srcnn`) or a name (`srcnn-x3`). `auto` is its model for clean "
-        "pictures, as the shrunken copy is one.",
+        "pictures, as the shrunken copy is one; with `jpeg`, it chooses by the copy.",
     )
     ensemble: bool = Field(
         False, description="Average the model's answers to eight views: eight times the work."
+    )
+    jpeg: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="JPEG quality that the shrunken copy is compressed at, as the pictures that "
+        "people have; by default it is not compressed.",
     )
 
 
@@ -160,6 +171,7 @@ async def _compare(
         model=query.model,
         scale=query.scale,
         ensemble=query.ensemble,
+        jpeg=query.jpeg,
     )
     media_type = negotiate(request, OFFERED)
     headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
@@ -167,23 +179,21 @@ async def _compare(
         headers |= HEADERS
     if not isinstance(truth, bytes):
         headers["ETag"] = await anyio.to_thread.run_sync(
-            _etag, truth, query, compare_request.card, media_type
+            _etag, truth, query, compare_request, media_type
         )
         # This comes before the work, so that its time is not recorded as that of a comparison.
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
     await service.models.require(*compare_request.cards)
     with service.admit(compare_request, context) as engine:
-        comparison = await compare_picture(
+        compared = await compare_picture(
             compare_request,
             truth,
             engine,
             decoders=service.decoders,
             limiter=request.state.enhance_limiter,
         )
-        body = await anyio.to_thread.run_sync(
-            _render, comparison, compare_request.label, query, media_type
-        )
+        body = await anyio.to_thread.run_sync(_render, compared, query, media_type)
     context.reservation.resize(len(body))
     return PatientResponse(
         body,
@@ -194,10 +204,11 @@ async def _compare(
     )
 
 
-def _render(comparison: Comparison, label: str, query: CompareQuery, media_type: str) -> bytes:
-    report = ComparisonReport.of(comparison, label)
+def _render(compared: Compared, query: CompareQuery, media_type: str) -> bytes:
+    comparison = compared.comparison
+    report = ComparisonReport.of(comparison, compared.label, compared.reason)
     if media_type == "image/png":
-        return encode(Picture(draw_strip(comparison, label)), "png")
+        return encode(Picture(draw_strip(comparison, compared.label)), "png")
     if media_type == "text/html":
         sample = query.sample if isinstance(query, SampleQuery) else ""
         return compare_page(
@@ -206,6 +217,7 @@ def _render(comparison: Comparison, label: str, query: CompareQuery, media_type:
     return report.model_dump_json().encode()
 
 
-def _etag(truth: RgbU8, query: CompareQuery, card: ModelCard, media_type: str) -> str:
-    names = f"{truth.shape} {query!r} {card.name} {card.short_hash} {media_type} {VERSION} "
+def _etag(truth: RgbU8, query: CompareQuery, request: CompareRequest, media_type: str) -> str:
+    models = " ".join(f"{card.name} {card.short_hash}" for card in request.cards)
+    names = f"{truth.shape} {query!r} {models} {rules_label()} {media_type} {VERSION} "
     return f'"{hashlib.sha256(names.encode() + truth.tobytes()).hexdigest()[:32]}"'

@@ -1,11 +1,11 @@
 """POST /enhance: a picture goes in, a larger and sharper one comes out."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Header as HttpHeader
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from werkzeug.http import parse_set_header
 
 from app import service_errors
@@ -33,8 +33,6 @@ from app.errors import declare
 from app.inference.enhance import (
     EnhanceOptions,
     EnhanceRequest,
-    Icc,
-    Metadata,
     enhance_picture,
     prepare_request,
     preview,
@@ -48,65 +46,20 @@ from superres.codecs import (
     default_output_format,
     in_words,
 )
-from superres.enhancer import LARGEST_SCALE, SMALLEST_SCALE
 from superres.evaluation.proof import check_estimable
-from superres.models.registry import AUTO
+from superres.models.registry import AUTO, DEFAULT_SCALE
+from superres.parameters import Parameters
 from superres.schemas import JobReport
 
 ACCESS = "key"
 router = APIRouter()
 
-DEFAULTS = EnhanceOptions()
 
-
-class EnhanceQuery(BaseModel):
+class EnhanceQuery(Parameters):
     """The parameters of POST /enhance."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    scale: float = Field(
-        DEFAULTS.scale,
-        ge=SMALLEST_SCALE,
-        le=LARGEST_SCALE,
-        description="Output side over input side.",
-    )
-    model: str | None = Field(
-        None,
-        description="`auto`, which chooses by what the file shows; a family (`srcnn`), a name "
-        "(`srcnn-x3`) or `bicubic`. Default: `SUPERRES_DEFAULT_MODEL`, which is `auto`.",
-    )
-    format: OutputFormat | None = Field(
-        None,
-        description="Default: what `Accept` asks for, else the upload's own format, else png.",
-    )
-    quality: int = Field(
-        DEFAULTS.quality, ge=1, le=100, description=f"For {in_words('and', lossy=True)}."
-    )
-    icc: Icc = Field(
-        DEFAULTS.icc,
-        description="Keep the colour profile, or convert the colours to sRGB.",
-    )
-    metadata: Metadata = Field(
-        DEFAULTS.metadata,
-        description="EXIF and XMP; orientation is applied and DPI kept either way.",
-    )
-    ensemble: bool = Field(
-        DEFAULTS.ensemble,
-        description="Average the model's answers to eight views of the picture, turned and "
-        "mirrored: slightly better, in eight times the time.",
-    )
     dry_run: bool = Field(
         False, description="Only compute what it would take, and say whether there is room now."
-    )
-    proof: bool = Field(
-        DEFAULTS.proof,
-        description="Estimate the gain on this picture: it is shrunk by `scale` (1.5 and above), "
-        "brought back by bicubic and by the model, and both are scored against it.",
-    )
-    fallback: Literal["none", "auto", "always"] = Field(
-        DEFAULTS.fallback,
-        description="`auto`: with a proof, and bicubic's answer where it favours bicubic. "
-        "`always` is deprecated: it means `model=bicubic`.",
     )
     callback: CallbackUrl = None
 
@@ -301,12 +254,16 @@ def _check_before_body(
     request: Request, service: Service, query: EnhanceQuery, *, as_job: bool
 ) -> None:
     """Raise what is wrong with any body; a form may have parameters that the query lacks."""
-    known = query.model_fields_set if is_form(request) else EnhanceQuery.model_fields.keys()
+    in_form = is_form(request)
+    known = query.model_fields_set if in_form else EnhanceQuery.model_fields.keys()
+    scale = DEFAULT_SCALE if query.scale is None else query.scale
     model = query.model or service.settings.default_model
+    if not in_form or query.fit is None:  # a form may have the sides that fit needs
+        query.target.check()
     if "model" in known and model != AUTO:
-        service.choose(model, query.scale)
-    if "scale" in known and (query.proof or query.fallback == "auto"):
-        check_estimable(query.scale)
+        service.choose(model, scale)
+    if query.scale is not None and query.wants_proof:
+        check_estimable(scale)
     if "format" in known and query.format is None:
         _accepted_format(request, None, json=as_job or query.dry_run)
 

@@ -115,9 +115,16 @@ function markScale() {
 }
 
 function parameters() {
-  const chosen = { scale: at("scale").value, model: at("model").value };
-  if (at("ensemble").checked) chosen.ensemble = true;
+  const chosen = Object.fromEntries([...new FormData(at("settings"))].filter(([, value]) => value));
+  if (chosen.width || chosen.height) delete chosen.scale; // which are two ways to say the size
   return chosen;
+}
+
+// The scale that a size comes to, for a picture of so many pixels.
+function scaleOf({ scale, width, height, fit }, given) {
+  if (scale) return Number(scale);
+  const ratios = [width / given.naturalWidth, height / given.naturalHeight].filter((ratio) => ratio);
+  return fit === "cover" || fit === "exact" ? Math.max(...ratios) : Math.min(...ratios);
 }
 
 // -- the work ----------------------------------------------------------------------------
@@ -152,11 +159,12 @@ async function run() {
 
 async function enhance(megapixels, signal) {
   const asked = parameters();
-  const scale = Number(asked.scale);
+  const scale = scaleOf(asked, at("preview"));
   const made = megapixels * scale ** 2;
   const views = asked.ensemble ? 8 : 1;
-  const proof = scale >= SMALLEST_PROVED_SCALE ? { proof: true } : {};
-  const enhanced = await send(`enhance?${new URLSearchParams({ ...asked, ...proof })}`, {
+  const { proof, ...others } = asked;
+  const proved = proof && scale >= SMALLEST_PROVED_SCALE ? asked : others;
+  const enhanced = await send(`enhance?${new URLSearchParams(proved)}`, {
     signal,
     accept: SHOWN,
     seconds: 0.3 + made * views * secondsPerMegapixel,
@@ -168,8 +176,10 @@ async function enhance(megapixels, signal) {
   const spent = [...header("Server-Timing").matchAll(/dur=([\d.]+)/g)];
   secondsPerMegapixel = spent.reduce((sum, [, ms]) => sum + ms / 1000, 0) / made / views;
   const { name: format, suffix } = RESULT_FORMATS[enhanced.blob.type];
+  const same = ["scale", "width", "height", "fit", "icc"].filter((name) => asked[name]);
+  const alike = Object.fromEntries(same.map((name) => [name, asked[name]]));
   const bicubic = await send(
-    `enhance?${new URLSearchParams({ scale, format, model: "bicubic" })}`,
+    `enhance?${new URLSearchParams({ ...alike, format, model: "bicubic" })}`,
     {
       signal,
       accept: SHOWN,
@@ -203,15 +213,16 @@ async function enhance(megapixels, signal) {
   at("gain").replaceChildren(...(gain ? verdict(name, Number(gain)) : [`${size} pixels`]));
   at("proof").textContent = gain
     ? (reason ? `${name} was ${reason}. ` : "") +
-      `An estimate: your picture was shrunk by ${asked.scale}, brought back by both, and scored ` +
+      `An estimate: your picture was shrunk by ${Number(scale.toFixed(2))}, brought back by both, and scored ` +
       `against itself. Bicubic came to ${header("X-Proof-Bicubic-dB")} dB, ${name} to ` +
       `${header("X-Proof-Model-dB")} dB (PSNR of luma). The result has ${size} pixels.`
     : `Made by ${name}. ${sentence(header("X-Notes") ?? "no proof below a scale of 1.5")}`;
-  const file = `${stem(picture.name)}-x${asked.scale}${suffix}`;
+  const as = asked.scale ? `x${asked.scale}` : header("X-Output-Size");
+  const file = `${stem(picture.name)}-${as}${suffix}`;
   at("download").href = remember(enhanced.blob);
   at("download").download = file;
   at("download").textContent = `Download ${format.toUpperCase()}, ${bytes(enhanced.blob.size)}`;
-  at("curl").textContent = curl({ ...asked, format }, file);
+  at("curl").textContent = curl({ ...others, format }, file);
   at("outcome").hidden = false;
 }
 

@@ -1,0 +1,166 @@
+"""The command ``superres enhance``."""
+
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from superres import clone
+from superres.batch.ledger import Ledger, Options
+from superres.batch.plan import is_file, plan
+from superres.batch.runner import BatchRunner
+from superres.cli_options import (
+    Device,
+    Ensemble,
+    FallbackKind,
+    Fitting,
+    Format,
+    Height,
+    IccProfile,
+    MaxPixels,
+    MetadataKept,
+    Model,
+    Models,
+    Precision,
+    Proof,
+    Provenance,
+    Quality,
+    Scale,
+    Width,
+    cards_for,
+    format_of,
+    load_sized,
+    read_parameters,
+)
+from superres.cli_report import print_failures, print_skipped, show_progress, summary
+from superres.codecs import DEFAULT_QUALITY, MAX_INPUT_PIXELS
+from superres.errors import BadRequest
+from superres.models.bicubic import BICUBIC
+from superres.models.card import ModelCard
+from superres.models.registry import AUTO, DEFAULT_MODEL, DEFAULT_MODELS, DEFAULT_SCALE, all_cards
+from superres.models.selection import rules_label
+from superres.parameters import Parameters
+from superres.paths import to_path
+
+SERVICE = "app.commands"
+SCALES = (1, 2, 3, 4)
+"""Scales at which each model of a family, and each candidate of ``auto``, is chosen."""
+
+
+def enhance_command(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Pictures, and folders of pictures; also s3:// and gs://.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="A folder; for one picture, also a file.")
+    ],
+    scale: Scale = None,
+    width: Width = None,
+    height: Height = None,
+    fit: Fitting = None,
+    model: Model = DEFAULT_MODEL,
+    output_format: Format = None,
+    quality: Quality = DEFAULT_QUALITY,
+    icc: IccProfile = "keep",
+    metadata: MetadataKept = "keep",
+    ensemble: Ensemble = False,
+    proof: Proof = False,
+    fallback: FallbackKind = "none",
+    provenance: Provenance = True,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Folders in folders, too.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out what was made of the same, the same way.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Decode and check everything; make nothing.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    max_pixels: MaxPixels = MAX_INPUT_PIXELS,
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="On the Ray cluster of RAY_ADDRESS, else of this machine."),
+    ] = False,
+    models: Models = DEFAULT_MODELS,
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> None:
+    """Enlarge pictures. A bad one does not stop the rest, and is listed at the end."""
+    asked = read_parameters(
+        scale=scale,
+        width=width,
+        height=height,
+        fit=fit,
+        model=model,
+        format=output_format,
+        quality=quality,
+        icc=icc,
+        metadata=metadata,
+        ensemble=ensemble,
+        proof=proof,
+        fallback=fallback,
+    )
+    sources, target = [to_path(text) for text in inputs], to_path(output)
+    if cluster:  # whose processes are not in this one's folder
+        sources, target = [source.absolute() for source in sources], target.absolute()
+        models = models.absolute()
+    to_file = is_file(sources, target)
+    chosen_format = asked.format or (format_of(target) if to_file else None)
+    planned = plan(sources, target, chosen_format, recursive=recursive)
+    jobs = planned.jobs
+    options = replace(_options(asked, models), provenance=provenance)
+    load = partial(load_sized, asked.model or AUTO, models, precision, device, asked.ensemble)
+    if cluster:
+        if dry_run or to_file:
+            raise BadRequest("--cluster is for making pictures, into a folder")
+        runner = clone.part(SERVICE, "superres enhance --cluster").cluster_batch_runner()
+        run = runner(load, options, target, resume=resume, force=force, max_pixels=max_pixels).run
+    else:
+        enhancer = load()
+        first = _first_card(asked, models)
+        if first is not None and not dry_run:
+            enhancer.enhancer(first)
+        run = BatchRunner(
+            enhancer,
+            options,
+            None if to_file else Ledger(target),
+            resume=resume,
+            force=force,
+            dry_run=dry_run,
+            max_pixels=max_pixels,
+        ).run
+    stderr = Console(stderr=True)
+    started = time.monotonic()
+    outcomes = show_progress(run, jobs, stderr)
+    if dry_run or not to_file:
+        stderr.print(summary(outcomes, time.monotonic() - started))
+        print_skipped(planned.skipped, stderr)
+    if print_failures(outcomes, stderr):
+        raise typer.Exit(1)
+
+
+def _options(asked: Parameters, models: Path) -> Options:
+    """The parameters, and the labels of all models that may be used for them."""
+    cards, model = all_cards(models), asked.model or AUTO
+    by_scale = asked.width is None and asked.height is None
+    scales = (asked.scale or DEFAULT_SCALE,) if by_scale else SCALES
+    used = [card for scale in scales for card in cards_for(cards, model, scale)]
+    if not by_scale or asked.fallback == "auto":
+        used.append(BICUBIC)
+    labels = [f"{card.label(ensemble=asked.ensemble)}@{card.short_hash}" for card in used]
+    if model == AUTO:
+        labels.append(rules_label())
+    return Options(" ".join(dict.fromkeys(labels)), asked)
+
+
+def _first_card(asked: Parameters, models: Path) -> ModelCard | None:
+    """The one model of all pictures, if it is known: what is wrong with it is one error."""
+    if asked.model == AUTO or asked.width is not None or asked.height is not None:
+        return None
+    scale = asked.scale or DEFAULT_SCALE
+    return cards_for(all_cards(models), asked.model or AUTO, scale)[0]
