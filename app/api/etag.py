@@ -47,7 +47,7 @@ async def enhanced_etag(upload_digest: str, request: EnhanceRequest, settings: S
     """
     parts = (
         upload_digest,
-        canonical(request.options.model_dump()),
+        canonical(request.options.model_dump(exclude={"format"})),
         request.output_format,
         [(card.name, card.short_hash) for card in request.cards],
         settings.model_dump_json(),

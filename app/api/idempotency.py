@@ -64,6 +64,6 @@ def fingerprint(upload_digest: str, query: BaseModel, output_format: str) -> str
         query: the parameters, as they were sent.
         output_format: of the result; ``Accept`` may have decided it.
     """
-    parameters = canonical(query.model_dump(mode="json"))
+    parameters = canonical(query.model_dump(mode="json", exclude={"format"}))
     parts = f"{upload_digest} {output_format} {parameters}"
     return hashlib.sha256(parts.encode()).hexdigest()

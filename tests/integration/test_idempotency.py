@@ -52,6 +52,10 @@ def test_a_request_that_is_repeated_with_its_key_is_answered_with_the_same_job(f
     ):
         refused = submit(fake_service, "again", content, **params)
         assert_problem(refused, 422, "idempotency-key-reused", f"'again' made job {done['id']}")
+    png = fake_service.post(
+        "/enhance?scale=2", content=plain(), headers=keyed("again") | {"Accept": "image/png"}
+    )
+    assert png.headers["location"] == first.headers["location"]  # as it was without
     accepts = keyed("again") | {"Accept": "image/jpeg"}
     refused = fake_service.post("/enhance?scale=2", content=plain(), headers=accepts)
     assert refused.status_code == 422
