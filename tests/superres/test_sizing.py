@@ -110,7 +110,7 @@ def test_alpha_and_16_bits_are_sized_alike(chelsea: RgbU8):
     assert np.corrcoef(sized.alpha.ravel(), sized.rgb[..., 0].ravel())[0, 1] > 0.9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.tuples(st.integers(1, 700), st.integers(1, 700)),
     st.tuples(st.integers(1, 60), st.integers(1, 60)),
