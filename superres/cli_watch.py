@@ -34,7 +34,7 @@ def enhance_watched(
         BadRequest: it is no folder of this machine, or the results would be put into it.
     """
     if not isinstance(folder, Path) or not folder.is_dir():
-        raise BadRequest(f"--watch is for a folder of this machine; {folder} is none")
+        raise BadRequest(f"--watch is for a folder of this machine; {folder} is not one")
     if is_inside(output, folder) and is_inside(folder, output):
         raise BadRequest(
             f"the results would be put into {folder} and be enhanced again: choose another -o"

@@ -77,7 +77,10 @@ def test_a_stream_and_a_file_go_together(tmp_path: Path, monkeypatch):
         (["-", "-o", "folder"], "a result ends in"),
         (["-o", "out"], "there is nothing to enhance: name pictures or folders, - or --watch DIR"),
         (["x", "--watch", "y", "-o", "out"], "--watch DIR is instead of other inputs"),
-        (["--watch", "nowhere", "-o", "out"], "is for a folder of this machine; nowhere is none"),
+        (
+            ["--watch", "nowhere", "-o", "out"],
+            "is for a folder of this machine; nowhere is not one",
+        ),
         (["--watch", ".", "-o", "."], "would be put into . and be enhanced again"),
         (["--watch", ".", "-o", "out", "--dry-run"], "does not go with --cluster or --dry-run"),
     ],
