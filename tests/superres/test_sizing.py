@@ -22,6 +22,7 @@ sides = st.integers(1, 5000)
 fits = st.sampled_from([None, "inside", "cover", "exact"])
 
 
+@settings(max_examples=50, deadline=None)
 @given(size=st.tuples(sides, sides), width=sides, height=sides, fit=fits)
 def test_a_picture_fits_its_box_as_asked(size, width, height, fit):
     target = Target(width=width, height=height, fit=fit)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from superres.batch.plan import plan
@@ -102,6 +102,7 @@ looks = st.lists(
 )
 
 
+@settings(max_examples=30, deadline=None)
 @given(looks)
 def test_a_file_is_taken_once_when_it_has_not_changed_for_long_enough(steps):
     settling, now = Settling(), 0.0
