@@ -37,6 +37,8 @@ from superres.cli_options import (
     read_parameters,
 )
 from superres.cli_report import print_failures, print_skipped, show_progress, summary
+from superres.cli_streams import STREAM, enhance_stream
+from superres.cli_watch import enhance_watched
 from superres.codecs import DEFAULT_QUALITY, MAX_INPUT_PIXELS
 from superres.errors import BadRequest
 from superres.models.bicubic import BICUBIC
@@ -52,12 +54,18 @@ SCALES = (1, 2, 3, 4)
 
 
 def enhance_command(
-    inputs: Annotated[
-        list[str], typer.Argument(help="Pictures, and folders of pictures; also s3:// and gs://.")
-    ],
     output: Annotated[
-        str, typer.Option("--output", "-o", help="A folder; for one picture, also a file.")
+        str,
+        typer.Option(
+            "--output", "-o", help="A folder; for one picture, also a file, or - (standard output)."
+        ),
     ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Pictures, and folders of pictures; also s3:// and gs://; - is standard input."
+        ),
+    ] = None,
     scale: Scale = None,
     width: Width = None,
     height: Height = None,
@@ -71,6 +79,12 @@ def enhance_command(
     proof: Proof = False,
     fallback: FallbackKind = "none",
     provenance: Provenance = True,
+    watch: Annotated[
+        str | None,
+        typer.Option(
+            "--watch", metavar="DIR", help="Enhance what is put into a folder, until Ctrl-C."
+        ),
+    ] = None,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Folders in folders, too.")
     ] = False,
@@ -105,38 +119,81 @@ def enhance_command(
         proof=proof,
         fallback=fallback,
     )
-    sources, target = [to_path(text) for text in inputs], to_path(output)
-    if cluster:  # whose processes are not in this one's folder
-        sources, target = [source.absolute() for source in sources], target.absolute()
-        models = models.absolute()
-    to_file = is_file(sources, target)
-    chosen_format = asked.format or (format_of(target) if to_file else None)
-    planned = plan(sources, target, chosen_format, recursive=recursive)
-    jobs = planned.jobs
+    if not inputs and watch is None:
+        raise BadRequest("there is nothing to enhance: name pictures or folders, - or --watch DIR")
+    if inputs and watch is not None:
+        raise BadRequest("--watch DIR is instead of other inputs: leave one of the two out")
+    streams = STREAM in (output, *(inputs or ()))
+    alone = {"--resume": resume, "--cluster": cluster, "--watch": watch is not None}
+    if streams and (wrong := [name for name, there in alone.items() if there]):
+        raise BadRequest(f"- is one picture, and does not go with {', '.join(wrong)}")
+    if watch is not None and (cluster or dry_run):
+        raise BadRequest("--watch does not go with --cluster or --dry-run: leave one of them out")
+    stderr = Console(stderr=True)
     options = replace(_options(asked, models), provenance=provenance)
     load = partial(load_sized, asked.model or AUTO, models, precision, device, asked.ensemble)
+
+    def local_runner(ledger: Ledger | None) -> BatchRunner:
+        enhancer = load()
+        first = _first_card(asked, models)
+        if first is not None and not dry_run:
+            enhancer.enhancer(first)
+        return BatchRunner(
+            enhancer,
+            options,
+            ledger,
+            resume=resume or watch is not None,
+            force=force,
+            dry_run=dry_run,
+            replace_own=watch is not None,
+            max_pixels=max_pixels,
+        )
+
+    if streams:
+        enhance_stream(
+            inputs or [],
+            output,
+            asked.format,
+            local_runner(None),
+            force=force,
+            dry_run=dry_run,
+            max_pixels=max_pixels,
+            console=stderr,
+        )
+        return
+    target = to_path(output)
+    if watch is not None:
+        enhance_watched(
+            to_path(watch),
+            target,
+            asked.format,
+            local_runner(Ledger(target)),
+            recursive=recursive,
+            console=stderr,
+        )
+        return
+    sources = [to_path(text) for text in inputs or ()]
+    if cluster:  # whose processes are not in this one's folder
+        sources, target = [source.absolute() for source in sources], target.absolute()
+        load = partial(
+            load_sized, asked.model or AUTO, models.absolute(), precision, device, asked.ensemble
+        )
+    to_file = is_file(sources, target)
+    planned = plan(
+        sources,
+        target,
+        asked.format or (format_of(target) if to_file else None),
+        recursive=recursive,
+    )
     if cluster:
         if dry_run or to_file:
             raise BadRequest("--cluster is for making pictures, into a folder")
         runner = clone.part(SERVICE, "superres enhance --cluster").cluster_batch_runner()
         run = runner(load, options, target, resume=resume, force=force, max_pixels=max_pixels).run
     else:
-        enhancer = load()
-        first = _first_card(asked, models)
-        if first is not None and not dry_run:
-            enhancer.enhancer(first)
-        run = BatchRunner(
-            enhancer,
-            options,
-            None if to_file else Ledger(target),
-            resume=resume,
-            force=force,
-            dry_run=dry_run,
-            max_pixels=max_pixels,
-        ).run
-    stderr = Console(stderr=True)
+        run = local_runner(None if to_file else Ledger(target)).run
     started = time.monotonic()
-    outcomes = show_progress(run, jobs, stderr)
+    outcomes = show_progress(run, planned.jobs, stderr)
     if dry_run or not to_file:
         stderr.print(summary(outcomes, time.monotonic() - started))
         print_skipped(planned.skipped, stderr)

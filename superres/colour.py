@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import ImageCms
 
-BAND = 512
+BAND = 128
 """Rows that are converted, or looked at, in one call."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (BT.601). Of the three answers of a network for a grey picture,
@@ -96,14 +96,19 @@ def to_grey(rgb: np.ndarray) -> np.ndarray:
     """The luma of each pixel in its three channels; what is grey already stays as it is.
 
     Args:
-        rgb: [..., 3], uint8, or float32 in [0, 1].
+        rgb: [..., width, 3], uint8, or float32 in [0, 1].
 
     Returns:
         An array of the same shape and type, that cannot be written to.
     """
     integer = rgb.dtype == np.uint8
     wide = np.float32 if integer else np.float64  # exact enough that equal channels come back
-    red, green, blue = (rgb[..., channel] * wide(weight) for channel, weight in enumerate(LUMA))
-    luma = red + green + blue
-    grey = (np.rint(luma) if integer else luma).astype(rgb.dtype)
-    return np.broadcast_to(grey[..., None], rgb.shape)
+    rows = rgb.reshape(-1, *rgb.shape[-2:])
+    grey = np.empty(rows.shape[:2], rgb.dtype)
+    for top in range(0, len(rows), BAND):  # in bands, since these numbers are wide
+        red, green, blue = (
+            rows[top : top + BAND, :, channel] * wide(weight) for channel, weight in enumerate(LUMA)
+        )
+        luma = red + green + blue
+        grey[top : top + BAND] = np.rint(luma) if integer else luma
+    return np.broadcast_to(grey.reshape(rgb.shape[:-1])[..., None], rgb.shape)

@@ -133,7 +133,7 @@ class _Reader:
     events_end: int | None = None
     """Where the events of the history end."""
     type_stays: bool = False
-    """Whether the source's type tells more than what is to be told."""
+    """Whether the source's type tells more than what is said here."""
     replaced: list[tuple[int, int]] = field(default_factory=list)
     """Where the properties are that go."""
     _path: list[tuple[str, str]] = field(default_factory=list)

@@ -34,6 +34,8 @@ LARGEST_PNG_PIXELS = 2_000_000
 ASIDE = ("scale", "model", "ensemble")
 """Parameters with fields of their own in ``page.html``; the others are advanced."""
 
+_LABELS = {"icc": "Colour profile"}
+"""Labels that are not the parameter's name."""
 _SAMPLE = Template(
     '    <li><button type="button" data-sample="$name" $current>'
     '<img src="samples/$name?thumbnail=true" alt="" loading="lazy"><span>$name</span>'
@@ -143,7 +145,8 @@ def _page(
 def _advanced_fields() -> str:
     """A field for each parameter that has none of its own, by its definition."""
     fields = "\n".join(_field(name) for name in Parameters.model_fields if name not in ASIDE)
-    return f'<details id="advanced"><summary>More settings</summary>\n{fields}\n</details>'
+    summary = "<summary>More settings</summary>"
+    return f'<details id="advanced">{summary}\n<div>\n{fields}\n</div>\n</details>'
 
 
 def _field(name: str) -> str:
@@ -165,7 +168,8 @@ def _field(name: str) -> str:
         limits = " ".join(f'{word}="{limit}"' for word, limit in bounds(name).items())
         shown = "" if default is None else default
         control = f'<input type="number" placeholder="{shown}" {limits} {about}>'
-    return f'<div class="field"><label for="ask-{name}">{name.title()}</label>{control}</div>'
+    label = f'<label for="ask-{name}">{_LABELS.get(name, name.title())}</label>'
+    return f'<div class="field">{label}{control}</div>'
 
 
 def _result_formats() -> dict[str, dict[str, str]]:

@@ -55,6 +55,11 @@ class Ledger:
             and line["result"] == _digest(job.target.read_bytes())
         )
 
+    def has_made(self, job: Job) -> bool:
+        """Whether what is at the job's target is a result, of whatever content and options."""
+        line = self._find(self._key(job))
+        return line is not None and line["result"] == _digest(job.target.read_bytes())
+
     def announce(self, job: Job, content: bytes, options: Options, result: bytes) -> None:
         """Write down that this result is about to be put in place."""
         line = {
@@ -73,6 +78,7 @@ class Ledger:
             with self._file.open("a", encoding="utf-8") as file:
                 # The last line has no end if the process was killed in the middle of it.
                 file.write(f"\n{json.dumps(line)}\n")
+            self._lines[line["target"]] = line
 
     def _key(self, job: Job) -> str:
         return path_below(job.target, self._folder).as_posix()

@@ -76,7 +76,7 @@ def plan(
 ) -> Plan:
     """List the pictures, and the path of each result; nothing is decoded.
 
-    What is a picture is told by its content, unless its suffix does. A folder that cannot be read
+    The content tells what is a picture, unless the suffix does. A folder that cannot be read
     is a job with a problem. A picture keeps its name, and its path below the folder that was given.
     Its suffix changes where the format does. If two pictures have the same target, the second has
     a problem. A picture whose target is another input has one, too.

@@ -82,6 +82,7 @@ class BatchRunner:
         resume: leave out the jobs that the ledger has.
         force: overwrite files that exist, but never an input.
         dry_run: decode, choose and check, but make nothing; ``enhancer`` may then be None.
+        replace_own: overwrite results of the ledger, too, but nothing else.
         max_pixels: most pixels of an input.
     """
 
@@ -94,6 +95,7 @@ class BatchRunner:
         resume: bool,
         force: bool,
         dry_run: bool = False,
+        replace_own: bool = False,
         max_pixels: int = MAX_INPUT_PIXELS,
     ) -> None:
         self._max_pixels = max_pixels
@@ -104,6 +106,7 @@ class BatchRunner:
         self._ledger = ledger
         self._resume = resume
         self._force = force
+        self._replace_own = replace_own
         self._budget = _PixelBudget(MAX_OUTPUT_PIXELS)
 
     def run(self, jobs: list[Job], progress: Progress) -> Iterator[Outcome]:
@@ -256,6 +259,8 @@ class BatchRunner:
             return
         if is_same(job.target, job.source):
             raise BadRequest(f"{job.target} is there already: an input is never overwritten")
+        if self._replace_own and self._ledger and self._ledger.has_made(job):
+            return
         if not self._force:
             other = ", made otherwise or of something else" if self._resume else ""
             raise BadRequest(f"{job.target} is there already{other}: use --force")

@@ -120,7 +120,7 @@ def named(head: bytes) -> str | None:
 
 
 def kind(head: bytes) -> str | None:
-    r"""Say in a word or two what a file is, by its first :data:`HEAD` bytes, to count such files.
+    r"""Say in short what a file is, by its first :data:`HEAD` bytes, to count such files.
 
     Returns:
         None if nobody knows.

@@ -623,3 +623,28 @@ def test_the_docs_offer_to_send_a_key(fake_service, open_page: OpenPage):
     page = open_page(f"{fake_service.base_url}/docs", ".opblock")
     page.locator(".btn.authorize").click()
     expect(page.get_by_text("A key that the operator gave you.")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_more_settings_ask_for_a_size(fake_service, open_page: OpenPage, screenshot, cat: bytes):
+    page = open_page(str(fake_service.base_url))
+    page.locator("#advanced > summary").click()
+    page.get_by_label("Width").fill("200")
+    page.get_by_label("Height").fill("200")
+    page.get_by_label("Fit", exact=True).select_option("cover")
+    page.get_by_label("Format").select_option("webp")
+    page.get_by_label("Quality").fill("80")
+    enhance(page, cat, "cat.png")
+    screenshot(page, "more-settings")
+    command = page.locator("#curl").inner_text()
+    assert "width=200&height=200&fit=cover" in command
+    assert "format=webp" in command
+    assert "quality=80" in command
+    assert "scale=" not in command
+    assert "cat-200x200.webp" in command
+    expect(page.locator("#proof")).to_contain_text("your picture was shrunk by 2.22")
+    page.get_by_label("Proof").uncheck()
+    page.get_by_label("Width").fill("")
+    page.get_by_label("Fit", exact=True).select_option("default")
+    page.get_by_role("button", name="Enhance").click()
+    expect(page.locator("#gain")).to_have_text("267 × 200 pixels")

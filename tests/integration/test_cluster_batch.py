@@ -24,7 +24,10 @@ clusters = Lazy("tests.clusters")
 pytestmark = pytest.mark.xdist_group("cluster")
 
 SUPERRES = Path(sys.executable).with_name("superres")
-OPTIONS = ("--cluster", "--recursive", "--precision", "float32", "--device", "cpu")
+OPTIONS = (
+    *("--cluster", "--recursive", "--precision", "float32", "--device", "cpu"),
+    "--no-provenance",  # so that the library makes the same
+)
 
 
 @pytest.fixture(scope="module")

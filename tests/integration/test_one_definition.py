@@ -22,7 +22,7 @@ from tests.serving import SPECIFICATION
 NAMES = list(Parameters.model_fields)
 OF_THE_COMMAND = {
     "help", "output", "recursive", "resume", "dry-run", "force", "max-pixels", "cluster",
-    "provenance", "models", "precision", "device",
+    "provenance", "watch", "models", "precision", "device",
 }  # fmt: skip
 """Options that say where the work is done, and not what is made."""
 OF_THE_PAGE = {"format": {"tiff"}, "fallback": {"always"}}
@@ -106,7 +106,6 @@ def test_all_ways_to_ask_have_the_same_values_and_defaults(fake_service):
     ("asked", "size", "model"),
     [
         ({"width": 150}, (75, 150), "srcnn-x3"),
-        ({"height": 60}, (60, 120), "srcnn-x2"),
         ({"width": 120, "height": 120}, (60, 120), "srcnn-x2"),
         ({"width": 120, "height": 120, "fit": "cover"}, (120, 120), "srcnn-x4"),
         ({"width": 70, "height": 90, "fit": "exact"}, (90, 70), "srcnn-x3"),

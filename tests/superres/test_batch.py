@@ -1,6 +1,7 @@
 """Batches: names, dates, resuming, kills."""
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -15,12 +16,14 @@ from upath import UPath
 
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
+from superres.automatic import SizedEnhancer
 from superres.batch.ledger import Ledger, Options, SharedLedger
 from superres.batch.plan import plan
 from superres.batch.runner import BatchRunner, Outcome
 from superres.codecs import Picture, decode, encode
 from superres.errors import BadRequest
-from superres.models.card import Geometry
+from superres.models.bicubic import BICUBIC
+from superres.models.card import Geometry, ModelCard
 from superres.parameters import Parameters
 from superres.paths import write_whole
 from tests.commands import INSTALLED, superres
@@ -293,6 +296,7 @@ def test_two_hundred_pictures_ten_broken_killed_half_way_and_resumed(
     command = [
         *(INSTALLED, "enhance", folder, "-o", out),
         *("--recursive", "--precision", "float32", "--device", "cpu"),
+        "--no-provenance",  # so that the library makes the same
     ]
     killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     results = lambda: {f for f in out.rglob("[!.]*") if f.is_file()}  # noqa: E731
@@ -385,3 +389,30 @@ def test_the_limit_on_pixels_is_told_with_the_way_out_and_can_be_raised(photos, 
     assert "use --max-pixels" in refused.stderr
     raised = superres("enhance", photos, "-o", tmp_path / "out", "--dry-run", "--max-pixels", 2400)
     assert raised.returncode == 0
+
+
+def test_a_result_that_a_proof_favours_bicubic_for_is_bicubics(
+    photos: Path, tmp_path: Path, srcnn_card: ModelCard
+):
+    def load(card: ModelCard) -> Enhancer:
+        """Bicubic itself, and a blur in place of the network."""
+        return load_model("bicubic") if card == BICUBIC else blurring
+
+    blurring = Enhancer(BlurEngine(srcnn_card.geometry), srcnn_card.geometry)
+    models = SizedEnhancer((srcnn_card, BICUBIC), "srcnn", load)
+    job = plan([photos / "a.JPG"], tmp_path / "out", "png", recursive=False).jobs[0]
+    made = {}
+    for asked in ({}, {"proof": True}, {"fallback": "auto"}):
+        options = Options("blur@0", Parameters(scale=2, **asked))
+        outcome = BatchRunner(models, options, None, resume=False, force=True).do(
+            job, lambda job, part: None
+        )
+        made[str(asked)] = (decode(job.target.read_bytes()), outcome.note)
+    (plain_one, note), (proved, told), (fallen, why) = made.values()
+    assert "dB" not in note
+    assert np.array_equal(proved.samples, plain_one.samples)
+    assert re.match(r"-\d+\.\d\d dB over bicubic, by the proof; ", told)
+    assert "by the proof; bicubic, as fallback=auto asks" in why
+    assert not np.array_equal(fallen.samples, plain_one.samples)
+    assert plain_one.xmp is not None
+    assert fallen.xmp is None

@@ -146,3 +146,29 @@ def test_a_missing_file_is_listed(tmp_path: Path, photo: Path):
     assert run.returncode == 1
     assert "1 of 2 failed" in run.stderr
     assert np.asarray(Image.open(tmp_path / "out" / "cat.jpg")).shape == (300, 450, 3)
+
+
+def test_a_proof_is_told_beside_each_picture(photo: Path, tmp_path: Path):
+    out, asked = tmp_path / "out", ["--model", "srcnn", "--proof", "--icc", "srgb"]
+    run = superres("enhance", photo, "-o", out, *asked, "--metadata", "strip")
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"cat\.jpg \(450x300\): \+\d\.\d\d dB over bicubic, by the proof", run.stderr)
+    assert b"algorithmicallyEnhanced" not in (out / "cat.jpg").read_bytes()
+    refused = superres("enhance", photo, "-o", tmp_path / "x", "--scale", "1.2", "--proof")
+    assert "a proof needs a scale of 1.5 to 4, not 1.2" in refused.stderr
+
+
+@pytest.mark.slow
+def test_each_picture_gets_the_model_of_its_scale(photo: Path, tmp_path: Path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for width in (100, 160, 600):
+        Image.open(photo).resize((width, 60)).save(folder / f"{width}.png")
+    run = superres("enhance", folder, "-o", tmp_path / "out", "--width", "300", "--model", "srcnn")
+    assert run.returncode == 0, run.stderr
+    agents = {
+        file.name: re.findall(rb"superres (srcnn-x\d)@", file.read_bytes())
+        for file in (tmp_path / "out").glob("*.png")
+    }
+    assert agents == {"100.png": [b"srcnn-x3"], "160.png": [b"srcnn-x2"], "600.png": []}
+    assert "600.png (300x30): bicubic, only shrunk, by bicubic" in run.stderr

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from superres.batch.folders import kind_of
@@ -142,6 +142,7 @@ def test_an_output_that_ends_as_a_picture_is_a_file(tmp_path: Path, suffix: str)
         assert f"not in '{suffix}'" in run.stderr
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=600))
 def test_each_file_is_a_picture_or_has_a_kind(content: bytes):
     kind = kind_of(content[:512])

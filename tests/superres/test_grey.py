@@ -59,7 +59,7 @@ worlds = {
 targets = st.sampled_from([1, 1.7, 2, 3.1, Target(width=40, height=40, fit="exact")])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.fixed_dictionaries(worlds), st.sampled_from(["lr", "hr"]), targets, st.booleans())
 def test_grey_stays_grey_and_tiled_equals_whole(world, domain, target, ensemble):
     picture = picture_of(**world)
@@ -73,7 +73,7 @@ def test_grey_stays_grey_and_tiled_equals_whole(world, domain, target, ensemble)
     assert equal_channels(one.enhance_rgb(made.rgb, made.size))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.fixed_dictionaries(worlds), targets)
 def test_bicubic_makes_of_grey_what_it_makes_of_each_channel(world, target):
     picture = picture_of(**world)

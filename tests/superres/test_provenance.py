@@ -104,7 +104,7 @@ texts = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=2
 names = st.sampled_from(["title", "creator", "DigitalSourceType", "x-y", "History"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(names, texts), max_size=6), st.dictionaries(names, texts, max_size=3))
 def test_all_else_in_a_packet_stays(elements, attributes):
     """Also what has such a name in another namespace."""
@@ -134,7 +134,7 @@ def test_what_is_no_packet_is_refused(damaged):
         claim(damaged, MODEL)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 900), st.integers(0, 60))
 def test_a_damaged_packet_is_refused_or_read_and_nothing_else(noise, at, cut):
     whole = FORMS["quotes"](CAMERA)

@@ -22,6 +22,7 @@ sides = st.integers(1, 5000)
 fits = st.sampled_from([None, "inside", "cover", "exact"])
 
 
+@settings(max_examples=50, deadline=None)
 @given(size=st.tuples(sides, sides), width=sides, height=sides, fit=fits)
 def test_a_picture_fits_its_box_as_asked(size, width, height, fit):
     target = Target(width=width, height=height, fit=fit)
@@ -110,7 +111,7 @@ def test_alpha_and_16_bits_are_sized_alike(chelsea: RgbU8):
     assert np.corrcoef(sized.alpha.ravel(), sized.rgb[..., 0].ravel())[0, 1] > 0.9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.tuples(st.integers(1, 700), st.integers(1, 700)),
     st.tuples(st.integers(1, 60), st.integers(1, 60)),

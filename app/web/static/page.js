@@ -208,6 +208,7 @@ async function enhance(megapixels, signal) {
   await show(figure);
 
   const gain = header("X-Proof-Gain-dB");
+  const unproved = proof && proved !== asked && "no proof below a scale of 1.5";
   const size = header("X-Output-Size").replace("x", " × ");
   const reason = (header("X-Notes") ?? "").match(/chosen for [^;]*/)?.[0];
   at("gain").replaceChildren(...(gain ? verdict(name, Number(gain)) : [`${size} pixels`]));
@@ -216,7 +217,7 @@ async function enhance(megapixels, signal) {
       `An estimate: your picture was shrunk by ${Number(scale.toFixed(2))}, brought back by both, and scored ` +
       `against itself. Bicubic came to ${header("X-Proof-Bicubic-dB")} dB, ${name} to ` +
       `${header("X-Proof-Model-dB")} dB (PSNR of luma). The result has ${size} pixels.`
-    : `Made by ${name}. ${sentence(header("X-Notes") ?? "no proof below a scale of 1.5")}`;
+    : [`Made by ${name}.`, ...[header("X-Notes"), unproved].filter(Boolean).map(sentence)].join(" ");
   const as = asked.scale ? `x${asked.scale}` : header("X-Output-Size");
   const file = `${stem(picture.name)}-${as}${suffix}`;
   at("download").href = remember(enhanced.blob);
