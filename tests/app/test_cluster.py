@@ -18,7 +18,7 @@ def test_the_plain_install_has_no_ray(lock: str):
     text = (REPOSITORY / "requirements" / f"{lock}.lock").read_text()
     packages = set(re.findall(r"^([a-z0-9-]+)==", text, flags=re.MULTILINE))
     assert "fastapi" in packages
-    assert not packages & {"fsspec", "ray", "tenacity", "universal-pathlib"}
+    assert not packages & {"fsspec", "ray", "universal-pathlib"}
 
 
 def test_the_plain_service_does_without_ray_and_a_cluster_is_refused_with_what_to_install(
@@ -27,7 +27,7 @@ def test_the_plain_service_does_without_ray_and_a_cluster_is_refused_with_what_t
     """In a process of its own, in which nothing of Ray has been imported before."""
     script = """
 import sys
-sys.modules.update(dict.fromkeys(("fsspec", "ray", "tenacity", "upath")))
+sys.modules.update(dict.fromkeys(("fsspec", "ray", "upath")))
 from superres.cli import main
 from app.main import create_app
 create_app()

@@ -58,8 +58,8 @@ def openapi(place: str) -> dict[str, dict[str, Any]]:
 
 
 def test_all_ways_to_ask_have_the_same_parameters(fake_service):
-    assert openapi("query").keys() - {"dry_run"} == set(NAMES)
-    assert openapi("form").keys() - {"dry_run", "file"} == set(NAMES)
+    assert openapi("query").keys() - {"dry_run", "callback"} == set(NAMES)
+    assert openapi("form").keys() - {"dry_run", "callback", "file"} == set(NAMES)
     assert EnhanceOptions.model_fields.keys() == set(NAMES)
     for client in (Client, AsyncClient):
         signature = inspect.signature(client.enhance).parameters
