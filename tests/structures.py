@@ -81,7 +81,8 @@ def _framed(choose: Random, size: tuple[int, int]) -> bytes:
 def _float(choose: Random, name: str, size: tuple[int, int]) -> bytes:
     channels, dtype = choose.choice((1, 3, 4)), choose.choice((np.float16, np.float32))
     row = np.linspace(0, 1, size[1] * channels).astype(dtype)
-    return _tiff(choose, np.tile(row, (size[0], 1)).reshape(*size, channels), (1, 3))
+    shape = (*size, channels) if channels > 1 else size
+    return _tiff(choose, np.tile(row, (size[0], 1)).reshape(shape), (1, 3))
 
 
 def _extra(choose: Random, name: str, size: tuple[int, int]) -> bytes:
@@ -104,9 +105,10 @@ def _tiff(
     choose: Random, samples: np.ndarray, predictors: tuple[int, ...], **options: object
 ) -> bytes:
     if "photometric" not in options:
-        options["photometric"] = "rgb" if samples.shape[2] > 1 else "minisblack"
+        options["photometric"] = "rgb" if samples.ndim == 3 else "minisblack"
     compression = choose.choice((None, "zlib", "lzw"))
-    options |= {"compression": compression, "planarconfig": "contig"}
+    options["compression"] = compression
+    options["planarconfig"] = "contig" if samples.ndim == 3 else None
     if compression is not None:
         options["predictor"] = choose.choice(predictors)
     out = io.BytesIO()

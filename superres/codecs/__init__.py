@@ -18,6 +18,7 @@ from superres.codecs.limits import (
     MAX_OUTPUT_PIXELS,
     check_output_size,
     held,
+    profile_fits,
 )
 from superres.codecs.table import (
     FORMATS,
@@ -123,6 +124,8 @@ def encode(picture: Picture, output_format: OutputFormat, quality: int = DEFAULT
         raise BadRequest(f"quality is 1 to 100, not {quality}")
     row = FORMATS[output_format]
     assert row.encode is not None  # noqa: S101
+    if not profile_fits(picture, row.limits):
+        picture = to_srgb(picture)
     return row.encode(held(picture, row.limits), quality)
 
 
@@ -168,6 +171,9 @@ def conversion_notes(picture: Picture, output_format: OutputFormat) -> str:
     if picture.grey and not written.grey:
         converted.append("grey to RGB")
     dropped = [*picture.dropped, *(name for name in picture.metadata if name not in kept)]
+    if not profile_fits(picture, limits):
+        converted.append("ICC profile to sRGB")
+        dropped.remove("ICC profile")
     parts = {"kept": kept, "converted": converted, "dropped": dropped}
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
 

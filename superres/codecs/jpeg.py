@@ -82,9 +82,8 @@ def _with_end(data: bytes, structure: JpegStructure, scans: Scans) -> bytes:
         BadImage: the file ends among its pixels.
     """
     ended, changed = (data + tail + b"\xff\xd9" for tail in (b"", _OTHER_DATA))
-    if (structure.progressive and not scans.complete) or _digest(ended, structure) != _digest(
-        changed, structure
-    ):
+    scans_missing = structure.progressive and not scans.complete
+    if scans_missing or _digest(ended, structure) != _digest(changed, structure):
         raise BadImage("the picture is damaged: the file ends among its pixels")
     return ended
 

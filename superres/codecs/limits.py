@@ -55,6 +55,9 @@ class Limits:
     """Pixels; None if no picture has too many."""
     longest_metadata: int | None = None
     """Bytes of EXIF, and of XMP; None if no block is too long."""
+    longest_profile: int | None = None
+    """Bytes of a colour profile; None if none is too long. Of a picture with a longer one, the
+    colours are converted to sRGB."""
     alpha: bool = True
     """Whether it holds alpha; else the picture is flattened on white."""
     bits: int = 16
@@ -130,6 +133,12 @@ def check_output_size(size: Size, name: str, limits: Limits) -> None:
         )
 
 
+def profile_fits(picture: Picture, limits: Limits) -> bool:
+    """Whether a format holds the colour profile of a picture, if it has one."""
+    longest, profile = limits.longest_profile, picture.icc_profile
+    return profile is None or longest is None or len(profile) <= longest
+
+
 def held(picture: Picture, limits: Limits) -> Picture:
     """The picture without the metadata, and without the mark of grey, that a format cannot hold.
 
@@ -145,7 +154,7 @@ def held(picture: Picture, limits: Limits) -> Picture:
     )
     grey_alpha_16_bits = picture.alpha is not None and picture.samples.dtype == np.uint16
     grey = picture.grey and limits.grey and (limits.grey_alpha_16_bits or not grey_alpha_16_bits)
-    profile = picture.icc_profile
+    profile = picture.icc_profile if profile_fits(picture, limits) else None
     space = None if profile is None else colour_space(profile)
     if profile is not None and space == "RGB":
         grey = False  # no reader expects its profile on grey pixels

@@ -19,6 +19,8 @@ from superres.codecs.headers.png import PngStructure
 from superres.codecs.limits import MAX_PROFILE_BYTES, MAX_XMP_BYTES, check_16_bit_samples
 from superres.picture import Header, Picture
 
+LONGEST_PROFILE = 2**20
+"""Bytes of a profile that Pillow, and what is built on it, reads in a PNG."""
 _SRGB_GAMMA = 1 / 2.2
 _GAMMA_TOLERANCE = 0.05
 """Within it, a gamma without primaries is taken to be sRGB's, by libpng and browsers."""

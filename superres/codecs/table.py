@@ -26,6 +26,7 @@ FORMATS: dict[str, Format] = {
             probe=png.probe,
             decode=png.decode,
             encode=png.encode,
+            limits=Limits(longest_profile=png.LONGEST_PROFILE),
             shown_by_browsers=True,
         ),
         Format(

@@ -1,5 +1,6 @@
 """What a PNG says of its colours, its transparency and its text is kept, or told."""
 
+import io
 import struct
 import zlib
 from random import Random
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from superres.codecs import conversion_notes, decode, encode, probe, to_srgb
 from superres.colour_profiles import (
@@ -21,6 +23,7 @@ from superres.errors import BadImage, UnsupportedFormat
 from superres.picture import Picture
 from tests.pictures import WIDE_PROFILE, chunk
 
+RNG = np.random.default_rng(0)
 P3 = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
 CHRM_P3 = (
     b"cHRM",
@@ -179,11 +182,20 @@ def test_a_palette_keeps_its_opacities(depth):
 
 def test_long_text_and_a_long_profile_do_not_cost_the_picture():
     xmp = b"<x>" + b"a" * 2_000_000 + b"</x>"
-    noise = Random(0).randbytes(2_000_000)
-    profile = WIDE_PROFILE + noise
-    written = encode(Picture(np.zeros((2, 2, 3), np.uint8), icc_profile=profile, xmp=xmp), "png")
-    picture = decode(written)
-    assert (picture.icc_profile, picture.xmp) == (profile, xmp)
+    profile = WIDE_PROFILE + Random(0).randbytes(1_500_000)
+    samples = RNG.integers(0, 256, (8, 8, 3), np.uint8)
+    given = Picture(samples, icc_profile=profile, xmp=xmp)
+    # It is read as long as it is, and written as other programs read it.
+    read = decode(rgb((b"iCCP", b"long\0\0" + zlib.compress(profile))))
+    assert read.icc_profile == profile
+    picture = decode(encode(given, "png"))
+    assert (picture.icc_profile, picture.xmp) == (None, xmp)
+    assert np.array_equal(picture.samples, to_srgb(given).samples)
+    notes = conversion_notes(given, "png")
+    assert notes == "kept: XMP; converted: ICC profile to sRGB"
+    assert decode(encode(given, "tiff")).icc_profile == profile
+    with Image.open(io.BytesIO(encode(given, "png"))) as image:
+        image.load()
     compressed = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp)
     assert decode(rgb((b"iTXt", compressed))).xmp == xmp
     too_long = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(9 * 2**20))

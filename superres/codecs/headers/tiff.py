@@ -126,11 +126,13 @@ def read(file: BinaryFile) -> TiffStructure:
             check_header_cost(f"bytes of {name}", entries[tag].length, most)
     one = {tag: _one(file, marks, entries, tag) for tag in _ONE}
     few = {tag: _few(file, marks, entries, tag) for tag in _FEW}
-    layout = _layout(one, few, big and marks.order == ">", _EXTRA_SAMPLES in entries)
+    layout = _layout(one, few, marks, _EXTRA_SAMPLES in entries)
     _check_parts(file, marks, entries, one, layout.bits)
     size = one[Base.ImageLength], one[Base.ImageWidth]
     head = _head(file, marks, entries, one | few)
-    described = classic(file, marks, entries, _DESCRIBED) if layout.big else None
+    described = (
+        classic(file, marks, entries, _DESCRIBED) if layout.big and layout.big_endian else None
+    )
     return TiffStructure(size, head, layout, left_out, described)
 
 
@@ -213,7 +215,7 @@ def _few(file: BinaryFile, marks: Marks, entries: dict[int, Entry], tag: int) ->
 
 
 def _layout(
-    one: dict[int, int], few: dict[int, tuple[int, ...]], big: bool, says_extra: bool
+    one: dict[int, int], few: dict[int, tuple[int, ...]], marks: Marks, says_extra: bool
 ) -> Layout:
     """Check that decoders can be trusted to see nothing but the picture, and return its layout."""
     layout = read_layout(
@@ -223,7 +225,8 @@ def _layout(
         samples=one[Base.SamplesPerPixel],
         extra=few[_EXTRA_SAMPLES] if says_extra else None,
         compression=one[Base.Compression],
-        big=big,
+        big_endian=marks.order == ">",
+        big=marks.big,
     )
     check_compression(one[Base.Compression], one[Base.Predictor], layout)
     for tag, name in ((_IMAGE_DEPTH, "depth"), (_TILE_DEPTH, "depth of a tile")):

@@ -81,8 +81,9 @@ class Layout:
     extra: tuple[int, ...]
     """What the samples besides the colour are, as ExtraSamples says it."""
     compression: int
+    big_endian: bool
     big: bool
-    """Whether it is a big-endian BigTIFF, which Pillow does not read."""
+    """Whether it is a BigTIFF."""
 
     @property
     def colours(self) -> int:
@@ -113,22 +114,27 @@ class Layout:
     @property
     def pillow(self) -> bool:
         """Whether Pillow reads the samples as they are meant; else tifffile does."""
+        # Of a big-endian BigTIFF, it takes the mark for that of a small one.
         plain = self.bits <= 8 and self.sample_format != FLOAT and not self.extra
-        return not self.big and (plain or self.compression in (_JPEG, *_CCITT))
+        return not (self.big and self.big_endian) and (
+            plain or self.compression in (_JPEG, *_CCITT)
+        )
 
     @property
     def bytes_per_pixel(self) -> int:
         """Bytes of memory that decoding needs at most, where Pillow does not read the samples.
 
-        Those of the file in one strip, and those of the picture; floats before prediction; a copy
-        of what is read, if that is less or other than what is stored.
+        Those of the file in one strip, and those of the picture; the strip before its byte order,
+        or the prediction of floats, is changed; a copy of what is read, if that is not all, or not
+        as it is stored.
         """
         stored = self.samples * -(-self.bits // 8)
         floats = self.sample_format == FLOAT
         channels = self.colours + (self.alpha is not None)
         copied = 2 * channels if floats or self.unread else 0
         cmyk = 20 if self.photometric == CMYK else 0
-        return 2 * stored + (stored if floats else 0) + copied + cmyk + 5
+        changed = stored if floats or self.big_endian else 0
+        return 2 * stored + changed + copied + cmyk + 8
 
 
 def check_compression(compression: int, predictor: int, layout: Layout) -> None:
@@ -163,6 +169,7 @@ def read_layout(
     samples: int,
     extra: tuple[int, ...] | None,
     compression: int,
+    big_endian: bool,
     big: bool,
 ) -> Layout:
     """Check what the tags say together, and return the layout.
@@ -202,6 +209,7 @@ def read_layout(
         samples=samples,
         extra=(*extra, *[0] * besides)[:besides],
         compression=compression,
+        big_endian=big_endian,
         big=big,
     )
     _check_samples(layout)
@@ -227,7 +235,7 @@ def _check_samples(layout: Layout) -> None:
             f"of {bits} bits: convert it to RGB"
         )
     if not layout.pillow and photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK):
-        what = "big-endian BigTIFF" if layout.big else "extra samples"
+        what = "extra samples" if layout.extra else "BigTIFF in big-endian order"
         name = {_YCBCR: "YCbCr", _LAB: "Lab"}.get(photometric, "a palette")
         raise UnsupportedFormat(
             f"TIFF with {what} is read in grey, RGB and CMYK; this picture is {name}: convert it "
