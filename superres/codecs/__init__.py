@@ -60,7 +60,7 @@ __all__ = [
 
 DEFAULT_QUALITY = 92
 
-_HEAD = max(8, *(len(magic) for row in FORMATS.values() for magic in row.magic))
+_HEAD = 256
 """Bytes that tell the format; a message shows 8 of them."""
 
 
@@ -87,7 +87,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_INPUT_PIXELS) -> Picture:
     """Decode an encoded picture in one of :data:`FORMATS`.
 
     Palettes, bilevel and YCbCr become RGB; CMYK becomes sRGB by its own profile where it
-    has one. 16 bits a sample are kept for PNG and TIFF, in grey and RGB.
+    has one. More than 8 bits a sample become 16, in grey and RGB.
 
     Args:
         data: the encoded file.
@@ -106,8 +106,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_INPUT_PIXELS) -> Picture:
 def encode(picture: Picture, output_format: OutputFormat, quality: int = DEFAULT_QUALITY) -> bytes:
     """Encode a picture with all that the format holds of it; :func:`conversion_notes` names it.
 
-    PNG and TIFF are lossless and keep alpha and 16 bits; WebP keeps alpha; JPEG (4:4:4)
-    is flattened on white.
+    PNG and TIFF are lossless and keep alpha and 16 bits; WebP keeps alpha; AVIF keeps alpha and
+    10 bits; JPEG XL keeps alpha and 16 bits, in sRGB; JPEG (4:4:4) is flattened on white.
 
     Args:
         picture: what to encode.
@@ -124,6 +124,8 @@ def encode(picture: Picture, output_format: OutputFormat, quality: int = DEFAULT
         raise BadRequest(f"quality is 1 to 100, not {quality}")
     row = FORMATS[output_format]
     assert row.encode is not None  # noqa: S101
+    if not row.limits.profile:
+        picture = to_srgb(picture)
     return row.encode(held(picture, row.limits), quality)
 
 
@@ -165,10 +167,14 @@ def conversion_notes(picture: Picture, output_format: OutputFormat) -> str:
         if limits.bits == 16:
             kept.append("16 bits")
         else:
-            converted.append("16 bits rounded to 8")
+            converted.append(f"16 bits rounded to {limits.bits}")
+    if picture.icc_profile is not None and not limits.profile:
+        converted.append("ICC profile to sRGB")
     if picture.grey and not written.grey:
         converted.append("grey to RGB")
     dropped = [*picture.dropped, *(name for name in picture.metadata if name not in kept)]
+    if "ICC profile to sRGB" in converted:
+        dropped = [name for name in dropped if name != "ICC profile"]
     parts = {"kept": kept, "converted": converted, "dropped": dropped}
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
 
@@ -178,7 +184,7 @@ def _recognised(head: bytes) -> Format:
     if not head:
         raise BadImage("the picture is empty: 0 bytes")
     for row in FORMATS.values():
-        if head.startswith(row.magic):
+        if row.is_format_of(head[:_HEAD]):
             return row
     raise UnsupportedFormat(
         f"not a picture in a format that is read here: {', '.join(INPUT_FORMATS)}; "

@@ -37,6 +37,16 @@ MAX_STRIPS = 100_000
 """Strips or tiles of a TIFF."""
 MAX_TILE_PIXELS = 2**20
 """Pixels of a tile of a TIFF that is larger than the picture."""
+MAX_META_BYTES = 16 * 2**20
+"""Bytes that describe the items of a HEIF or AVIF, colour profiles among them."""
+MAX_ITEMS = 2_000
+"""Items of a HEIF or AVIF. Each tile is one: a picture of 200 megapixels has 800."""
+MAX_EXTENTS = 20_000
+"""Parts that the items have together, and references and properties."""
+MAX_CODED_PARTS = 10_000
+"""Units of HEVC, or of AV1, that all coded pictures of a file have together."""
+MAX_CROPPED_PIXELS = 2**20
+"""Pixels that a HEIF or AVIF may have outside what is shown, besides a tenth of it."""
 MAX_EXIF_BYTES = 2**20
 MAX_XMP_BYTES = 8 * 2**20
 MAX_PROFILE_BYTES = 8 * 2**20
@@ -56,6 +66,8 @@ class Limits:
     """Whether it holds alpha; else the picture is flattened on white."""
     bits: int = 16
     """Most bits of a sample."""
+    profile: bool = True
+    """Whether it holds a colour profile; else the colours are converted to sRGB."""
     grey: bool = True
     """Whether it holds grey; else grey is written as RGB."""
     grey_alpha_16_bits: bool = True
@@ -143,6 +155,7 @@ def held(picture: Picture, limits: Limits) -> Picture:
         picture,
         exif=exif,
         xmp=xmp,
+        icc_profile=picture.icc_profile if limits.profile else None,
         dpi=picture.dpi if limits.dpi else None,
         grey=picture.grey and limits.grey and (limits.grey_alpha_16_bits or not grey_alpha_16_bits),
     )

@@ -186,7 +186,7 @@ def to_picture(
         samples = samples[..., [0, 0, 0, 1] if samples.shape[2] == 2 else [0, 0, 0]]
     icc_profile = image.info.get("icc_profile") if mode in _PROFILED_MODES else None
     return Picture(
-        samples=_upright(samples, left),
+        samples=upright(samples, left),
         grey=grey,
         icc_profile=icc_profile or None,
         exif=exif,
@@ -214,7 +214,7 @@ def _read_8_bits(image: Image.Image) -> np.ndarray:
     return np.atleast_3d(np.asarray(image if image.mode == wanted else image.convert(wanted)))
 
 
-def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
+def upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     """Undo an EXIF orientation (TIFF 6.0, tag 274), for arrays."""
     if orientation >= 5:
         samples = samples.swapaxes(0, 1)
