@@ -15,12 +15,16 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from tests import heics
 from tests.pictures import chunk, saved
 
 MODES = {
     "png": ("1", "L", "LA", "P", "RGB", "RGBA", "16"),
     "jpeg": ("L", "RGB", "CMYK"),
     "webp": ("RGB", "RGBA"),
+    "avif": ("L", "RGB", "RGBA", "16"),
+    "jxl": ("L", "LA", "RGB", "RGBA", "16"),
+    "heif": ("L", "RGB", "RGBA", "16", "grid"),
     "tiff": ("1", "L", "P", "RGB", "RGBA", "CMYK", "16"),
     "bmp": ("1", "L", "P", "RGB", "RGBA"),
     "gif": ("L", "P"),
@@ -33,6 +37,8 @@ def honest(choose: Random, name: str, most_pixels: int) -> bytes:
     height = max(1, min(most_pixels // width, 16_000))
     width = min(width, 16_000)
     mode = choose.choice(MODES[name])
+    if name in ("heif", "avif", "jxl"):
+        return _new(choose, name, mode, (height, width))
     if mode == "16":
         return _sixteen(choose, name, (height, width))
     image = Image.linear_gradient("L").resize((width, height))
@@ -80,6 +86,31 @@ def _sixteen(choose: Random, name: str, size: tuple[int, int]) -> bytes:
     return out.getvalue()
 
 
+def _new(choose: Random, name: str, mode: str, size: tuple[int, int]) -> bytes:
+    """A file whose encoder takes arrays."""
+    height, width = size
+    if name == "heif":  # as far as its encoder goes
+        height, width = (min(max(side, 16), 8_000) for side in size)
+    row = np.linspace(0, 1023 if mode == "16" else 255, width)
+    samples = np.tile(row, (height, 1)).astype(np.uint16 if mode == "16" else np.uint8)
+    channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "grid": 3}.get(mode) or choose.choice(
+        (1, 3, 4)
+    )
+    samples = np.dstack([samples] * channels) if channels > 1 else samples
+    if name == "jxl":
+        lossless = {"level": 101 if choose.random() < 0.3 else 80}
+        depth = {"bitspersample": 10} if mode == "16" else {}
+        return bytes(imagecodecs.jpegxl_encode(samples, effort=3, **lossless, **depth))
+    if name == "avif":
+        return heics.avif(samples, bitspersample=10 if mode == "16" else 8)
+    turns = [heics.turned(choose.randrange(4)), heics.mirrored(choose.randrange(2))]
+    if mode != "grid":
+        return heics.heic(samples << 6 if mode == "16" else samples)
+    file = heics.Builder()
+    file.add_grid(samples, choose.choice((64, 256)), *choose.sample(turns, choose.randrange(3)))
+    return file.file()
+
+
 _NUMBERS = (0, 1, 2, 3, 7, 8, 16, 255, 1000, 4000, 65_535, 65_536, 150_000, 2**31, 2**32 - 1)
 
 
@@ -117,6 +148,16 @@ def _lie_jpeg(choose: Random, data: bytearray) -> None:
     _put(choose, data, ((at + 5, ">H"), (at + 7, ">H"), (at + 9, "B"), (at + 11, "B")))
 
 
+def _lie_items(choose: Random, data: bytearray) -> None:
+    """A number of a property, or of the parameters of the codec, becomes another."""
+    fields = [(data.find(b"ispe") + 8, ">I"), (data.find(b"ispe") + 12, ">I")]
+    fields += [(data.find(b"iloc") + 8 + choose.randrange(40), "B")]
+    for kind, length in ((b"hvcC", 100), (b"av1C", 4), (b"ipma", 20), (b"irot", 1), (b"mdat", 40)):
+        if (at := data.find(kind)) >= 0:
+            fields.append((at + 4 + choose.randrange(length), choose.choice(("B", ">H", ">I"))))
+    _put(choose, data, fields)
+
+
 _LIES: dict[str, Callable[[Random, bytearray], None]] = {
     "png": lambda choose, data: _put(
         choose, data, ((16, ">I"), (20, ">I"), (24, "B"), (25, "B"), (28, "B"))
@@ -125,6 +166,9 @@ _LIES: dict[str, Callable[[Random, bytearray], None]] = {
     "webp": lambda choose, data: _put(
         choose, data, ((4, "<I"), (16, "<I"), (20, "B"), (24, "<H"), (26, "<H"), (27, "<H"))
     ),
+    "avif": _lie_items,
+    "heif": _lie_items,
+    "jxl": lambda choose, data: _put(choose, data, ((choose.randrange(2, 24), "B"),)),
     "tiff": _lie_tiff,
     "bmp": lambda choose, data: _put(
         choose,

@@ -120,7 +120,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict:
     table = folder / "superres" / "codecs" / "table.py"
     text = table.read_text()
     for old, new in (
-        ("import gif_bmp", "import farbfeld, gif_bmp"),
+        ("import avif, gif_bmp", "import avif, farbfeld, gif_bmp"),
         ('"tiff"]', '"tiff", "farbfeld"]'),
         (BEFORE, ROW + BEFORE),
     ):

@@ -49,6 +49,8 @@ def to_picture(data: bytes, structure: HeifStructure, name: str) -> Picture:
 
     if structure.coding != headers.AV1:
         raise BadImage("the picture is called AVIF, but is not coded in AV1: rename it to .heic")
+    if not recognises(data[:256]):  # libavif wants the brand; the decoded items are the same
+        data = data[:8] + b"avif" + data[12:]
     decoded = np.atleast_3d(imagecodecs.avif_decode(data, index=0, numthreads=1))
     channels = (1 if structure.grey else 3) + structure.alpha
     if decoded.shape != (*structure.size, channels):

@@ -40,6 +40,8 @@ class Format:
     """Whether the quality counts."""
     shown_by_browsers: bool = False
     """Whether the page asks for it."""
+    imports: tuple[str, ...] = ()
+    """Modules that only decoding imports, when it is first used."""
     decoder_bytes_per_pixel: int = 16
     """Bytes of memory that decoding needs at most for each pixel, at any depth that it has: what
     the decoder keeps, its picture, and the array that is made of it. ``make fuzz`` and

@@ -99,6 +99,18 @@ FORMATS: dict[str, Format] = {
             encoder_bytes_per_pixel=jxl.ENCODER_BYTES_PER_PIXEL,
         ),
         Format(
+            name="heif",
+            label="HEIC",
+            magic=(),
+            suffixes=(".heic", ".heif", ".hif"),
+            media_type="image/heic",
+            probe=heif.probe,
+            decode=heif.decode,
+            recognises=heif.recognises,
+            imports=("pi_heif",),
+            decoder_bytes_per_pixel=heif.DECODER_BYTES_PER_PIXEL,
+        ),
+        Format(
             name="tiff",
             label="TIFF",
             magic=tiff.MAGIC,
@@ -110,17 +122,6 @@ FORMATS: dict[str, Format] = {
             # Few programs read a TIFF of grey with alpha at 16 bits; Pillow does not.
             limits=Limits(grey_alpha_16_bits=False),
             decoder_bytes_per_pixel=tiff.DECODER_BYTES_PER_PIXEL,
-        ),
-        Format(
-            name="heif",
-            label="HEIC",
-            magic=(),
-            suffixes=(".heic", ".heif", ".hif"),
-            media_type="image/heic",
-            probe=heif.probe,
-            decode=heif.decode,
-            recognises=heif.recognises,
-            decoder_bytes_per_pixel=heif.DECODER_BYTES_PER_PIXEL,
         ),
         Format(
             name="bmp",
@@ -166,7 +167,7 @@ def in_words(conjunction: str, *, lossy: bool = False) -> str:
     """List the formats that are read, or the lossy ones that are written, for a text.
 
     >>> in_words("and", lossy=True)
-    'JPEG and WebP'
+    'JPEG, WebP, AVIF and JPEG XL'
     """
     *first, last = (row.label for row in FORMATS.values() if row.lossy or not lossy)
     return f"{', '.join(first)} {conjunction} {last}" if first else last
