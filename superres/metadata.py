@@ -5,12 +5,14 @@ stored its pixels (orientation, sizes, strips, thumbnails) is left behind.
 """
 
 import math
-import re
 from collections.abc import Mapping
 
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
+from superres import xmp
+
+_SUBJECT_AREA = 0x9214
 DESCRIPTIVE = {
     Base.ImageDescription,
     Base.Make,
@@ -30,11 +32,21 @@ DESCRIPTIVE = {
     Base.XPSubject,
 }
 """Tags of EXIF's first directory that are about the photograph, not about its storage."""
-_STORAGE = {Base.ExifImageWidth, Base.ExifImageHeight, Base.ExifInteroperabilityOffset}
-_XMP_STORAGE = re.compile(
-    rb'\s(tiff:Orientation|(tiff:Image|exif:Pixel[XY])[A-Za-z]+)="[^"]{0,20}"'
-    rb"|<(tiff:Orientation|(tiff:Image|exif:Pixel[XY])[A-Za-z]+)>[^<]{0,20}</[A-Za-z:]+>"
-)
+_STORAGE = {
+    Base.ComponentsConfiguration,
+    Base.CompressedBitsPerPixel,
+    Base.ExifImageWidth,
+    Base.ExifImageHeight,
+    Base.ExifInteroperabilityOffset,
+    Base.FocalPlaneXResolution,
+    Base.FocalPlaneYResolution,
+    Base.FocalPlaneResolutionUnit,
+    Base.SubjectLocation,
+    _SUBJECT_AREA,
+}
+"""Tags of its second directory that are about the storage, or places among the pixels."""
+_PACKET = "XMP packet"
+"""Where an opened picture's XMP is put aside in its ``info``."""
 
 
 def read_exif(image: Image.Image) -> bytes | None:
@@ -65,13 +77,33 @@ def _as_stored(value: object) -> object:
     return value
 
 
-def read_xmp(image: Image.Image) -> bytes | None:
-    """The XMP packet of an opened picture, less its orientation and sizes; None if none."""
-    xmp = image.info.get("xmp")
-    if not xmp:
-        return None
-    packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
-    return _XMP_STORAGE.sub(b"", packet)
+def set_xmp_aside(image: Image.Image) -> None:
+    """Put the XMP of an opened picture where Pillow does not see it.
+
+    Pillow would turn the picture by an orientation that XMP alone has, and no viewer does that.
+    """
+    for name in ("xmp", "XML:com.adobe.xmp"):
+        if packet := image.info.pop(name, None):
+            image.info[_PACKET] = packet
+
+
+def read_xmp(image: Image.Image) -> tuple[bytes | None, tuple[str, ...]]:
+    """Read the XMP packet of an opened picture; None if it has none, or nothing in it is true.
+
+    Returns:
+        the packet, without the properties that :func:`superres.xmp.filtered` cuts out; and, by
+        name, what is dropped with them.
+    """
+    set_xmp_aside(image)
+    packet = image.info.get(_PACKET)
+    if not packet:
+        return None, ()
+    try:
+        left = xmp.filtered(packet.encode() if isinstance(packet, str) else bytes(packet))
+    except xmp.DamagedXmp:
+        return None, ("damaged XMP",)
+    about_the_file = left.stale and not left.claims
+    return left.packet, (*left.claims, *(("XMP about the file",) if about_the_file else ()))
 
 
 def read_dpi(image: Image.Image) -> tuple[float, float] | None:

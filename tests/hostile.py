@@ -31,7 +31,9 @@ def seeds() -> tuple[bytes, ...]:
     exif.get_ifd(0x8769)[0x829A] = 0.01
     about = {"exif": exif, "icc_profile": WIDE_PROFILE, "dpi": (300, 300)}
     text = PngInfo()
-    text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="3"/>')
+    text.add_itxt(
+        "XML:com.adobe.xmp", '<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="3"/>'
+    )
     sixteen = noise.astype(np.uint16) * 257
     files = [
         *(saved(image, "PNG") for image in (rgba, rgb, grey, rgb.quantize(16), grey.convert("1"))),

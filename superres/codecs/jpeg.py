@@ -1,26 +1,101 @@
 """JPEG: lossy; how a file was compressed, and the same compression of another picture."""
 
+import hashlib
 import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
+from PIL.JpegImagePlugin import JpegImageFile
 
 from superres.arrays import RgbU8, to_integer
 from superres.codecs import pillow
+from superres.codecs.format import BinaryFile
 from superres.codecs.headers import jpeg as headers
-from superres.picture import Picture
+from superres.codecs.headers.jpeg import JpegStructure, Scans
+from superres.codecs.limits import check_16_bit_samples, check_input_pixels
+from superres.errors import BadImage
+from superres.picture import Header, Picture
 
 MAGIC = b"\xff\xd8\xff"
 LONGEST_SIDE = 65_535
 LONGEST_SEGMENT = 65_000
 """Bytes of EXIF or XMP that fit one, with its heading."""
+_OTHER_DATA = bytes(37 * number % 251 for number in range(1, 100))
+"""Data for a scan, without a marker."""
 
-# A phone's MPO is a JPEG with previews behind it; the first frame is the photograph.
-probe, decode = pillow.reader(
-    "jpeg", JpegImagePlugin.JpegImageFile, headers.read, headers.check_scans
-)
+
+def probe(file: BinaryFile, max_pixels: int) -> Header:
+    """Read the header."""
+    structure = headers.read(file)
+    with pillow.opened(JpegImageFile, structure.head, structure, max_pixels) as image:
+        bits = 8 if structure.bits == 8 else 16
+        orientation = pillow.orientation(image)
+        return pillow.to_header(image, "jpeg", bits=bits, orientation=orientation)
+
+
+def decode(data: bytes, max_pixels: int) -> Picture:
+    """Decode a file; 12 bits become 16.
+
+    A phone's MPO is a JPEG with previews behind it; the first picture is the photograph.
+    """
+    structure = headers.read(io.BytesIO(data))
+    check_input_pixels(structure.size, max_pixels)
+    scans = headers.read_scans(data, structure.channels)
+    end, conversions = scans.end, []
+    if end is None:
+        data = _with_end(data, structure, scans)
+        end = len(data)
+        conversions.append("end marker added")
+    left_out = headers.behind(data, end, structure)
+    if structure.bits == 8:
+        with pillow.opened(JpegImageFile, data, structure, max_pixels) as image:
+            return pillow.to_picture(image, "jpeg", None, left_out, tuple(conversions))
+    conversions.append("12 bits to 16")
+    at = structure.bits_at  # Pillow opens no other depth, and decodes no pixel here
+    shown = b"".join([memoryview(data)[:at], b"\x08", memoryview(data)[at + 1 :]])
+    with pillow.opened(JpegImageFile, shown, structure, max_pixels) as image:
+        return pillow.to_picture(
+            image, "jpeg", lambda: _read_12_bits(data), left_out, tuple(conversions)
+        )
+
+
+def _read_12_bits(data: bytes) -> np.ndarray:
+    # Its import takes longer than decoding most pictures, and few have 12 bits.
+    import imagecodecs
+
+    samples = np.atleast_3d(imagecodecs.jpeg8_decode(data))
+    check_16_bit_samples(samples)
+    for rows in samples:
+        rows[:] = rows << 4 | rows >> 8
+    return samples
+
+
+def _with_end(data: bytes, structure: JpegStructure, scans: Scans) -> bytes:
+    """A file whose end marker is missing, with one, if no pixel is missing as well.
+
+    Decoders make up what is missing, and do not say so. But they ignore what is behind the last
+    pixel: only where some are missing, other data there changes the picture.
+
+    Raises:
+        BadImage: the file ends among its pixels.
+    """
+    ended, changed = (data + tail + b"\xff\xd9" for tail in (b"", _OTHER_DATA))
+    if (structure.progressive and not scans.complete) or _digest(ended, structure) != _digest(
+        changed, structure
+    ):
+        raise BadImage("the picture is damaged: the file ends among its pixels")
+    return ended
+
+
+def _digest(data: bytes, structure: JpegStructure) -> bytes:
+    if structure.bits == 12:
+        samples = _read_12_bits(data)
+    else:
+        with JpegImageFile(io.BytesIO(data)) as image:
+            samples = np.asarray(image)
+    return hashlib.blake2b(np.ascontiguousarray(samples).data).digest()
 
 
 def encode(picture: Picture, quality: int) -> bytes:
@@ -65,15 +140,19 @@ class JpegSettings:
             options["subsampling"] = self.subsampling
         Image.fromarray(rgb).save(out, "JPEG", **options)
         out.seek(0)
-        with JpegImagePlugin.JpegImageFile(out) as image:
+        with JpegImageFile(out) as image:
             return np.asarray(image)
 
 
 def jpeg_settings(data: bytes) -> JpegSettings | None:
-    """Read the settings from the header of an encoded picture; None where it is not a JPEG."""
+    """Read the settings from the header of an encoded picture; None where it is no 8-bit JPEG."""
     if not data.startswith(MAGIC):
         return None
-    with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as image:
+    try:
+        image = JpegImageFile(io.BytesIO(data))
+    except SyntaxError:  # of 12 bits
+        return None
+    with image:
         return JpegSettings(
             tables=tuple(tuple(table) for _, table in sorted(image.quantization.items())),
             subsampling=JpegImagePlugin.get_sampling(image),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from superres.arrays import Size
+from superres.colour_profiles import colour_space, rgb_profile_of_grey
 from superres.errors import AnimatedImage, BadImage, ImageTooLarge, UnsupportedFormat
 from superres.picture import Picture
 
@@ -142,6 +143,8 @@ def check_output_size(size: Size, name: str, limits: Limits) -> None:
 def held(picture: Picture, limits: Limits) -> Picture:
     """The picture without the metadata, and without the mark of grey, that a format cannot hold.
 
+    Its profile is one of its kind of samples, grey or RGB.
+
     Alpha and 16 bits are still there: the encoder flattens and rounds, without a copy of the
     whole picture where it can.
     """
@@ -151,11 +154,19 @@ def held(picture: Picture, limits: Limits) -> Picture:
         for block in (picture.exif, picture.xmp)
     )
     grey_alpha_16_bits = picture.alpha is not None and picture.samples.dtype == np.uint16
+    grey = picture.grey and limits.grey and (limits.grey_alpha_16_bits or not grey_alpha_16_bits)
+    profile = picture.icc_profile if limits.profile else None
+    space = None if profile is None else colour_space(profile)
+    if profile is not None and space == "RGB":
+        grey = False  # no reader expects its profile on grey pixels
+    elif profile is not None and space == "GRAY" and not grey:
+        # Likewise. The equal channels of grey look the same by the profile that is made of it.
+        profile = rgb_profile_of_grey(profile) if picture.grey else None
     return replace(
         picture,
         exif=exif,
         xmp=xmp,
-        icc_profile=picture.icc_profile if limits.profile else None,
+        icc_profile=profile,
         dpi=picture.dpi if limits.dpi else None,
-        grey=picture.grey and limits.grey and (limits.grey_alpha_16_bits or not grey_alpha_16_bits),
+        grey=grey,
     )

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image, ImageCms
 from PIL.ImageFile import ImageFile
 
-from superres import metadata
+from superres import colour_profiles, metadata
 from superres.codecs.format import BinaryFile
 from superres.codecs.headers import Structure
-from superres.codecs.limits import check_input_pixels, several_frames
+from superres.codecs.limits import MAX_EXIF_BYTES, check_input_pixels, several_frames
 from superres.errors import BadImage, UnsupportedFormat
 from superres.picture import Header, Picture
 
@@ -99,6 +99,7 @@ def opened(
             raise UnsupportedFormat(
                 "at most 16 bits a sample are read; this picture has 32-bit or float samples"
             )
+        metadata.set_xmp_aside(image)
         yield image
 
 
@@ -151,50 +152,66 @@ def to_header(image: ImageFile, name: str, *, bits: int, orientation: int) -> He
 def to_picture(
     image: ImageFile,
     name: str,
-    read_16_bits: Callable[[], np.ndarray] | None = None,
+    read_samples: Callable[[], np.ndarray] | None = None,
     left_out: tuple[str, ...] = (),
+    conversions: tuple[str, ...] = (),
 ) -> Picture:
     """Decode an opened picture.
 
     Args:
         image: the opened file.
         name: of the format.
-        read_16_bits: reads [h, w, channels] uint16 as the file stores them, because Pillow keeps
-            only the high byte of RGB; None for 8 bits a sample.
+        read_samples: reads [h, w, channels] as the file stores them, where Pillow cannot: of RGB
+            it keeps only the high byte; None where Pillow reads them.
         left_out: what the file has that Pillow has not been shown, by name.
+        conversions: what reading the samples converts, by name.
     """
+    metadata.set_xmp_aside(image)
     mode = image.mode
     converted = [_CONVERTED_MODES[mode]] if mode in _CONVERTED_MODES else []
+    converted.extend(conversions)
     # Pillow turns a TIFF upright while it loads it, and forgets that it did.
     stored = orientation(image)
-    dropped = [*dict.fromkeys((*metadata.other_metadata(image), *left_out))]
-    exif = xmp = None
+    dropped = [*metadata.other_metadata(image), *left_out]
+    exif, xmp = None, None
     try:
-        exif, xmp = metadata.read_exif(image), metadata.read_xmp(image)
+        exif = metadata.read_exif(image)
     except Exception:  # as with pixels; but the picture is complete without it
         dropped.append("damaged EXIF")
-    if read_16_bits is not None:
-        samples, left = read_16_bits(), stored
+    if exif is not None and len(exif) > MAX_EXIF_BYTES:  # a file with it could not be read again
+        dropped.append(f"EXIF over {MAX_EXIF_BYTES:,} bytes")
+        exif = None
+    if read_samples is not None:
+        samples, left = read_samples(), stored
     else:
         image.load()
         left = orientation(image)
-        samples = _read_8_bits(image)
+        samples = read_8_bits(image)
+    xmp, lost = metadata.read_xmp(image)
+    dropped.extend(lost)
     if stored != 1:
         converted.append(f"orientation {stored} to upright")
     grey = samples.shape[2] < 3
     if grey:
         samples = samples[..., [0, 0, 0, 1] if samples.shape[2] == 2 else [0, 0, 0]]
-    icc_profile = image.info.get("icc_profile") if mode in _PROFILED_MODES else None
+    profile = image.info.get("icc_profile") if mode in _PROFILED_MODES else None
+    space = colour_profiles.colour_space(profile) if profile else None
+    if profile and space not in (("RGB", "GRAY") if grey else ("RGB",)):
+        dropped.append(f"ICC profile of {space}" if space else "damaged ICC profile")
+        profile = None
+    if grey and space == "RGB":
+        converted.append("grey to RGB, as its ICC profile")
+        grey = False
     return Picture(
         samples=upright(samples, left),
         grey=grey,
-        icc_profile=icc_profile or None,
+        icc_profile=profile or None,
         exif=exif,
         xmp=xmp,
         dpi=_turned(metadata.read_dpi(image), stored),
         source_format=name,
         converted=tuple(converted),
-        dropped=tuple(dropped),
+        dropped=tuple(dict.fromkeys(dropped)),
     )
 
 
@@ -202,7 +219,7 @@ def _turned(dpi: tuple[float, float] | None, orientation: int) -> tuple[float, f
     return (dpi[1], dpi[0]) if dpi is not None and orientation >= 5 else dpi
 
 
-def _read_8_bits(image: Image.Image) -> np.ndarray:
+def read_8_bits(image: Image.Image) -> np.ndarray:
     """[h, w, channels] uint8 of a loaded picture: grey, grey and alpha, RGB or RGBA."""
     transparent = image.has_transparency_data
     if image.mode == "CMYK":

@@ -5,6 +5,7 @@ from PIL import Image
 
 from superres import metadata
 from superres.codecs.pillow import upright
+from superres.colour_profiles import colour_space
 from superres.picture import Picture
 
 
@@ -34,27 +35,37 @@ def to_picture(
     """
     about = Image.Image()
     about.info.update({"exif": exif, "xmp": xmp} if xmp else {"exif": exif})
-    dropped = [*left_out]
+    metadata.set_xmp_aside(about)
+    changed, dropped = [*converted], [*left_out]
+    read_exif = None
     try:
-        read_exif, read_xmp = metadata.read_exif(about), metadata.read_xmp(about)
+        read_exif = metadata.read_exif(about)
     except Exception:  # as with pixels; but the picture is complete without it
-        read_exif = read_xmp = None
         dropped.append("damaged EXIF")
+    read_xmp, lost = metadata.read_xmp(about)
+    dropped.extend(lost)
     samples = np.atleast_3d(samples)
     grey = samples.shape[2] < 3
     if grey:
         samples = samples[..., [0, 0, 0, 1] if samples.shape[2] == 2 else [0, 0, 0]]
     if orientation != 1:
-        converted = (*converted, f"orientation {orientation} to upright")
+        changed.append(f"orientation {orientation} to upright")
+    space = colour_space(icc_profile) if icc_profile else None
+    if icc_profile and space not in (("RGB", "GRAY") if grey else ("RGB",)):
+        dropped.append(f"ICC profile of {space}" if space else "damaged ICC profile")
+        icc_profile = None
+    if grey and space == "RGB":
+        changed.append("grey to RGB, as its ICC profile")
+        grey = False
     return Picture(
         samples=upright(samples, orientation),
         grey=grey,
-        icc_profile=icc_profile,
+        icc_profile=icc_profile or None,
         exif=read_exif,
         xmp=read_xmp,
         source_format=name,
-        converted=converted,
-        dropped=tuple(dropped),
+        converted=tuple(changed),
+        dropped=tuple(dict.fromkeys(dropped)),
     )
 
 

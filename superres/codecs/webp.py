@@ -34,7 +34,7 @@ def probe(file: BinaryFile, max_pixels: int) -> Header:
     structure = headers.read(file)
     check_input_pixels(structure.size, max_pixels)
     image = Image.Image()
-    image.info.update(structure.metadata)
+    image.info["exif"] = structure.metadata.get("exif")  # XMP, too, could turn it
     height, width = structure.size
     if pillow.orientation(image) >= 5:
         height, width = width, height

@@ -231,7 +231,12 @@ def described(small) -> tuple[Image.Image, dict]:
     exif.get_ifd(IFD.Exif)[Base.ExposureTime] = 0.01
     exif.get_ifd(IFD.Exif)[Base.ExifImageWidth] = 999
     exif.get_ifd(IFD.GPSInfo)[GPS.GPSLatitude] = (1.0, 2.0, 3.0)
-    xmp = b'<x:xmpmeta tiff:Orientation="6" exif:PixelXDimension="9" dc:title="A cup"/>'
+    xmp = (
+        b'<rdf:Description xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+        b' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:exif="http://ns.adobe.com/exif/1.0/"'
+        b' xmlns:dc="http://purl.org/dc/elements/1.1/"'
+        b' tiff:Orientation="6" exif:PixelXDimension="9" dc:title="A cup"/>'
+    )
     return small, {"exif": exif, "xmp": xmp, "dpi": (300, 200), "icc_profile": SRGB_PROFILE}
 
 
@@ -303,9 +308,9 @@ def test_sixteen_bit_files_keep_their_metadata_too(described, output_format):
 
 
 def test_exif_longer_than_jpeg_holds_is_dropped_by_name(small):
-    picture = Picture(np.asarray(small), exif=bytes(70_000), xmp=b"x")
+    picture = Picture(np.asarray(small), exif=bytes(70_000), xmp=b"<x/>")
     assert conversion_notes(picture, "jpeg") == "kept: XMP; dropped: EXIF"
-    assert decode(encode(picture, "jpeg")).xmp == b"x"
+    assert decode(encode(picture, "jpeg")).xmp == b"<x/>"
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -507,7 +512,7 @@ def test_webp_is_whole_with_alpha_and_metadata_and_without(small, alpha, metadat
     """Odd lengths, which are padded, and a side of a length of its own."""
     rgb = np.asarray(small)
     samples = np.dstack([rgb, rgb[..., 0]]) if alpha else rgb
-    about = {"icc_profile": SRGB_PROFILE, "xmp": b"<x/>!"} if metadata else {}
+    about = {"icc_profile": SRGB_PROFILE, "xmp": b"<x>!</x>"} if metadata else {}
     webp = encode(Picture(samples, **about), "webp", 100)
     assert int.from_bytes(webp[4:8], "little") == len(webp) - 8
     again = decode(webp)

@@ -33,3 +33,8 @@ def exactly(file: BinaryFile, length: int) -> bytes:
     if len(data) != length:
         raise BadImage("the picture's header is damaged: the file ends in it")
     return data
+
+
+def any_but_zeros(data: bytes, start: int) -> bool:
+    """Whether there is anything but zeros behind a place; encoders fill sectors with those."""
+    return data.count(0, start) < len(data) - start
