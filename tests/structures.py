@@ -9,12 +9,15 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from random import Random
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image
 
+from superres.codecs.headers import jxl as jxl_headers
+from superres.codecs.headers.isobmff import Property
 from tests import heics
 from tests.pictures import chunk, saved
 
@@ -107,7 +110,8 @@ def _new(choose: Random, name: str, mode: str, size: tuple[int, int]) -> bytes:
     if mode != "grid":
         return heics.heic(samples << 6 if mode == "16" else samples)
     file = heics.Builder()
-    file.add_grid(samples, choose.choice((64, 256)), *choose.sample(turns, choose.randrange(3)))
+    side = choose.choice((64, 256)) if min(size) > 256 else 64
+    file.add_grid(samples, side, *choose.sample(turns, choose.randrange(3)))
     return file.file()
 
 
@@ -269,6 +273,40 @@ def _bmp_runs(length: int) -> bytes:
     return bytes(data[:1078]) + b"\1\0" * (length // 2)
 
 
+_NOISE = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
+
+
+def _heif(
+    data: bytes = b"",
+    kind: bytes = b"uri ",
+    *,
+    items: int = 1,
+    like: bytes | None = None,
+    **options: Any,
+) -> bytes:
+    """A HEIF with so many more items, or whose first one has other data."""
+    file = heics.Builder(brands=(b"avif",) if like and b"av01" in like else (b"heic",))
+    file.add_coded(like or heics.heic(_NOISE))
+    if like:
+        file.blocks[1] = data
+    else:
+        for _ in range(items):
+            file.add(kind, data, **options)
+    return file.file()
+
+
+def _replaced(data: bytes, kind: bytes, offset: int, body: bytes) -> bytes:
+    """A file whose box of that kind, and its meta box, have this behind so many bytes."""
+    at = data.index(kind) - 4
+    (length,) = struct.unpack_from(">I", data, at)
+    new = data[at + 4 : at + 4 + offset] + body
+    meta = data.index(b"meta") - 4
+    (whole,) = struct.unpack_from(">I", data, meta)
+    grown = struct.pack(">I", whole + len(new) + 4 - length)
+    box = struct.pack(">I", len(new) + 4) + new
+    return data[:meta] + grown + data[meta + 4 : at] + box + data[at + length :]
+
+
 COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
     "png, empty chunks": (lambda: png(*[(b"teSt", b"")] * 100_000), "chunks of PNG"),
     "png, texts that expand": (
@@ -352,6 +390,42 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
             behind=bytes(900_000),
         ),
         "bytes of strips or tiles",
+    ),
+    "heif, boxes": (lambda: heics.phone(_NOISE, b"", 64) + b"\0\0\0\x08free" * 300_000, "boxes of"),
+    "heif, items": (lambda: _heif(kind=b"uri ", items=5_000), "boxes in a box"),
+    "heif, references": (lambda: _heif(thmb=[1] * 30_000), "references of items"),
+    "heif, extents": (
+        lambda: _replaced(_heif(), b"iloc", 16, struct.pack(">H", 50_000) + bytes(400_000)),
+        "extents of items",
+    ),
+    "heif, XMP": (
+        lambda: _heif(bytes(9_000_000), b"mime", content_type=b"application/rdf+xml", cdsc=[1]),
+        "bytes of XMP",
+    ),
+    "heif, entries of EXIF": (
+        lambda: _heif(bytes(4) + _exif(60_000)[6:], b"Exif", cdsc=[1]),
+        "entries of a directory",
+    ),
+    "heif, a long meta box": (
+        lambda: _heif(properties=(Property(b"free", bytes(20_000_000)),)),
+        "bytes of a meta box",
+    ),
+    "heif, units": (
+        lambda: _heif(b"\0\0\0\2\x26\1" * 60_000, like=heics.heic(_NOISE)),
+        "parts of coded pictures",
+    ),
+    "avif, parts": (
+        lambda: _heif(b"\x12\0" * 300_000, like=heics.avif(_NOISE)),
+        "parts of coded pictures",
+    ),
+    "jxl, boxes": (
+        lambda: jxl_headers.CONTAINER + b"\0\0\0\x08free" * 300_000,
+        "boxes of a file",
+    ),
+    "jxl, channels": (
+        # 8x8; 8 bits; 4,000 channels.
+        lambda: b"\xff\x0a" + (1 | 1 << 6 | 3 << 15 | 3_999 << 17).to_bytes(500_000, "little"),
+        "further channels of JPEG XL",
     ),
     "bmp, a long header": (
         lambda: saved(Image.new("L", (4, 4)), "BMP")[:14] + b"\xff" * 8_000_000,

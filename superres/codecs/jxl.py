@@ -11,10 +11,10 @@ from superres.errors import BadImage
 from superres.picture import Header, Picture
 
 MAGIC = (headers.CODESTREAM, headers.CONTAINER)
-EFFORT = "Hare"
-"""The name of libjxl's effort, 5 of 9; benchmarks/encoders.py compares them."""
+EFFORT = "Cheetah"
+"""The name of libjxl's effort, 4 of 9; benchmarks/encoders.py compares them."""
 DECODER_BYTES_PER_PIXEL = 60
-ENCODER_BYTES_PER_PIXEL = 60
+ENCODER_BYTES_PER_PIXEL = 45
 
 
 def probe(file: BinaryFile, max_pixels: int) -> Header:
