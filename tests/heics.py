@@ -81,11 +81,14 @@ class Builder:
         padded = np.pad(
             picture, ((0, rows * side - height), (0, columns * side - width), (0, 0)), "edge"
         )
-        tiles = [
-            self.add_coded(heic(padded[top : top + side, left : left + side], quality))
-            for top in range(0, rows * side, side)
-            for left in range(0, columns * side, side)
-        ]
+        known: dict[bytes, bytes] = {}
+        tiles = []
+        for top in range(0, rows * side, side):
+            for left in range(0, columns * side, side):
+                tile = padded[top : top + side, left : left + side]
+                if tile.tobytes() not in known:  # encoding takes long
+                    known[tile.tobytes()] = heic(tile, quality)
+                tiles.append(self.add_coded(known[tile.tobytes()]))
         self.items[number].references[b"dimg"] = tiles
         return number
 

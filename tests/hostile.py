@@ -51,7 +51,7 @@ def seeds() -> tuple[bytes, ...]:
         *(heics.heic(np.ascontiguousarray(noise[..., :n])) for n in (3, 4)),
         heics.heic(noise[..., 0].copy()),
         heics.heic(sixteen[..., :3]),
-        heics.phone(noise[..., :3], WIDE_PROFILE, 16),
+        heics.phone(np.tile(noise[..., :3], (3, 3, 1)), WIDE_PROFILE, 64),
         *(heics.avif(noise[..., :n]) for n in (1, 2, 3, 4)),
         heics.avif(sixteen[..., :3] >> 6, bitspersample=10),
         saved(rgba, "AVIF", **about, xmp=b"<x/>"),

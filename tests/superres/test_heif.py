@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+import time
 from dataclasses import replace
 
 import imagecodecs
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from superres import load_model
 from superres.arrays import RgbU8
 from superres.codecs import conversion_notes, decode, encode, probe
 from superres.codecs.headers import heif as headers
@@ -397,3 +399,25 @@ def test_an_avif_of_pillow_is_read_with_what_it_has(photograph):
     assert picture.icc_profile == WIDE_PROFILE
     assert picture.xmp == b"<x/>"
     assert b"Camera" in (picture.exif or b"")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("shipped model")
+def test_a_phones_heic_takes_little_longer_than_the_same_jpeg(coffee, record_property):
+    """With the fastest network, in seconds of CPU, alternately; its tiles are all the same."""
+    tile = np.asarray(Image.fromarray(coffee).resize((512, 512)))
+    picture = np.tile(tile, (4, 3, 1))
+    files = {
+        "HEIC": heics.phone(picture, WIDE_PROFILE),
+        "JPEG": saved(Image.fromarray(picture), "JPEG", quality=92, icc_profile=WIDE_PROFILE),
+    }
+    enhancer = load_model("edsr-nano", scale=2, device="cpu")
+    taken = dict.fromkeys(files, 0.0)
+    enhancer.enhance(Picture(tile), 2)
+    for _ in range(2):
+        for name, data in files.items():
+            began = time.process_time()
+            encode(enhancer.enhance(decode(data), 2), "jpeg")
+            taken[name] += time.process_time() - began
+    record_property("ratio", round(taken["HEIC"] / taken["JPEG"], 2))
+    assert taken["HEIC"] < 1.3 * taken["JPEG"]

@@ -42,7 +42,7 @@ _XMP_TYPE = b"application/rdf+xml"
 _LONGEST_GRID = 16
 
 
-class Turn(NamedTuple):
+class Transform(NamedTuple):
     """A mirror image or a rotation, in the order in which the file has them."""
 
     kind: bytes
@@ -72,7 +72,7 @@ class HeifStructure(Structure):
     premultiplied: bool
     """Whether the colours are multiplied by alpha."""
     crop: Crop
-    turns: tuple[Turn, ...]
+    turns: tuple[Transform, ...]
     profile: bytes | None
     exif: bytes | None
     xmp: bytes | None
@@ -284,15 +284,15 @@ def _auxiliary_type(item: Item) -> bytes:
     return (item.property(b"auxC") or b"")[4:].split(b"\0")[0]
 
 
-def _shown(item: Item, size: Size) -> tuple[Crop, tuple[Turn, ...]]:
+def _shown(item: Item, size: Size) -> tuple[Crop, tuple[Transform, ...]]:
     """What is shown of a picture of that size, and how it is turned."""
     crop: Crop | None = None
-    turns: list[Turn] = []
+    turns: list[Transform] = []
     for kind, body in item.properties:
         if kind == b"irot":
-            turns.append(Turn(kind, body[0] & 3))
+            turns.append(Transform(kind, body[0] & 3))
         elif kind == b"imir":
-            turns.append(Turn(kind, body[0] & 1))
+            turns.append(Transform(kind, body[0] & 1))
         elif kind == b"clap":
             if crop is not None or turns:
                 raise damaged("it is cropped twice, or after it is turned")
