@@ -93,7 +93,7 @@ def _new(choose: Random, name: str, mode: str, size: tuple[int, int]) -> bytes:
     """A file whose encoder takes arrays."""
     height, width = size
     if name == "heif":  # as far as its encoder goes
-        height, width = (min(max(side, 16), 8_000) for side in size)
+        height, width = (min(max(side, 32), 8_000) for side in size)
     row = np.linspace(0, 1023 if mode == "16" else 255, width)
     samples = np.tile(row, (height, 1)).astype(np.uint16 if mode == "16" else np.uint8)
     channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "grid": 3}.get(mode) or choose.choice(
