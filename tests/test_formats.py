@@ -166,7 +166,7 @@ def test_a_format_added_to_the_table_is_found_written_and_offered_by_the_command
     assert "/out/photo.ff (40x20)" in told["folder"]
     assert "/larger.ff (40x20)" in told["file"]
     assert "/out/photo.png (40x20)" in told["format"]
-    assert "a result ends in .ff, .jpeg, .jpg, .png" in told["wrong"]
+    assert "a result ends in .avif, .ff, .jpeg, .jpg, .jxl, .png" in told["wrong"]
     assert "farbfeld" in told["help"]
 
 

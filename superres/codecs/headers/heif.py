@@ -38,6 +38,10 @@ _DEPTH = {
     b"urn:mpeg:hevc:2015:auxid:2",
     b"urn:mpeg:avc:2015:auxid:2",
 }
+_SRGB_TRANSFER = 13
+_VIDEO_TRANSFERS = {1, 6, 14, 15}
+"""Transfer characteristics of BT.709, BT.601 and BT.2020: in these formats, unlike in PNG, browsers
+show them as those of sRGB."""
 _XMP_TYPE = b"application/rdf+xml"
 _LONGEST_GRID = 16
 
@@ -328,6 +332,7 @@ def _profile(item: Item, tile: Item, *, grey: bool) -> bytes | None:
     for body in colours:
         if body[:4] == b"nclx":
             primaries, transfer = struct.unpack_from(">HH", body, 4)
+            transfer = _SRGB_TRANSFER if transfer in _VIDEO_TRANSFERS else transfer
             return profile_of_cicp(primaries, transfer, grey=grey)
     return None
 
