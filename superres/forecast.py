@@ -135,7 +135,8 @@ def forecast_comparison(
 
 def _decoding(header: Header, encoded_bytes: int) -> int:
     pixels = header.size[0] * header.size[1]
-    decoder = pixels * FORMATS[header.source_format].decoder_bytes_per_pixel
+    of_format = FORMATS[header.source_format].decoder_bytes_per_pixel
+    decoder = pixels * max(of_format, header.decoder_bytes_per_pixel)
     return decoder + (1 + FILE_COPIES) * encoded_bytes
 
 

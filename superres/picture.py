@@ -19,6 +19,9 @@ class Header:
     """Bits of a sample: 8 or 16."""
     alpha: bool = False
     """Whether any pixel may be transparent."""
+    decoder_bytes_per_pixel: int = 0
+    """Bytes of memory that decoding this file needs for each pixel, where that is more than its
+    format's."""
 
 
 @dataclass(frozen=True)

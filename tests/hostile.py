@@ -67,6 +67,22 @@ def seeds() -> tuple[bytes, ...]:
         samples = np.moveaxis(sixteen[..., :3], -1, 0) if planar else sixteen[..., :3]
         tifffile.imwrite(out, samples, photometric="rgb", compression="lzw", **options)
         files.append(out.getvalue())
+    twelve = np.ascontiguousarray(sixteen[..., :3]) >> 4
+    files.extend(
+        (
+            imagecodecs.jpeg8_encode(twelve, bitspersample=12),
+            imagecodecs.jpeg8_encode(np.ascontiguousarray(noise[..., :3]), lossless=True),
+        )
+    )
+    for samples in (sixteen / np.float32(65_535), (sixteen[..., :3] / 65_535).astype(np.float16)):
+        out = io.BytesIO()
+        tifffile.imwrite(out, samples, photometric="rgb", compression="zlib", predictor=3)
+        files.append(out.getvalue())
+    out = io.BytesIO()
+    extra = np.dstack([sixteen, sixteen[..., 0]])
+    options = {"photometric": "rgb", "extrasamples": [0, 2], "bigtiff": True, "byteorder": ">"}
+    tifffile.imwrite(out, extra, **options)
+    files.append(out.getvalue())
     return tuple(bytes(file) for file in files)
 
 

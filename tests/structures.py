@@ -23,14 +23,14 @@ from tests.pictures import chunk, saved
 
 MODES = {
     "png": ("1", "L", "LA", "P", "RGB", "RGBA", "16"),
-    "jpeg": ("L", "RGB", "CMYK"),
+    "jpeg": ("L", "RGB", "CMYK", "12"),
     "webp": ("RGB", "RGBA"),
     "avif": ("L", "RGB", "RGBA", "16"),
     "jxl": ("L", "LA", "RGB", "RGBA", "16"),
     "heif": ("L", "RGB", "RGBA", "16", "grid"),
-    "tiff": ("1", "L", "P", "RGB", "RGBA", "CMYK", "16"),
+    "tiff": ("1", "L", "P", "RGB", "RGBA", "CMYK", "16", "float", "extra"),
     "bmp": ("1", "L", "P", "RGB", "RGBA"),
-    "gif": ("L", "P"),
+    "gif": ("L", "P", "framed"),
 }
 
 
@@ -42,8 +42,10 @@ def honest(choose: Random, name: str, most_pixels: int) -> bytes:
     mode = choose.choice(MODES[name])
     if name in ("heif", "avif", "jxl"):
         return _new(choose, name, mode, (height, width))
-    if mode == "16":
-        return _sixteen(choose, name, (height, width))
+    if mode in _DEEP:
+        return _DEEP[mode](choose, name, (height, width))
+    if mode == "framed":
+        return _framed(choose, (height, width))
     image = Image.linear_gradient("L").resize((width, height))
     bands = Image.merge("RGB", (image, image.rotate(180), image))
     image = image.convert(mode) if mode in ("1", "L", "LA") else bands.convert(mode)
@@ -68,6 +70,60 @@ def _options(choose: Random, name: str, mode: str) -> dict:
         kinds += ("jpeg",) if mode in ("L", "RGB") else ()
         return {"compression": choose.choice(kinds)}
     return {}
+
+
+def _twelve(choose: Random, name: str, size: tuple[int, int]) -> bytes:
+    channels = choose.choice((1, 3))
+    row = np.linspace(0, 4095, size[1] * channels).astype(np.uint16)
+    samples = np.tile(row, (size[0], 1)).reshape(*size, channels)
+    return bytes(imagecodecs.jpeg8_encode(samples, bitspersample=12, optimize=True))
+
+
+def _framed(choose: Random, size: tuple[int, int]) -> bytes:
+    """A GIF whose frame is a quarter of its canvas."""
+    height, width = size
+    data = bytearray(saved(Image.new("L", (-(-width // 2), -(-height // 2)), 9), "GIF"))
+    data[6:10] = struct.pack("<HH", width, height)
+    return bytes(data)
+
+
+def _float(choose: Random, name: str, size: tuple[int, int]) -> bytes:
+    channels, dtype = choose.choice((1, 3, 4)), choose.choice((np.float16, np.float32))
+    row = np.linspace(0, 1, size[1] * channels).astype(dtype)
+    shape = (*size, channels) if channels > 1 else size
+    return _tiff(choose, np.tile(row, (size[0], 1)).reshape(shape), (1, 3))
+
+
+def _extra(choose: Random, name: str, size: tuple[int, int]) -> bytes:
+    """With samples besides the colour, or in a big-endian BigTIFF; CMYK with alpha."""
+    dtype = choose.choice((np.uint8, np.uint16))
+    cmyk = dtype is np.uint8 and choose.random() < 0.3
+    channels = choose.choice((4, 5, 6))
+    row = np.linspace(0, np.iinfo(dtype).max, size[1] * channels).astype(dtype)
+    samples = np.tile(row, (size[0], 1)).reshape(*size, channels)
+    colours = 4 if cmyk else 3
+    kinds = [choose.choice((0, 1, 2)) for _ in range(channels - colours)]
+    options: dict = {"extrasamples": kinds, "photometric": "separated" if cmyk else "rgb"}
+    return _tiff(choose, samples, (1, 2), **options, **choose.choice(_BIG))
+
+
+_BIG = ({}, {"bigtiff": True, "byteorder": ">"})
+
+
+def _tiff(
+    choose: Random, samples: np.ndarray, predictors: tuple[int, ...], **options: object
+) -> bytes:
+    if "photometric" not in options:
+        options["photometric"] = "rgb" if samples.ndim == 3 else "minisblack"
+    compression = choose.choice((None, "zlib", "lzw"))
+    options["compression"] = compression
+    options["planarconfig"] = "contig" if samples.ndim == 3 else None
+    if compression is not None:
+        options["predictor"] = choose.choice(predictors)
+    out = io.BytesIO()
+    rows: dict = choose.choice(({}, {"rowsperstrip": samples.shape[0]}, {"tile": (256, 256)}))
+    tifffile.imwrite(out, samples, **options, **rows)
+    return out.getvalue()
 
 
 def _sixteen(choose: Random, name: str, size: tuple[int, int]) -> bytes:
@@ -115,6 +171,8 @@ def _new(choose: Random, name: str, mode: str, size: tuple[int, int]) -> bytes:
     return file.file()
 
 
+_DEEP = {"16": _sixteen, "12": _twelve, "float": _float, "extra": _extra}
+
 _NUMBERS = (0, 1, 2, 3, 7, 8, 16, 255, 1000, 4000, 65_535, 65_536, 150_000, 2**31, 2**32 - 1)
 
 
@@ -138,9 +196,13 @@ def _put(choose: Random, data: bytearray, fields: Iterable[tuple[int, str]]) -> 
 def _lie_tiff(choose: Random, data: bytearray) -> None:
     """One entry of the first directory becomes another, or gets another number."""
     order = "<" if data[:2] == b"II" else ">"
-    (first,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, first)
-    entry = first + 2 + 12 * choose.randrange(count)
+    big = data[2:4] in (b"+\0", b"\0+")
+    (first,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, first)
+    entry = first + (8 if big else 2) + (20 if big else 12) * choose.randrange(count)
+    if big:
+        _put(choose, data, ((entry, order + "H"), (entry + 4, order + "Q"), (entry + 12, "B")))
+        return
     if choose.random() < 0.5:
         tags = (256, 257, 258, 259, 262, 277, 278, 284, 317, 322, 323, 338, 339, 32_997, 32_998)
         struct.pack_into(order + "HHI", data, entry, choose.choice(tags), choose.choice((3, 4)), 1)
@@ -148,8 +210,10 @@ def _lie_tiff(choose: Random, data: bytearray) -> None:
 
 
 def _lie_jpeg(choose: Random, data: bytearray) -> None:
-    at = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
-    _put(choose, data, ((at + 5, ">H"), (at + 7, ">H"), (at + 9, "B"), (at + 11, "B")))
+    at = max(data.find(frame) for frame in (b"\xff\xc0", b"\xff\xc1", b"\xff\xc2"))
+    _put(
+        choose, data, ((at + 4, "B"), (at + 5, ">H"), (at + 7, ">H"), (at + 9, "B"), (at + 11, "B"))
+    )
 
 
 def _lie_items(choose: Random, data: bytearray) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from superres.arrays import Size
+from superres.codecs import foreign
 from superres.codecs.format import Format
 from superres.codecs.limits import (
     MAX_INPUT_PIXELS,
@@ -60,9 +61,6 @@ __all__ = [
 
 DEFAULT_QUALITY = 92
 
-_HEAD = 256
-"""Bytes that tell the format; a message shows 8 of them."""
-
 
 def probe(source: bytes | Path, *, max_pixels: int = MAX_INPUT_PIXELS) -> Header:
     """Read what the first bytes of an encoded picture tell; no pixel is decoded.
@@ -77,7 +75,7 @@ def probe(source: bytes | Path, *, max_pixels: int = MAX_INPUT_PIXELS) -> Header
         OSError: no such file.
     """
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
-        head = file.read(_HEAD)
+        head = file.read(foreign.HEAD)
         file.seek(0)
         with _any_failure_is_a_bad_image():
             return _recognised(head).probe(file, max_pixels)
@@ -184,11 +182,13 @@ def _recognised(head: bytes) -> Format:
     if not head:
         raise BadImage("the picture is empty: 0 bytes")
     for row in FORMATS.values():
-        if row.is_format_of(head[:_HEAD]):
+        if row.is_format_of(head[: foreign.HEAD]):
             return row
+    read = ", ".join(INPUT_FORMATS)
+    if name := foreign.named(head):
+        raise UnsupportedFormat(f"{name}; the formats that are read here are {read}")
     raise UnsupportedFormat(
-        f"not a picture in a format that is read here: {', '.join(INPUT_FORMATS)}; "
-        f"it begins with {head[:8]!r}"
+        f"not a picture in a format that is read here: {read}; it begins with {head[:8]!r}"
     )
 
 

@@ -32,7 +32,7 @@ class Format:
     encode: Callable[[Picture, int], bytes] | None = None
     """Encodes what it can hold of a picture at a quality of 1 to 100; None if it is only read."""
     recognises: Callable[[bytes], bool] | None = None
-    """Whether a file is of the format, by its first 256 bytes, where those alone do not tell that
+    """Whether a file is of the format, by its first 512 bytes, where those alone do not tell that
     are the same in all files."""
     limits: Limits = field(default_factory=Limits)
     """What its files can hold."""

@@ -34,6 +34,8 @@ MAX_DIRECTORY_ENTRIES = 1_000
 """Of a directory of TIFF or EXIF."""
 MAX_DIRECTORY_VALUES = 10_000
 """Numbers that those entries have together; bytes and texts are not counted."""
+MAX_PAGES = 100
+"""Pages of a TIFF behind the first; those that are read are thumbnails and masks."""
 MAX_STRIPS = 100_000
 """Strips or tiles of a TIFF."""
 MAX_TILE_PIXELS = 2**20

@@ -107,7 +107,6 @@ def reader(
     name: str,
     opener: Opener,
     read: Callable[[BinaryFile], Structure],
-    check: Callable[[bytes], None] = lambda data: None,
 ) -> tuple[Callable[[BinaryFile, int], Header], Callable[[bytes, int], Picture]]:
     """How a format that has 8 bits a sample is probed and decoded.
 
@@ -115,7 +114,6 @@ def reader(
         name: of the format.
         opener: opens a file.
         read: reads the structure of a file.
-        check: looks at a whole file before it is decoded.
     """
 
     def probe(file: BinaryFile, max_pixels: int) -> Header:
@@ -125,7 +123,6 @@ def reader(
 
     def decode(data: bytes, max_pixels: int) -> Picture:
         structure = read(io.BytesIO(data))
-        check(data)
         with opened(opener, data, structure, max_pixels) as image:
             return to_picture(image, name)
 

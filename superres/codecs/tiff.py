@@ -2,7 +2,7 @@
 
 import io
 import struct
-from functools import partial
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from superres.codecs import pillow
 from superres.codecs.format import BinaryFile
 from superres.codecs.headers import tiff as headers
 from superres.codecs.headers.tiff import TiffStructure
-from superres.codecs.limits import check_16_bit_samples
+from superres.codecs.headers.tiff_layout import CMYK, FLOAT, RGB, WHITE_IS_ZERO, Layout
 from superres.errors import BadImage, UnsupportedFormat
 from superres.picture import Header, Picture
 
@@ -24,25 +24,86 @@ DECODER_BYTES_PER_PIXEL = 21
 """At 16 bits, with alpha, in one strip: the strip, and the picture, before and after prediction."""
 
 
+_LAYOUT_TAGS = (
+    Base.PhotometricInterpretation,
+    Base.BitsPerSample,
+    Base.SamplesPerPixel,
+    Base.ExtraSamples,
+    Base.FillOrder,
+)
+
+
 class _Tiff(TiffImageFile):
     load_prepare = pillow.without_pillows_limit(TiffImageFile.load_prepare)
+
+    def _setup(self) -> None:
+        try:
+            super()._setup()
+        except SyntaxError as error:
+            tags = {tag: self.tag_v2.get(tag) for tag in _LAYOUT_TAGS}
+            told = ", ".join(f"{tag.name} {value}" for tag, value in tags.items() if value)
+            raise UnsupportedFormat(
+                f"a TIFF with {told} is not read: save it with 8 or 16 bits, in grey or RGB"
+            ) from error
+
+
+class _Described(TiffImageFile):
+    """A TIFF that is opened for its metadata, however its samples are stored."""
+
+    def _setup(self) -> None:
+        tags = self.tag_v2
+        width, height = tags[Base.ImageWidth], tags[Base.ImageLength]
+        self._tile_size = width, height
+        self._size = (height, width) if tags.get(Base.Orientation, 1) >= 5 else (width, height)
+        photometric = tags.get(Base.PhotometricInterpretation, 0)
+        self._mode = {CMYK: "CMYK", RGB: "RGB"}.get(photometric, "L")
+        self.tile = []
+        self.palette = None
+        resolution = tags.get(Base.XResolution), tags.get(Base.YResolution)
+        per_inch = {2: 1, 3: 2.54}.get(tags.get(Base.ResolutionUnit, 2))
+        if all(resolution) and per_inch is not None:
+            self.info["dpi"] = tuple(float(value or 0) * per_inch for value in resolution)
+        if Base.InterColorProfile in tags:
+            self.info["icc_profile"] = tags[Base.InterColorProfile]
 
 
 def probe(file: BinaryFile, max_pixels: int) -> Header:
     """Read the header; Pillow gives the upright size."""
     structure = headers.read(file)
-    with pillow.opened(_Tiff, structure.head, structure, max_pixels) as image:
-        bits = 16 if 16 in structure.bits else 8
-        return pillow.to_header(image, "tiff", bits=bits, orientation=1)
+    layout = structure.layout
+    opener = _Tiff if layout.pillow else _Described
+    with pillow.opened(opener, structure.head, structure, max_pixels) as image:
+        header = pillow.to_header(image, "tiff", bits=layout.read_bits, orientation=1)
+    if layout.pillow:
+        return header
+    needed = layout.bytes_per_pixel
+    return replace(
+        header,
+        alpha=layout.alpha is not None,
+        decoder_bytes_per_pixel=needed if needed > DECODER_BYTES_PER_PIXEL else 0,
+    )
 
 
 def decode(data: bytes, max_pixels: int) -> Picture:
-    """Decode a file; 16 bits are kept, in grey and RGB."""
+    """Decode a file; more than 8 bits become 16, in grey and RGB."""
     structure = headers.read(io.BytesIO(data))
-    with pillow.opened(_Tiff, data, structure, max_pixels) as image:
-        sixteen = 16 in structure.bits
-        read_16_bits = partial(_read_16_bits, data, structure) if sixteen else None
-        return pillow.to_picture(image, "tiff", read_16_bits)
+    layout = structure.layout
+    left_out = structure.left_out
+    if layout.unread:
+        left_out += (f"{layout.unread} extra sample{'s' if layout.unread > 1 else ''}",)
+    if layout.pillow:
+        with pillow.opened(_Tiff, data, structure, max_pixels) as image:
+            return pillow.to_picture(image, "tiff", None, left_out)
+    kind = "float" if layout.sample_format == FLOAT else ""
+    stored_as_read = layout.bits == layout.read_bits and not kind
+    conversions = () if stored_as_read else (f"{kind or layout.bits} bits to {layout.read_bits}",)
+    if kind:
+        conversions = (f"float{layout.bits} to 16 bits",)
+    with pillow.opened(_Described, structure.described or data, structure, max_pixels) as image:
+        profile = image.info.get("icc_profile")
+        return pillow.to_picture(
+            image, "tiff", lambda: _read_samples(data, structure, profile), left_out, conversions
+        )
 
 
 def encode(picture: Picture, quality: int) -> bytes:
@@ -94,46 +155,85 @@ def encode(picture: Picture, quality: int) -> bytes:
     return out.getvalue()
 
 
-def _read_16_bits(data: bytes, structure: TiffStructure) -> np.ndarray:
-    # Its import takes longer than decoding most pictures, and few have 16 bits.
+def _read_samples(data: bytes, structure: TiffStructure, profile: bytes | None) -> np.ndarray:
+    """[h, w, channels] uint8 or uint16: grey or RGB, and alpha."""
+    # Its import takes longer than decoding most pictures, and few are read so.
     import tifffile
 
+    layout = structure.layout
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = cast(tifffile.TiffPage, tiff.pages[0])
         _check_page(page, structure)
         samples = np.asarray(page.asarray())
-        if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and samples.ndim == 3:
-            samples = np.moveaxis(samples, 0, -1)
-        samples = np.atleast_3d(samples)
-        extra = tuple(page.extrasamples)
-        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            samples = 65_535 - samples
-        elif page.photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB):
-            kind = tifffile.PHOTOMETRIC(page.photometric).name
-            raise UnsupportedFormat(f"16-bit TIFF is read in grey and RGB, not {kind}")
-    check_16_bit_samples(samples)
-    if extra[:1] == (0,):  # not said to be alpha: Pillow leaves it out, too
-        samples = samples[..., : -len(extra)]
-    elif extra[:1] == (1,):  # alpha that the colours are multiplied by
+        separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+    if separate and samples.ndim == 3:
+        samples = np.moveaxis(samples, 0, -1)
+    samples = np.atleast_3d(samples)
+    wanted = [*range(layout.colours), *([] if layout.alpha is None else [layout.alpha])]
+    if len(wanted) < samples.shape[2]:
+        samples = samples[..., wanted]
+    samples = _integers(samples, layout)
+    if layout.photometric == WHITE_IS_ZERO:
+        colours = samples[..., :1]
+        np.subtract(np.iinfo(samples.dtype).max, colours, out=colours)
+    if layout.premultiplied:
         _divide_by_alpha(samples)
+    return _from_cmyk(samples, profile) if layout.photometric == CMYK else samples
+
+
+def _integers(samples: np.ndarray, layout: Layout) -> np.ndarray:
+    """Samples of any depth, as uint8 or uint16.
+
+    Raises:
+        UnsupportedFormat: floats below 0, or above 1: nobody says what is white.
+    """
+    if layout.sample_format == FLOAT:
+        low, high = samples.min(), samples.max()
+        if not (low >= 0 and high <= 1):
+            raise UnsupportedFormat(
+                f"floats from 0 to 1 are read; this TIFF has {low:g} to {high:g}: scale them, or "
+                "save it with 16 bits"
+            )
+        scaled = np.empty(samples.shape, np.uint16)
+        for row, out in zip(samples, scaled, strict=True):
+            out[:] = np.rint(row.astype(np.float32) * np.float32(65_535))
+        return scaled
+    samples = samples.astype(np.uint8 if layout.bits <= 8 else np.uint16, copy=False)
+    samples = samples if samples.flags.writeable else samples.copy()
+    if layout.bits < 8:
+        samples *= 255 // (2**layout.bits - 1)
+    elif 8 < layout.bits < 16:
+        for row in samples:  # the highest bits again below the lowest, so that white is white
+            row[:] = row << (16 - layout.bits) | row >> (2 * layout.bits - 16)
     return samples
+
+
+def _from_cmyk(samples: np.ndarray, profile: bytes | None) -> np.ndarray:
+    """CMYK, with or without alpha, as sRGB."""
+    image = Image.fromarray(np.ascontiguousarray(samples[..., :4]), "CMYK")
+    image.info["icc_profile"] = profile
+    rgb = pillow.read_8_bits(image)
+    return rgb if samples.shape[2] == 4 else np.dstack([rgb, samples[..., 4]])
 
 
 def _check_page(page: Any, structure: TiffStructure) -> None:
     """Return if tifffile sees the picture that was admitted."""
-    height, width = structure.size
+    (height, width), layout = structure.size, structure.layout
     seen = page.imagelength, page.imagewidth, page.imagedepth, page.samplesperpixel
-    admitted = height, width, 1, structure.samples
-    if seen != admitted or page.nbytes != 2 * height * width * structure.samples:
+    admitted = height, width, 1, layout.samples
+    item = page.dtype.itemsize if page.dtype is not None else 0
+    bits = page.bitspersample, page.nbytes
+    if seen != admitted or bits != (layout.bits, item * height * width * layout.samples):
         raise BadImage(
-            f"the picture's header is damaged: it says {width}x{height} of {structure.samples} "
+            f"the picture's header is damaged: it says {width}x{height} of {layout.samples} "
             f"samples, and the decoder sees a shape of {page.shape}"
         )
 
 
 def _divide_by_alpha(samples: np.ndarray) -> None:
     """Give colours back what was multiplied by alpha, the last channel, in place."""
+    most = np.uint32(np.iinfo(samples.dtype).max)
     for row in samples:  # by rows, since 32 bits a sample would be as much again, twice
         alpha = row[:, -1:].astype(np.uint32)
-        colours = (row[:, :-1] * np.uint32(65_535) + alpha // 2) // np.maximum(alpha, 1)
-        row[:, :-1] = np.minimum(colours, 65_535)
+        colours = (row[:, :-1] * most + alpha // 2) // np.maximum(alpha, 1)
+        row[:, :-1] = np.minimum(colours, most)

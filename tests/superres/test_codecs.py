@@ -479,11 +479,6 @@ def test_a_gif_whose_frame_is_larger_than_its_canvas_is_not_held_to_pillows_limi
     assert decode(bytes(data)).size == (20, 30)
 
 
-def test_float_samples_are_refused_by_depth():
-    with pytest.raises(UnsupportedFormat, match="at most 16 bits a sample"):
-        decode(saved(Image.new("F", (4, 4)), "TIFF"))
-
-
 def test_a_side_longer_than_the_format_holds_is_refused_by_number():
     with pytest.raises(ImageTooLarge, match=r"webp holds at most 16383 px a side; .* has 16384"):
         encode(Picture(np.zeros((1, 16_384, 3), np.uint8)), "webp")

@@ -21,7 +21,11 @@ _BYTES |= {16: 8, 17: 8, 18: 8}
 """Bytes of one value, by type."""
 _TEXT = {1, 2, 6, 7}
 """Types whose values are bytes, which cost next to nothing each."""
-_NESTED = (IFD.Exif, IFD.GPSInfo, IFD.Interop)
+_CLASSIC = set(range(1, 14))
+"""Types of a TIFF."""
+_LONG = {16, 17, 18}
+"""Types of 8 bytes, which only a BigTIFF has."""
+NESTED = (IFD.Exif, IFD.GPSInfo, IFD.Interop)
 """Directories inside others that are read."""
 
 
@@ -57,14 +61,18 @@ class Marks:
         return 20 if self.big else 12
 
 
-def read_marks(head: bytes) -> Marks:
+def read_marks(head: bytes, big: bool | None = None) -> Marks:
     """Read the first 8 bytes of a TIFF, or 16 of a BigTIFF.
+
+    Args:
+        head: those bytes.
+        big: whether it is a BigTIFF; None to see that as Pillow does, which reads EXIF.
 
     Raises:
         struct.error: there are fewer.
     """
     order = "<" if head[:2] == b"II" else ">"
-    big = head[2:3] == b"+"  # as Pillow has it
+    big = head[2:3] == b"+" if big is None else big
     (first,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
     return Marks(order, big, first)
 
@@ -102,8 +110,13 @@ def read_directory(
 
 def integers(file: BinaryFile, marks: Marks, entry: Entry) -> tuple[int, ...] | None:
     """The values of an entry; None if they are not integers, or not in the file."""
-    if entry.kind not in _FORMATS:
+    if entry.kind not in _FORMATS or (data := value(file, marks, entry)) is None:
         return None
+    return struct.unpack(f"{marks.order}{entry.count}{_FORMATS[entry.kind]}", data)
+
+
+def value(file: BinaryFile, marks: Marks, entry: Entry) -> bytes | None:
+    """The bytes of an entry's value; None if they are not in the file."""
     data = entry.raw
     if entry.length > len(data):
         offset = _offset(marks, entry)
@@ -111,9 +124,7 @@ def integers(file: BinaryFile, marks: Marks, entry: Entry) -> tuple[int, ...] | 
             return None
         file.seek(offset)
         data = file.read(entry.length)
-    if len(data) < entry.length:
-        return None
-    return struct.unpack_from(f"{marks.order}{entry.count}{_FORMATS[entry.kind]}", data)
+    return data[: entry.length] if len(data) >= entry.length else None
 
 
 def check_nested(file: BinaryFile, marks: Marks, entries: dict[int, Entry]) -> None:
@@ -122,7 +133,7 @@ def check_nested(file: BinaryFile, marks: Marks, entries: dict[int, Entry]) -> N
     Raises:
         BadImage: more entries, or values, than are read.
     """
-    for tag in _NESTED:
+    for tag in NESTED:
         if (pointer := entries.get(tag)) is None:
             continue
         check_values({tag: pointer})
@@ -161,6 +172,44 @@ def check_block(block: bytes) -> None:
     file = io.BytesIO(block)
     entries, _, _ = read_directory(file, marks, marks.first)
     check_nested(file, marks, entries)
+
+
+def classic(file: BinaryFile, marks: Marks, entries: dict[int, Entry], tags: set[int]) -> bytes:
+    """A TIFF, not a BigTIFF, with these tags, and the directories of EXIF and GPS, of another."""
+    start = b"II*\0" if marks.order == "<" else b"MM\0*"
+    return start + struct.pack(marks.order + "I", 8) + _classic(file, marks, entries, tags, 8)
+
+
+def _classic(
+    file: BinaryFile, marks: Marks, entries: dict[int, Entry], tags: set[int] | None, at: int
+) -> bytes:
+    """A directory that begins at ``at``, with what it points to behind it."""
+    kept = {tag: one for tag, one in sorted(entries.items()) if tags is None or tag in tags}
+    behind = at + 2 + 12 * len(kept) + 4
+    table, far, count = b"", b"", 0
+    for tag, entry in kept.items():
+        kind, number, data = entry.kind, entry.count, value(file, marks, entry)
+        if tag in NESTED and tags is not None:
+            offsets = integers(file, marks, entry)
+            inner = read_directory(file, marks, offsets[0])[0] if offsets else {}
+            place = behind + len(far)
+            far += _classic(file, marks, inner, None, place)
+            kind, number, data = 4, 1, struct.pack(marks.order + "I", place)
+        elif kind in _LONG:
+            numbers = integers(file, marks, entry) or ()
+            data = b"".join(struct.pack(marks.order + "I", one & 0xFFFFFFFF) for one in numbers)
+            kind = 4
+        if data is None or kind not in _CLASSIC:
+            continue
+        if len(data) > 4:
+            stored = struct.pack(marks.order + "I", behind + len(far))
+            far += data + bytes(len(data) % 2)
+        else:
+            stored = data.ljust(4, b"\0")
+        table += struct.pack(marks.order + "HHI", tag, kind, number) + stored
+        count += 1
+    unused = bytes(12 * (len(kept) - count))
+    return struct.pack(marks.order + "H", count) + table + bytes(4) + unused + far
 
 
 def _offset(marks: Marks, entry: Entry) -> int:

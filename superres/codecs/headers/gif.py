@@ -2,9 +2,10 @@
 
 import re
 import struct
+from dataclasses import dataclass
 
 from superres.codecs.format import BinaryFile
-from superres.codecs.headers import Structure
+from superres.codecs.headers import Structure, any_but_zeros
 from superres.codecs.limits import (
     MAX_BLOCKS,
     MAX_SEGMENTS,
@@ -19,7 +20,24 @@ _COMMENT, _APPLICATION = 254, 255
 """Labels of extensions."""
 
 
-def read(file: BinaryFile) -> Structure:
+@dataclass(frozen=True)
+class GifStructure(Structure):
+    """That of a GIF."""
+
+    frame: tuple[int, int, int, int]
+    """Top, left, height and width of the frame; the canvas around it is transparent."""
+    ended: bool
+    """Whether the trailer is there."""
+    behind: bool
+    """Whether there is anything behind it."""
+
+    @property
+    def covered(self) -> bool:
+        """Whether the frame covers the canvas."""
+        return self.frame == (0, 0, *self.size)
+
+
+def read(file: BinaryFile) -> GifStructure:
     """Read the blocks: up to the pixels for the size, and up to a second frame, if there is one.
 
     Pillow makes the canvas large enough for the frame before anybody can ask for its size.
@@ -35,9 +53,9 @@ def read(file: BinaryFile) -> Structure:
         raise BadImage("the picture's header is damaged: the file ends in it") from error
 
 
-def _read(data: bytes) -> Structure:
+def _read(data: bytes) -> GifStructure:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
-    at, blocks = _image(data, 13 + _palette_bytes(flags), 0)
+    at, blocks, _ = _image(data, 13 + _palette_bytes(flags), 0)
     if at is None:
         raise BadImage("the picture's header is damaged: there is no frame")
     left, top, frame_width, frame_height, flags = struct.unpack_from("<HHHHB", data, at + 1)
@@ -46,32 +64,37 @@ def _read(data: bytes) -> Structure:
     if start > len(data):
         raise BadImage("the picture's header is damaged: the file ends in it")
     end, blocks = _skip(data, start, blocks)
-    second, _ = _image(data, end, blocks)
+    second, _, trailer = _image(data, end, blocks)
     if second is not None:
         raise several_frames("GIF")
-    return Structure(size, data[:start])
+    behind = trailer is not None and any_but_zeros(data, trailer + 1)
+    frame = top, left, frame_height, frame_width
+    return GifStructure(size, data[:start], frame, trailer is not None, behind)
 
 
 def _palette_bytes(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 128 else 0
 
 
-def _image(data: bytes, at: int, blocks: int) -> tuple[int | None, int]:
-    """Where the next frame begins, or None, and how many blocks have been read by then."""
+def _image(data: bytes, at: int, blocks: int) -> tuple[int | None, int, int | None]:
+    """Where the next frame begins, or None.
+
+    Then, how many blocks have been read by then, and where the trailer is, if it comes first.
+    """
     stray = extensions = 0
     while block := _BLOCK.search(data, at):
         stray += block.start() - at
         check_header_cost("bytes between the blocks of a GIF", stray, MAX_STRAY_BYTES)
         at = block.start()
         if block[0] == b",":
-            return at, blocks
+            return at, blocks, None
         if block[0] == b";":
-            break
+            return None, blocks, at
         extensions += 1
         check_header_cost("extensions of a GIF", extensions, MAX_SEGMENTS)
         _check_extension(data, at)
         at, blocks = _skip(data, at + 2, blocks)
-    return None, blocks
+    return None, blocks, None
 
 
 def _check_extension(data: bytes, at: int) -> None:

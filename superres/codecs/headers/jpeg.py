@@ -190,7 +190,7 @@ class Scans:
     """What :func:`read_scans` finds."""
 
     end: int | None
-    """Behind the end marker; None if there is none."""
+    """Behind the end marker; None if it has no such marker."""
     complete: bool
     """Whether every coefficient of a progressive picture has its last bit."""
 

@@ -6,21 +6,28 @@ could read in different ways is refused here.
 
 import struct
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from PIL.ExifTags import Base
 
+from superres.codecs import foreign
 from superres.codecs.format import BinaryFile
 from superres.codecs.headers import Structure, exactly
+from superres.codecs.headers.camera_raw import check_not_raw
 from superres.codecs.headers.exif import (
+    NESTED,
     Entry,
     Marks,
     check_nested,
     check_values,
+    classic,
     integers,
     read_directory,
     read_marks,
 )
+from superres.codecs.headers.tiff_layout import Layout, check_compression, read_layout
 from superres.codecs.limits import (
+    MAX_PAGES,
     MAX_PROFILE_BYTES,
     MAX_STRIPS,
     MAX_TILE_PIXELS,
@@ -31,24 +38,10 @@ from superres.codecs.limits import (
 from superres.errors import BadImage, UnsupportedFormat
 from superres.metadata import DESCRIPTIVE
 
-COMPRESSIONS = {
-    1: "none",
-    2: "CCITT RLE",
-    3: "CCITT group 3",
-    4: "CCITT group 4",
-    5: "LZW",
-    7: "JPEG",
-    8: "Deflate",
-    32_773: "PackBits",
-    32_946: "Deflate",
-    34_925: "LZMA",
-    50_000: "Zstandard",
-}
-"""Compressions that are read. LZMA and Zstandard are limited by what a strip decodes to."""
-_JPEG = 7
-_PREDICTORS = (1, 2)
-_SUBSAMPLED = 6
 _TILE_DEPTH, _IMAGE_DEPTH, _SAMPLE_FORMAT, _EXTRA_SAMPLES = 32_998, 32_997, 339, 338
+_NEW_SUBFILE, _SUBFILE = 254, 255
+_REDUCED, _MASK = 1, 4
+"""Bits of NewSubfileType."""
 _ONE = {
     Base.ImageWidth: None,
     Base.ImageLength: None,
@@ -70,37 +63,59 @@ _FEW = {Base.BitsPerSample: 6, _EXTRA_SAMPLES: 6, _SAMPLE_FORMAT: 6}
 _UNSIGNED = {3, 4, 16}
 """Types that all decoders read as the same number."""
 _LONGEST_PALETTE = 3 * 256
+_DESCRIBED: set[int] = {
+    *DESCRIPTIVE,
+    Base.ImageWidth,
+    Base.ImageLength,
+    Base.PhotometricInterpretation,
+    Base.Orientation,
+    Base.XMLPacket,
+    Base.InterColorProfile,
+    Base.IPTCNAA,
+    Base.ImageResources,
+    *NESTED,
+}
+"""Tags of the metadata."""
+
+
+Page: TypeAlias = tuple[dict[int, Entry], tuple[str, ...]]
+"""Entries of a directory, and what it is if it is no picture."""
 
 
 @dataclass(frozen=True)
 class TiffStructure(Structure):
     """That of a TIFF."""
 
-    samples: int
-    """Of a pixel."""
-    bits: tuple[int, ...]
-    """Of each sample, or of all."""
+    layout: Layout
+    left_out: tuple[str, ...]
+    """Names of the pages that are no pictures."""
+    described: bytes | None
+    """A TIFF of the same metadata that Pillow reads, if it does not read this one."""
 
 
 def read(file: BinaryFile) -> TiffStructure:
-    """Read the first directory.
+    """Read the first directory, and what the others are.
 
     Raises:
-        AnimatedImage: there is another.
-        UnsupportedFormat: a compression or a layout that is not read.
+        AnimatedImage: another one is a further picture.
+        UnsupportedFormat: camera raw; a compression or a layout that is not read.
         BadImage: damaged, or more work than is done for a header.
     """
-    start = exactly(file, 8)
-    if start[2:4] in (b"\0+", b"+\0"):
-        if start[:4] != b"II+\0":
-            raise UnsupportedFormat("BigTIFF is read in little-endian order; this one is not")
-        start += exactly(file, 8)
-    marks = read_marks(start)
+    start = file.read(16)
+    file.seek(0)
+    if name := foreign.named(start):
+        raise UnsupportedFormat(name)
+    exactly(file, 8)
+    big = start[:4] in (b"II+\0", b"MM\0+")
+    if big and start[4:8] not in (b"\x08\0\0\0", b"\0\x08\0\0"):
+        raise BadImage("the picture's header is damaged: offsets of BigTIFF have 8 bytes")
+    marks = read_marks(start, big)
     entries, following, twice = read_directory(file, marks, marks.first)
     if twice:
         raise BadImage("the picture's header is damaged: it has a tag twice")
-    if following not in (0, marks.first):
-        raise several_frames("TIFF")
+    pages = _pages(file, marks, following)
+    check_not_raw(file, marks, entries, [one for one, _ in pages])
+    left_out = _check_pages(file, marks, entries, pages)
     check_values({tag: one for tag, one in entries.items() if tag in DESCRIPTIVE})
     check_nested(file, marks, entries)
     for tag, most, name in (
@@ -111,12 +126,67 @@ def read(file: BinaryFile) -> TiffStructure:
             check_header_cost(f"bytes of {name}", entries[tag].length, most)
     one = {tag: _one(file, marks, entries, tag) for tag in _ONE}
     few = {tag: _few(file, marks, entries, tag) for tag in _FEW}
-    bits = few[Base.BitsPerSample] or (1,)
-    _check_layout(one, bits)
-    _check_parts(file, marks, entries, one, bits)
+    layout = _layout(one, few, marks, _EXTRA_SAMPLES in entries)
+    _check_parts(file, marks, entries, one, layout.bits)
     size = one[Base.ImageLength], one[Base.ImageWidth]
     head = _head(file, marks, entries, one | few)
-    return TiffStructure(size, head, one[Base.SamplesPerPixel], bits)
+    described = (
+        classic(file, marks, entries, _DESCRIBED) if layout.big and layout.big_endian else None
+    )
+    return TiffStructure(size, head, layout, left_out, described)
+
+
+def _pages(file: BinaryFile, marks: Marks, following: int) -> list[Page]:
+    """The directories behind the first, with what is no picture in each: nothing for a picture.
+
+    Ends with the first that is a picture.
+    """
+    pages: list[Page] = []
+    seen = {0, marks.first}
+    while following not in seen and len(pages) <= MAX_PAGES:
+        seen.add(following)
+        entries, following, _ = read_directory(file, marks, following)
+        pages.append((entries, _not_a_picture(file, marks, entries)))
+        if not pages[-1][1]:
+            break
+    check_header_cost("pages of a TIFF", len(pages), MAX_PAGES)
+    return pages
+
+
+def _not_a_picture(file: BinaryFile, marks: Marks, entries: dict[int, Entry]) -> tuple[str, ...]:
+    """What a page is, if it is not a picture of its own: a reduced copy of one, or a mask."""
+    found = []
+    for tag in (_NEW_SUBFILE, _SUBFILE):
+        entry = entries.get(tag)
+        values = integers(file, marks, entry) if entry is not None and entry.count == 1 else None
+        found.append(values[0] if values else 0)
+    new, old = found
+    reduced = ("thumbnail",) if new & _REDUCED or old == 2 else ()
+    return ("mask",) if new & _MASK else reduced
+
+
+def _check_pages(
+    file: BinaryFile,
+    marks: Marks,
+    entries: dict[int, Entry],
+    pages: list[Page],
+) -> tuple[str, ...]:
+    """Return the names of further pages, if they are no pictures of their own.
+
+    Raises:
+        AnimatedImage: one is.
+        UnsupportedFormat: one is, and the first is a reduced copy, or a mask, of it.
+    """
+    picture = next((one for one, what in pages if not what), None)
+    first = _not_a_picture(file, marks, entries)
+    if picture is not None and first:
+        raise UnsupportedFormat(
+            f"the picture of a TIFF is read from its first page; that of this one is a {first[0]}: "
+            "save it with the picture as the first page"
+        )
+    if picture is not None:
+        raise several_frames("TIFF")
+    return tuple(dict.fromkeys(name for _, what in pages for name in what))
 
 
 def _one(file: BinaryFile, marks: Marks, entries: dict[int, Entry], tag: int) -> int:
@@ -144,33 +214,32 @@ def _few(file: BinaryFile, marks: Marks, entries: dict[int, Entry], tag: int) ->
     return values
 
 
-def _check_layout(one: dict[int, int], bits: tuple[int, ...]) -> None:
-    """Return if decoders can be trusted to see nothing but the picture."""
-    compression = one[Base.Compression]
-    if compression not in COMPRESSIONS:
-        raise UnsupportedFormat(
-            f"TIFF is read with compression {', '.join(sorted({*COMPRESSIONS.values()}))}; this "
-            f"picture has number {compression}: save it with Deflate or LZW"
-        )
-    if compression == _JPEG and max(bits) > 8:
-        raise UnsupportedFormat(
-            f"TIFF with JPEG is read at 8 bits a sample; this picture has {max(bits)}: save it "
-            "with Deflate or LZW"
-        )
+def _layout(
+    one: dict[int, int], few: dict[int, tuple[int, ...]], marks: Marks, says_extra: bool
+) -> Layout:
+    """Check that decoders can be trusted to see nothing but the picture, and return its layout."""
+    layout = read_layout(
+        photometric=one[Base.PhotometricInterpretation],
+        bits=few[Base.BitsPerSample] or (1,),
+        formats=few[_SAMPLE_FORMAT],
+        samples=one[Base.SamplesPerPixel],
+        extra=few[_EXTRA_SAMPLES] if says_extra else None,
+        compression=one[Base.Compression],
+        big_endian=marks.order == ">",
+        big=marks.big,
+    )
+    check_compression(one[Base.Compression], one[Base.Predictor], layout)
     for tag, name in ((_IMAGE_DEPTH, "depth"), (_TILE_DEPTH, "depth of a tile")):
         if one[tag] != 1:
             raise UnsupportedFormat(f"TIFF is read with a {name} of 1; this one has {one[tag]:,}")
-    if one[Base.Predictor] not in _PREDICTORS:
-        raise UnsupportedFormat(
-            f"TIFF is read with predictor 1 or 2; this picture has {one[Base.Predictor]}"
-        )
     if one[Base.PlanarConfiguration] not in (1, 2):
         raise BadImage("the picture's header is damaged: its planar configuration is not 1 or 2")
-    if not 1 <= one[Base.SamplesPerPixel] <= _FEW[Base.BitsPerSample]:
+    if not layout.pillow and one[Base.FillOrder] != 1:
         raise UnsupportedFormat(
-            f"1 to {_FEW[Base.BitsPerSample]} samples a pixel are read; this picture has "
-            f"{one[Base.SamplesPerPixel]:,}"
+            f"TIFF with extra samples, floats or more than 8 bits is read with fill order 1; this "
+            f"one has {one[Base.FillOrder]}: save it again"
         )
+    return layout
 
 
 def _check_parts(
@@ -178,7 +247,7 @@ def _check_parts(
     marks: Marks,
     entries: dict[int, Entry],
     one: dict[int, int],
-    bits: tuple[int, ...],
+    bits: int,
 ) -> None:
     """Return if the strips or tiles are those of the picture, and together as long as it."""
     height, width = one[Base.ImageLength], one[Base.ImageWidth]
@@ -206,7 +275,7 @@ def _check_parts(
     check_header_cost(named, entry.count, MAX_STRIPS)
     total = sum(integers(file, marks, entry) or ())
     # Parts that share their bytes would be read again and again.
-    most = file.seek(0, 2) + pixels * one[Base.SamplesPerPixel] * -(-max(bits) // 8)
+    most = file.seek(0, 2) + pixels * one[Base.SamplesPerPixel] * -(-bits // 8)
     check_header_cost("bytes of strips or tiles in a file and picture like these", total, most)
 
 

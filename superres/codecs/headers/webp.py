@@ -4,6 +4,7 @@ import struct
 from dataclasses import dataclass
 
 from superres.arrays import Size
+from superres.codecs import foreign
 from superres.codecs.format import BinaryFile
 from superres.codecs.headers import Structure, exactly
 from superres.codecs.headers.exif import check_block
@@ -14,7 +15,7 @@ from superres.codecs.limits import (
     check_header_cost,
     several_frames,
 )
-from superres.errors import BadImage
+from superres.errors import BadImage, UnsupportedFormat
 
 _ALPHA, _ANIMATION = 0x10, 0x02
 _METADATA = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc_profile"}
@@ -35,10 +36,13 @@ def read(file: BinaryFile) -> WebpStructure:
 
     Raises:
         AnimatedImage: more than one frame.
+        UnsupportedFormat: a video or a sound, which also begin with RIFF.
         BadImage: damaged, or more work than is done for a header.
     """
     riff = exactly(file, 12)
     if riff[8:] != b"WEBP":
+        if name := foreign.named(riff):
+            raise UnsupportedFormat(name)
         raise BadImage("the picture's header is damaged: it is RIFF, but not WebP")
     end = 8 + int.from_bytes(riff[4:8], "little")
     canvas: Size | None = None
