@@ -26,7 +26,8 @@ _QUALITIES = (1, 60, 80, 92, 100), (1, 53, 68, 86, 100)
 
 def recognises(head: bytes) -> bool:
     """Whether a file that begins so is an AVIF, or a HEIF that says to be one, too."""
-    return bool({b"avif", b"avis"} & headers.brands(head))
+    own = {b"avif", b"avis"} & headers.brands(head)
+    return headers.recognises(head) and bool(own) and not head[8:12].startswith(b"he")
 
 
 def probe(file: BinaryFile, max_pixels: int) -> Header:

@@ -239,6 +239,7 @@ def test_the_brands_tell_the_formats_apart():
         ((b"avif", b"mif1"), "avif"),
         ((b"mif1", b"avif"), "avif"),
         ((b"mif1", b"mif1"), "heif"),
+        ((b"heic", b"avif"), "heif"),
     ):
         coded = heics.avif(grey) if name == "avif" else heics.heic(grey)
         file = heics.Builder(brands=brands)
@@ -249,7 +250,7 @@ def test_the_brands_tell_the_formats_apart():
     for brand in (b"isom", b"qt  ", b"crx "):
         file = heics.Builder(brands=(brand, brand))
         file.add_coded(heics.heic(grey))
-        with pytest.raises(UnsupportedFormat, match="not a picture in a format that is read here"):
+        with pytest.raises(UnsupportedFormat, match="the formats that are read here are"):
             probe(file.file())
 
 

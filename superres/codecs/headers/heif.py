@@ -111,8 +111,8 @@ _ORIENTATIONS = {False: (1, 8, 3, 6), True: (2, 5, 4, 7)}
 
 
 def recognises(head: bytes) -> bool:
-    """Whether a file that begins so has a brand of pictures that are items."""
-    return bool((_STILL | _SEQUENCES) & brands(head))
+    """Whether the main brand of a file that begins so is one of pictures that are items."""
+    return head[4:8] == b"ftyp" and head[8:12] in _STILL | _SEQUENCES
 
 
 def brands(head: bytes) -> set[bytes]:
