@@ -100,6 +100,7 @@ def forecast(
         # An answer that does not compress at all has three samples a pixel.
         + encoded_bytes
         + out * 3 * (2 if sixteen else 1)
+        + out * FORMATS[output_format].encoder_bytes_per_pixel
         + (out * FORMATS[output_format].encoder_bytes_per_alpha_pixel if header.alpha else 0)
     )
     peak = max(peak, _decoding(header, encoded_bytes))

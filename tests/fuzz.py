@@ -73,7 +73,7 @@ def candidate(choose: Random, name: str) -> bytes:
         data = honest(choose, name, choose.choice((1_000, 100_000, 1_000_000)))
         return lying(choose, name, data) if kind < 0.3 else data
     if kind < 0.9:
-        own = [seed for seed in seeds() if seed.startswith(FORMATS[name].magic)]
+        own = [seed for seed in seeds() if FORMATS[name].is_format_of(seed)]
         return damaged(choose, own)
     build, _ = choose.choice([one for key, one in COSTLY.items() if key.startswith(name)])
     data = build()

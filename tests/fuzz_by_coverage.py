@@ -24,17 +24,17 @@ def main() -> None:
     name, seconds, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     corpus = folder / f"corpus-{name}"
     corpus.mkdir(parents=True, exist_ok=True)
-    magic = FORMATS[name].magic
+    row = FORMATS[name]
     for number, seed in enumerate(seeds()):
         measure(seed)
-        if seed.startswith(magic):
+        if row.is_format_of(seed):
             (corpus / f"seed-{number}").write_bytes(seed)
     found = Found()
     warnings.simplefilter("ignore")
     logging.disable()
 
     def try_one(data: bytes) -> None:
-        if not data.startswith(magic):
+        if not row.is_format_of(data):
             return
         if broken := found.add(measure(data)):
             found.broken.append(",".join(broken))

@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from superres.codecs import Picture, encode
+from tests import heics
 from tests.pictures import WIDE_PROFILE, chunk, plain, saved
 
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -47,6 +48,16 @@ def seeds() -> tuple[bytes, ...]:
         *(saved(rgb, "TIFF", compression=kind) for kind in (None, "tiff_lzw", "jpeg", "packbits")),
         *(saved(image, "TIFF", **about) for image in (rgba, cmyk)),
         *(encode(Picture(samples), "tiff") for samples in (noise[..., :3], sixteen, noise)),
+        *(heics.heic(np.ascontiguousarray(noise[..., :n])) for n in (3, 4)),
+        heics.heic(noise[..., 0].copy()),
+        heics.heic(sixteen[..., :3]),
+        heics.phone(np.tile(noise[..., :3], (3, 3, 1)), WIDE_PROFILE, 64),
+        *(heics.avif(noise[..., :n]) for n in (1, 2, 3, 4)),
+        heics.avif(sixteen[..., :3] >> 6, bitspersample=10),
+        saved(rgba, "AVIF", **about, xmp=b"<x/>"),
+        *(encode(Picture(noise[..., :n], xmp=b"<x/>"), "jxl") for n in (3, 4)),
+        *(bytes(imagecodecs.jpegxl_encode(noise[..., :n], level=101)) for n in (1, 2, 3, 4)),
+        bytes(imagecodecs.jpegxl_encode(sixteen[..., :3])),
         *(saved(image, "BMP") for image in (rgb, rgba, grey, rgb.quantize(4))),
         *(saved(image, "GIF") for image in (rgb, grey)),
     ]

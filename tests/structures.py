@@ -9,18 +9,25 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from random import Random
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image
 
+from superres.codecs.headers import jxl as jxl_headers
+from superres.codecs.headers.isobmff import Property
+from tests import heics
 from tests.pictures import chunk, saved
 
 MODES = {
     "png": ("1", "L", "LA", "P", "RGB", "RGBA", "16"),
     "jpeg": ("L", "RGB", "CMYK", "12"),
     "webp": ("RGB", "RGBA"),
+    "avif": ("L", "RGB", "RGBA", "16"),
+    "jxl": ("L", "LA", "RGB", "RGBA", "16"),
+    "heif": ("L", "RGB", "RGBA", "16", "grid"),
     "tiff": ("1", "L", "P", "RGB", "RGBA", "CMYK", "16", "float", "extra"),
     "bmp": ("1", "L", "P", "RGB", "RGBA"),
     "gif": ("L", "P", "framed"),
@@ -33,6 +40,8 @@ def honest(choose: Random, name: str, most_pixels: int) -> bytes:
     height = max(1, min(most_pixels // width, 16_000))
     width = min(width, 16_000)
     mode = choose.choice(MODES[name])
+    if name in ("heif", "avif", "jxl"):
+        return _new(choose, name, mode, (height, width))
     if mode in _DEEP:
         return _DEEP[mode](choose, name, (height, width))
     if mode == "framed":
@@ -136,6 +145,32 @@ def _sixteen(choose: Random, name: str, size: tuple[int, int]) -> bytes:
     return out.getvalue()
 
 
+def _new(choose: Random, name: str, mode: str, size: tuple[int, int]) -> bytes:
+    """A file whose encoder takes arrays."""
+    height, width = size
+    if name == "heif":  # as far as its encoder goes
+        height, width = (min(max(side, 32), 8_000) for side in size)
+    row = np.linspace(0, 1023 if mode == "16" else 255, width)
+    samples = np.tile(row, (height, 1)).astype(np.uint16 if mode == "16" else np.uint8)
+    channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "grid": 3}.get(mode) or choose.choice(
+        (1, 3, 4)
+    )
+    samples = np.dstack([samples] * channels) if channels > 1 else samples
+    if name == "jxl":
+        lossless = {"level": 101 if choose.random() < 0.3 else 80}
+        depth = {"bitspersample": 10} if mode == "16" else {}
+        return bytes(imagecodecs.jpegxl_encode(samples, effort=3, **lossless, **depth))
+    if name == "avif":
+        return heics.avif(samples, bitspersample=10 if mode == "16" else 8)
+    turns = [heics.turned(choose.randrange(4)), heics.mirrored(choose.randrange(2))]
+    if mode != "grid":
+        return heics.heic(samples << 6 if mode == "16" else samples)
+    file = heics.Builder()
+    side = choose.choice((64, 256)) if min(size) > 256 else 64
+    file.add_grid(samples, side, *choose.sample(turns, choose.randrange(3)))
+    return file.file()
+
+
 _DEEP = {"16": _sixteen, "12": _twelve, "float": _float, "extra": _extra}
 
 _NUMBERS = (0, 1, 2, 3, 7, 8, 16, 255, 1000, 4000, 65_535, 65_536, 150_000, 2**31, 2**32 - 1)
@@ -181,6 +216,16 @@ def _lie_jpeg(choose: Random, data: bytearray) -> None:
     )
 
 
+def _lie_items(choose: Random, data: bytearray) -> None:
+    """A number of a property, or of the parameters of the codec, becomes another."""
+    fields = [(data.find(b"ispe") + 8, ">I"), (data.find(b"ispe") + 12, ">I")]
+    fields += [(data.find(b"iloc") + 8 + choose.randrange(40), "B")]
+    for kind, length in ((b"hvcC", 100), (b"av1C", 4), (b"ipma", 20), (b"irot", 1), (b"mdat", 40)):
+        if (at := data.find(kind)) >= 0:
+            fields.append((at + 4 + choose.randrange(length), choose.choice(("B", ">H", ">I"))))
+    _put(choose, data, fields)
+
+
 _LIES: dict[str, Callable[[Random, bytearray], None]] = {
     "png": lambda choose, data: _put(
         choose, data, ((16, ">I"), (20, ">I"), (24, "B"), (25, "B"), (28, "B"))
@@ -189,6 +234,9 @@ _LIES: dict[str, Callable[[Random, bytearray], None]] = {
     "webp": lambda choose, data: _put(
         choose, data, ((4, "<I"), (16, "<I"), (20, "B"), (24, "<H"), (26, "<H"), (27, "<H"))
     ),
+    "avif": _lie_items,
+    "heif": _lie_items,
+    "jxl": lambda choose, data: _put(choose, data, ((choose.randrange(2, 24), "B"),)),
     "tiff": _lie_tiff,
     "bmp": lambda choose, data: _put(
         choose,
@@ -289,6 +337,40 @@ def _bmp_runs(length: int) -> bytes:
     return bytes(data[:1078]) + b"\1\0" * (length // 2)
 
 
+_NOISE = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
+
+
+def _heif(
+    data: bytes = b"",
+    kind: bytes = b"uri ",
+    *,
+    items: int = 1,
+    like: bytes | None = None,
+    **options: Any,
+) -> bytes:
+    """A HEIF with so many more items, or whose first one has other data."""
+    file = heics.Builder(brands=(b"avif",) if like and b"av01" in like else (b"heic",))
+    file.add_coded(like or heics.heic(_NOISE))
+    if like:
+        file.blocks[1] = data
+    else:
+        for _ in range(items):
+            file.add(kind, data, **options)
+    return file.file()
+
+
+def _replaced(data: bytes, kind: bytes, offset: int, body: bytes) -> bytes:
+    """A file whose box of that kind, and its meta box, have this behind so many bytes."""
+    at = data.index(kind) - 4
+    (length,) = struct.unpack_from(">I", data, at)
+    new = data[at + 4 : at + 4 + offset] + body
+    meta = data.index(b"meta") - 4
+    (whole,) = struct.unpack_from(">I", data, meta)
+    grown = struct.pack(">I", whole + len(new) + 4 - length)
+    box = struct.pack(">I", len(new) + 4) + new
+    return data[:meta] + grown + data[meta + 4 : at] + box + data[at + length :]
+
+
 COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
     "png, empty chunks": (lambda: png(*[(b"teSt", b"")] * 100_000), "chunks of PNG"),
     "png, texts that expand": (
@@ -372,6 +454,42 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
             behind=bytes(900_000),
         ),
         "bytes of strips or tiles",
+    ),
+    "heif, boxes": (lambda: heics.phone(_NOISE, b"", 64) + b"\0\0\0\x08free" * 300_000, "boxes of"),
+    "heif, items": (lambda: _heif(kind=b"uri ", items=5_000), "boxes in a box"),
+    "heif, references": (lambda: _heif(thmb=[1] * 30_000), "references of items"),
+    "heif, extents": (
+        lambda: _replaced(_heif(), b"iloc", 16, struct.pack(">H", 50_000) + bytes(400_000)),
+        "extents of items",
+    ),
+    "heif, XMP": (
+        lambda: _heif(bytes(9_000_000), b"mime", content_type=b"application/rdf+xml", cdsc=[1]),
+        "bytes of XMP",
+    ),
+    "heif, entries of EXIF": (
+        lambda: _heif(bytes(4) + _exif(60_000)[6:], b"Exif", cdsc=[1]),
+        "entries of a directory",
+    ),
+    "heif, a long meta box": (
+        lambda: _heif(properties=(Property(b"free", bytes(20_000_000)),)),
+        "bytes of a meta box",
+    ),
+    "heif, units": (
+        lambda: _heif(b"\0\0\0\2\x26\1" * 60_000, like=heics.heic(_NOISE)),
+        "parts of coded pictures",
+    ),
+    "avif, parts": (
+        lambda: _heif(b"\x12\0" * 300_000, like=heics.avif(_NOISE)),
+        "parts of coded pictures",
+    ),
+    "jxl, boxes": (
+        lambda: jxl_headers.CONTAINER + b"\0\0\0\x08free" * 300_000,
+        "boxes of a file",
+    ),
+    "jxl, channels": (
+        # 8x8; 8 bits; 4,000 channels.
+        lambda: b"\xff\x0a" + (1 | 1 << 6 | 3 << 15 | 3_999 << 17).to_bytes(500_000, "little"),
+        "further channels of JPEG XL",
     ),
     "bmp, a long header": (
         lambda: saved(Image.new("L", (4, 4)), "BMP")[:14] + b"\xff" * 8_000_000,

@@ -120,7 +120,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict:
     table = folder / "superres" / "codecs" / "table.py"
     text = table.read_text()
     for old, new in (
-        ("import gif_bmp", "import farbfeld, gif_bmp"),
+        ("import avif, gif_bmp", "import avif, farbfeld, gif_bmp"),
         ('"tiff"]', '"tiff", "farbfeld"]'),
         (BEFORE, ROW + BEFORE),
     ):
@@ -166,7 +166,7 @@ def test_a_format_added_to_the_table_is_found_written_and_offered_by_the_command
     assert "/out/photo.ff (40x20)" in told["folder"]
     assert "/larger.ff (40x20)" in told["file"]
     assert "/out/photo.png (40x20)" in told["format"]
-    assert "a result ends in .ff, .jpeg, .jpg, .png" in told["wrong"]
+    assert "a result ends in .avif, .ff, .jpeg, .jpg, .jxl, .png" in told["wrong"]
     assert "farbfeld" in told["help"]
 
 

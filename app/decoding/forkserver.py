@@ -13,6 +13,7 @@ it, the child is killed, and when the child ends, the service gets the number of
 
 import ctypes
 import gc
+import importlib
 import os
 import selectors
 import signal
@@ -25,6 +26,7 @@ import numpy as np
 
 from app.decoding.shared import Task, read_file, write_result
 from superres.codecs import (
+    FORMATS,
     OUTPUT_FORMATS,
     Header,
     Picture,
@@ -183,6 +185,9 @@ def _read(task: Task, data: bytes) -> Header | Picture:
 
 def _import_all() -> None:
     """Import what decoders import when they are first used."""
+    for row in FORMATS.values():
+        for module in row.imports:
+            importlib.import_module(module)
     for output_format in OUTPUT_FORMATS:
         for dtype in (np.uint8, np.uint16):
             decode(encode(Picture(np.zeros((8, 8, 3), dtype)), output_format))

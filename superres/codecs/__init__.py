@@ -87,7 +87,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_INPUT_PIXELS) -> Picture:
     """Decode an encoded picture in one of :data:`FORMATS`.
 
     Palettes, bilevel and YCbCr become RGB; CMYK becomes sRGB by its own profile where it
-    has one. 16 bits a sample are kept for PNG and TIFF, in grey and RGB.
+    has one. More than 8 bits a sample become 16, in grey and RGB.
 
     Args:
         data: the encoded file.
@@ -106,8 +106,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_INPUT_PIXELS) -> Picture:
 def encode(picture: Picture, output_format: OutputFormat, quality: int = DEFAULT_QUALITY) -> bytes:
     """Encode a picture with all that the format holds of it; :func:`conversion_notes` names it.
 
-    PNG and TIFF are lossless and keep alpha and 16 bits; WebP keeps alpha; JPEG (4:4:4)
-    is flattened on white.
+    PNG and TIFF are lossless and keep alpha and 16 bits; WebP keeps alpha; AVIF keeps alpha and
+    10 bits; JPEG XL keeps alpha and 16 bits, in sRGB; JPEG (4:4:4) is flattened on white.
 
     Args:
         picture: what to encode.
@@ -167,7 +167,7 @@ def conversion_notes(picture: Picture, output_format: OutputFormat) -> str:
         if limits.bits == 16:
             kept.append("16 bits")
         else:
-            converted.append("16 bits rounded to 8")
+            converted.append(f"16 bits rounded to {limits.bits}")
     if picture.grey and not written.grey:
         converted.append("grey to RGB")
     dropped = [*picture.dropped, *(name for name in picture.metadata if name not in kept)]
@@ -192,7 +192,7 @@ def _recognised(head: bytes) -> Format:
     if not head:
         raise BadImage("the picture is empty: 0 bytes")
     for row in FORMATS.values():
-        if head.startswith(row.magic):
+        if row.is_format_of(head[: foreign.HEAD]):
             return row
     read = ", ".join(INPUT_FORMATS)
     if name := foreign.named(head):

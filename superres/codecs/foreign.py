@@ -8,7 +8,6 @@ HEAD = 512
 
 RAW = "camera raw: develop it first, and export it as JPEG, or as TIFF with 16 bits"
 _EXPORT = "export it as PNG or JPEG"
-_HEIF = "convert it to JPEG or PNG; an iPhone does so by Settings, Camera, Formats, Most Compatible"
 _VIDEO = "export the frame as PNG or JPEG"
 _UNPACK = "unpack it, and send each picture by itself"
 _DEEP = "export it as TIFF or PNG with 16 bits"
@@ -40,13 +39,7 @@ def _brand(*names: bytes) -> re.Pattern[bytes]:
 _AROUND_KIND = re.compile(r"^(an?|compressed with) |,.*| \(.*\)$")
 _TEXT_START = rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*"
 _FOREIGN = (
-    _Foreign("AVIF", _EXPORT, pattern=_brand(b"avif", b"avis")),
     _Foreign("Canon CR3", RAW, pattern=_brand(b"crx ")),
-    _Foreign(
-        "HEIC or HEIF", _HEIF, pattern=_brand(b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
-    ),
-    _Foreign("HEIC or HEIF", _HEIF, pattern=_brand(b"hevc", b"hevx")),
-    _Foreign("JPEG XL", _EXPORT, (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
     _Foreign("JPEG 2000", _EXPORT, (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
     _Foreign("JPEG XR", _EXPORT, (b"II\xbc",)),
     _Foreign("Canon CR2", RAW, pattern=re.compile(rb"II\*\0....CR", re.DOTALL)),

@@ -40,6 +40,16 @@ MAX_STRIPS = 100_000
 """Strips or tiles of a TIFF."""
 MAX_TILE_PIXELS = 2**20
 """Pixels of a tile of a TIFF that is larger than the picture."""
+MAX_META_BYTES = 16 * 2**20
+"""Bytes that describe the items of a HEIF or AVIF, colour profiles among them."""
+MAX_ITEMS = 2_000
+"""Items of a HEIF or AVIF. Each tile is one: a picture of 200 megapixels has 800."""
+MAX_EXTENTS = 20_000
+"""Parts that the items have together, and references and properties."""
+MAX_CODED_PARTS = 10_000
+"""Units of HEVC, or of AV1, that all coded pictures of a file have together."""
+MAX_CROPPED_PIXELS = 2**20
+"""Pixels that a HEIF or AVIF may have outside what is shown, besides a tenth of it."""
 MAX_EXIF_BYTES = 2**20
 MAX_XMP_BYTES = 8 * 2**20
 MAX_PROFILE_BYTES = 8 * 2**20

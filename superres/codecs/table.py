@@ -7,11 +7,11 @@ written also has its name in :data:`OutputFormat`.
 
 from typing import Literal
 
-from superres.codecs import gif_bmp, jpeg, png, tiff, webp
+from superres.codecs import avif, gif_bmp, heif, jpeg, jxl, png, tiff, webp
 from superres.codecs.format import Format
 from superres.codecs.limits import Limits
 
-OutputFormat = Literal["png", "jpeg", "webp", "tiff"]
+OutputFormat = Literal["png", "jpeg", "webp", "avif", "jxl", "tiff"]
 """Names of the formats that are written."""
 
 FORMATS: dict[str, Format] = {
@@ -67,6 +67,49 @@ FORMATS: dict[str, Format] = {
             shown_by_browsers=True,
             decoder_bytes_per_pixel=webp.DECODER_BYTES_PER_PIXEL,
             encoder_bytes_per_alpha_pixel=webp.ENCODER_BYTES_PER_ALPHA_PIXEL,
+        ),
+        Format(
+            name="avif",
+            label="AVIF",
+            magic=(),
+            suffixes=(".avif",),
+            media_type="image/avif",
+            probe=avif.probe,
+            decode=avif.decode,
+            encode=avif.encode,
+            recognises=avif.recognises,
+            limits=Limits(longest_side=avif.LONGEST_SIDE, bits=avif.BITS, dpi=False),
+            lossy=True,
+            shown_by_browsers=True,
+            decoder_bytes_per_pixel=avif.DECODER_BYTES_PER_PIXEL,
+            encoder_bytes_per_pixel=avif.ENCODER_BYTES_PER_PIXEL,
+        ),
+        Format(
+            name="jxl",
+            label="JPEG XL",
+            magic=jxl.MAGIC,
+            suffixes=(".jxl",),
+            media_type="image/jxl",
+            probe=jxl.probe,
+            decode=jxl.decode,
+            encode=jxl.encode,
+            # The library writes a profile where no other reads it.
+            limits=Limits(longest_profile=0, dpi=False),
+            lossy=True,
+            decoder_bytes_per_pixel=jxl.DECODER_BYTES_PER_PIXEL,
+            encoder_bytes_per_pixel=jxl.ENCODER_BYTES_PER_PIXEL,
+        ),
+        Format(
+            name="heif",
+            label="HEIC",
+            magic=(),
+            suffixes=(".heic", ".heif", ".hif"),
+            media_type="image/heic",
+            probe=heif.probe,
+            decode=heif.decode,
+            recognises=heif.recognises,
+            imports=("pi_heif",),
+            decoder_bytes_per_pixel=heif.DECODER_BYTES_PER_PIXEL,
         ),
         Format(
             name="tiff",
@@ -125,7 +168,7 @@ def in_words(conjunction: str, *, lossy: bool = False) -> str:
     """List the formats that are read, or the lossy ones that are written, for a text.
 
     >>> in_words("and", lossy=True)
-    'JPEG and WebP'
+    'JPEG, WebP, AVIF and JPEG XL'
     """
     *first, last = (row.label for row in FORMATS.values() if row.lossy or not lossy)
     return f"{', '.join(first)} {conjunction} {last}" if first else last

@@ -15,8 +15,11 @@ import pytest
 
 from app.decoding import decoders as decoding
 from app.decoding.decoders import Decoders
-from superres.codecs import Header, Picture, decode, probe, to_srgb, without_metadata
+from superres.arrays import RgbU8
+from superres.codecs import Header, Picture, decode, encode, probe, to_srgb, without_metadata
 from superres.errors import BadImage, DeadlineExceeded, NotReady
+from superres.forecast import forecast_decoding
+from tests import heics
 from tests.hostile import mutated, seeds
 from tests.hostile_decoder import hostile
 from tests.pictures import plain
@@ -267,3 +270,16 @@ def test_a_process_that_was_killed_while_idle_is_not_given_an_upload(decoders: D
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not children(server))
     assert anyio.run(read, decoders, plain()).size == (10, 20)
+
+
+@pytest.mark.parametrize("name", ["heif", "avif", "jxl"])
+def test_decoders_that_could_start_threads_work_within_the_limits_and_leave_none(
+    decoders: Decoders, coffee: RgbU8, name: str
+):
+    data = heics.heic(coffee) if name == "heif" else encode(Picture(coffee), name)
+    header = probe(data)
+    most = forecast_decoding(header, len(data))
+    options = {"max_bytes": most, "check": lambda: None}
+    picture = anyio.run(partial(decoders.decode, data, header, **options))
+    assert (picture.samples == decode(data).samples).all()
+    assert len(os.listdir(f"/proc/{fork_server(decoders)}/task")) == 1

@@ -115,7 +115,7 @@ def test_models_lists_the_shipped_model():
         (["--precision", "float8"], 2, "'float8' is not one of 'auto', 'float32', 'bfloat16'"),
         (["--device", "gpu:7"], 1, "device 'gpu:7' was asked for; TensorFlow sees"),
         (["--models", "/nowhere"], 1, "no models in /nowhere"),
-        (["--format", "gif"], 2, "'gif' is not one of 'png', 'jpeg', 'webp', 'tiff'"),
+        (["--format", "gif"], 2, "'gif' is not one of 'png', 'jpeg', 'webp', 'avif', 'jxl',"),
     ],
 )
 def test_a_mistake_is_one_clear_line(photo: Path, tmp_path: Path, arguments, status, says):

@@ -162,7 +162,7 @@ def test_a_picture_that_tells_two_sizes_is_refused(data, message):
             read(data)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", sorted({*FORMATS} - {"avif", "heif", "jxl"}))
 def test_a_decoder_that_sees_another_size_is_stopped(name: str, monkeypatch):
     """By any reader's mistake: here the one that admits has it wrong."""
     data = saved(Image.new("L", (6, 4)), name.upper())

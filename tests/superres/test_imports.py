@@ -21,7 +21,7 @@ before = Image.MAX_IMAGE_PIXELS
 from superres import Picture, decode, encode
 from superres.codecs import FORMATS
 assert before is not None and Image.MAX_IMAGE_PIXELS == before
-for name in FORMATS:
+for name in FORMATS.keys() - {"heif", "jxl"}:  # which Pillow does not write
     out = io.BytesIO()
     Image.new("RGB", (4, 3)).save(out, name)
     picture = decode(out.getvalue())

@@ -1,0 +1,236 @@
+"""The boxes of JPEG XL (ISO/IEC 18181-2), and the header of its codestream (18181-1)."""
+
+from dataclasses import dataclass
+
+from superres.arrays import Size
+from superres.codecs.format import BinaryFile
+from superres.codecs.headers import Structure, exactly
+from superres.codecs.headers.isobmff import damaged, file_boxes
+from superres.codecs.limits import check_header_cost, several_frames
+from superres.colour_profiles import profile_of_cicp
+from superres.errors import UnsupportedFormat
+
+CODESTREAM = b"\xff\x0a"
+CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
+_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+_HEADER_BYTES = 4096
+"""More than the header of a codestream has, unless names of channels are long."""
+_RGB, _GREY, _XYB = 0, 1, 2
+_D65, _SRGB, _CUSTOM = 1, 1, 2
+_SRGB_TRANSFER = 13
+_ALPHA, _DEPTH, _SPOT, _MASK, _BLACK, _CFA, _THERMAL = range(7)
+_NAMES = {_DEPTH: "depth map", _SPOT: "spot colour", _MASK: "selection mask", _THERMAL: "thermal"}
+_MOST_CHANNELS = 16
+
+
+@dataclass(frozen=True)
+class JxlStructure(Structure):
+    """That of a JPEG XL. Its ``size`` is that of the codestream, before it is turned upright."""
+
+    orientation: int
+    """As EXIF numbers it."""
+    bits: int
+    """Of a sample, as it is coded."""
+    floats: bool
+    grey: bool
+    alpha: bool
+    premultiplied: bool
+    plain: bool
+    """Whether it is sRGB, which needs no profile."""
+    left_out: tuple[str, ...]
+    """Further channels, by name."""
+
+    @property
+    def shown(self) -> Size:
+        """(height, width), upright."""
+        return self.size[::-1] if self.orientation >= 5 else self.size
+
+
+class _Bits:
+    """Reads numbers one behind the other, the lowest bit of a byte first (18181-1, annex B)."""
+
+    def __init__(self, data: bytes) -> None:
+        self._number = int.from_bytes(data, "little")
+        self._left = 8 * len(data)
+
+    def next(self, length: int) -> int:
+        if length > self._left:
+            raise damaged("its codestream ends in its header")
+        self._left -= length
+        number = self._number & (1 << length) - 1
+        self._number >>= length
+        return number
+
+    def flag(self) -> bool:
+        return bool(self.next(1))
+
+    def choice(self, *distributions: tuple[int, int]) -> int:
+        """U32: a number in so many bits, added to another, by the choice of the next two bits."""
+        added, length = distributions[self.next(2)]
+        return added + self.next(length)
+
+    def enumerated(self) -> int:
+        return self.choice((0, 0), (1, 0), (2, 4), (18, 6))
+
+    def half(self) -> float:
+        """F16: IEEE 754's binary16, as its bits; what it is does not matter here."""
+        return self.next(16)
+
+
+def read(file: BinaryFile) -> JxlStructure:
+    """Read the boxes, and the header of the codestream.
+
+    Raises:
+        AnimatedImage: a sequence of frames.
+        BadImage: damaged, or more work than is done for a header.
+        UnsupportedFormat: HDR, or samples that are not read.
+    """
+    head = file.read(len(CONTAINER))
+    file.seek(0)
+    start = file.read(_HEADER_BYTES) if head != CONTAINER else _codestream(file)
+    if start[:2] != CODESTREAM:
+        raise damaged("its codestream does not begin as JPEG XL does")
+    return _read_codestream(_Bits(start[2:]))
+
+
+def _codestream(file: BinaryFile) -> bytes:
+    """How the codestream in the boxes begins."""
+    start = b""
+    for kind, at, end in file_boxes(file):
+        if kind == b"jxlc" and not start:
+            file.seek(at)
+            return exactly(file, min(end - at, _HEADER_BYTES))
+        if kind == b"jxlp" and len(start) < _HEADER_BYTES:
+            file.seek(at + 4)  # behind its number
+            start += exactly(file, min(max(0, end - at - 4), _HEADER_BYTES))
+    if not start:
+        raise damaged("it has no codestream")
+    return start
+
+
+def _read_codestream(bits: _Bits) -> JxlStructure:
+    size = _read_size(bits)
+    if bits.flag():  # all as usual
+        return JxlStructure(size, b"", 1, 8, False, False, False, False, True, ())
+    orientation, floats, depth, grey, plain = 1, False, 8, False, True
+    if bits.flag():
+        orientation = bits.next(3) + 1
+        if bits.flag():  # the size that is shown where nothing else is known
+            _read_size(bits)
+        if bits.flag():
+            _skip_preview(bits)
+        if bits.flag():
+            raise several_frames("JPEG XL")
+    floats, depth = _read_depth(bits)
+    bits.next(1)  # modular, in 16 bits
+    channels = bits.choice((0, 0), (1, 0), (2, 4), (1, 12))
+    check_header_cost("further channels of JPEG XL", channels, _MOST_CHANNELS)
+    found = [_read_channel(bits) for _ in range(channels)]
+    bits.next(1)  # XYB
+    if not bits.flag():
+        grey, plain = _read_colours(bits)
+    kinds = [kind for kind, _ in found]
+    if _BLACK in kinds or _CFA in kinds:
+        raise UnsupportedFormat(
+            "JPEG XL is read in grey and RGB; this one is of CMYK, or of a camera's raw data"
+        )
+    alphas = [associated for kind, associated in found if kind == _ALPHA]
+    others = tuple(_NAMES.get(kind, "further channel") for kind in kinds if kind != _ALPHA)
+    return JxlStructure(
+        size,
+        b"",
+        orientation,
+        depth,
+        floats,
+        grey,
+        bool(alphas),
+        any(alphas[:1]),
+        plain,
+        others,
+    )
+
+
+def _read_size(bits: _Bits) -> Size:
+    lengths = ((1, 9), (1, 13), (1, 18), (1, 30))
+    small = bits.flag()
+    height = 8 * (bits.next(5) + 1) if small else bits.choice(*lengths)
+    ratio = bits.next(3)
+    if ratio:
+        across, down = _RATIOS[ratio - 1]
+        return height, height * across // down
+    return height, 8 * (bits.next(5) + 1) if small else bits.choice(*lengths)
+
+
+def _skip_preview(bits: _Bits) -> None:
+    lengths = ((1, 6), (65, 8), (321, 10), (1345, 12))
+    eighths = ((16, 0), (32, 0), (1, 5), (33, 9))
+    distributions = eighths if bits.flag() else lengths
+    bits.choice(*distributions)
+    if not bits.next(3):
+        bits.choice(*distributions)
+
+
+def _read_depth(bits: _Bits) -> tuple[bool, int]:
+    if bits.flag():
+        depth = bits.choice((32, 0), (16, 0), (24, 0), (1, 6))
+        bits.next(4)
+        return True, depth
+    depth = bits.choice((8, 0), (10, 0), (12, 0), (1, 6))
+    if depth > 16:
+        raise UnsupportedFormat(
+            f"JPEG XL of at most 16 bits a sample is read; this one has {depth}"
+        )
+    return False, depth
+
+
+def _read_channel(bits: _Bits) -> tuple[int, bool]:
+    """The kind of a further channel, and whether colours are multiplied by it."""
+    if bits.flag():
+        return _ALPHA, False
+    kind = bits.enumerated()
+    _read_depth(bits)
+    bits.choice((0, 0), (3, 0), (4, 0), (1, 3))
+    length = bits.choice((0, 0), (0, 4), (16, 5), (48, 10))
+    check_header_cost("bytes of a channel's name", length, _HEADER_BYTES // _MOST_CHANNELS)
+    bits.next(8 * length)
+    associated = kind == _ALPHA and bits.flag()
+    if kind == _SPOT:
+        bits.next(4 * 16)
+    elif kind == _CFA:
+        bits.choice((1, 0), (0, 2), (3, 4), (19, 8))
+    return kind, associated
+
+
+def _read_colours(bits: _Bits) -> tuple[bool, bool]:
+    """Whether there is grey alone, and whether it is sRGB.
+
+    Raises:
+        UnsupportedFormat: HDR.
+    """
+    profiled = bits.flag()
+    space = bits.enumerated()
+    grey = space == _GREY
+    if profiled:
+        return grey, False
+    if space == _XYB:
+        raise UnsupportedFormat("JPEG XL is read in grey and RGB; this one is shown in XYB")
+    white = bits.enumerated()
+    if white == _CUSTOM:
+        _skip_chromaticity(bits)
+    primaries = _SRGB
+    if not grey:
+        primaries = bits.enumerated()
+        if primaries == _CUSTOM:
+            for _ in range(3):
+                _skip_chromaticity(bits)
+    if bits.flag():
+        return grey, bits.next(24) < 0  # a gamma, which sRGB is not
+    transfer = bits.enumerated()
+    if transfer in (16, 18):
+        profile_of_cicp(1, transfer)  # says why not
+    return grey, (white, primaries, transfer) == (_D65, _SRGB, _SRGB_TRANSFER)
+
+
+def _skip_chromaticity(bits: _Bits) -> None:
+    for _ in range(2):
+        bits.choice((0, 19), (524_288, 19), (1_048_576, 20), (2_097_152, 21))

@@ -1,0 +1,208 @@
+"""JPEG XL: as another decoder reads it, in its colours; and what is refused."""
+
+import io
+import struct
+from dataclasses import replace
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from superres.arrays import RgbU8
+from superres.codecs import conversion_notes, decode, encode, probe
+from superres.codecs.headers import jxl as headers
+from superres.codecs.items import box
+from superres.codecs.pillow import upright
+from superres.errors import AnimatedImage, BadImage, ImageTooLarge, UnsupportedFormat
+from superres.picture import Picture
+from tests import heics
+from tests.pictures import WIDE_PROFILE
+
+
+class Bits:
+    """Writes numbers, the lowest bit of a byte first."""
+
+    def __init__(self) -> None:
+        self._number = self.length = 0
+
+    def put(self, *numbers: tuple[int, int]) -> "Bits":
+        """Write numbers, each with its count of bits."""
+        for number, length in numbers:
+            self._number |= number << self.length
+            self.length += length
+        return self
+
+    def data(self) -> bytes:
+        return b"\xff\x0a" + self._number.to_bytes(self.length // 8 + 64, "little")
+
+
+def header(*numbers: tuple[int, int]) -> bytes:
+    """A codestream of 8x8 whose metadata begin so."""
+    return Bits().put((1, 1), (0, 5), (1, 3), (0, 1), *numbers).data()
+
+
+def depth(bits: int) -> tuple[tuple[int, int], ...]:
+    return ((0, 1), (3, 2), (bits - 1, 6))
+
+
+@pytest.fixture(scope="module")
+def photograph(coffee: RgbU8) -> RgbU8:
+    return np.ascontiguousarray(coffee[100:220, 200:380])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_jpeg_xl_has_what_the_picture_had(photograph, dtype, grey, alpha):
+    """Read by imagecodecs, which has a libjxl of its own, too."""
+    samples = np.dstack([photograph, photograph[::-1, :, 1]]).astype(dtype)
+    samples = samples * (257 if dtype == np.uint16 else 1)
+    if grey:
+        samples[..., :3] = samples[..., 1:2]
+    samples = samples if alpha else np.ascontiguousarray(samples[..., :3])
+    exif = b"Exif\0\0" + heics.exif(orientation=1)
+    picture = Picture(samples, grey=grey, exif=exif, xmp=b"<x/>")
+    data = encode(picture, "jxl", 95)
+    channels = samples[..., [0, 3] if alpha else [0]] if grey else samples
+    scale = 257 if dtype == np.uint16 else 1
+    other = np.atleast_3d(imagecodecs.jpegxl_decode(data))
+    assert np.abs(other.astype(float) - channels).mean() < 3 * scale
+    again, found = decode(data), probe(data)
+    assert (found.size, found.alpha, found.bits) == (again.size, alpha, 8 * again.samples.itemsize)
+    assert (again.grey, again.samples.dtype) == (grey, dtype)
+    assert np.abs(again.samples.astype(float) - samples).mean() < 3 * scale
+    assert again.icc_profile is None
+    assert again.xmp == b"<x/>"
+    assert b"Phone" in (again.exif or b"")
+    kept = ["EXIF", "XMP"] + ["alpha"] * alpha + ["16 bits"] * (dtype == np.uint16)
+    assert conversion_notes(picture, "jxl") == f"kept: {', '.join(kept)}"
+
+
+def test_colours_are_converted_to_srgb_since_the_library_writes_no_profile():
+    red = Picture(np.full((32, 32, 3), (200, 60, 60), np.uint8), icc_profile=WIDE_PROFILE)
+    written = imagecodecs.jpegxl_decode(encode(red, "jxl", 100))[16, 16]
+    srgb = imagecodecs.cms_transform(
+        red.samples,
+        WIDE_PROFILE,
+        imagecodecs.cms_profile("srgb"),
+        colorspace="rgb",
+        outcolorspace="rgb",
+    )
+    assert np.abs(written.astype(int) - srgb[16, 16]).max() <= 3
+    assert srgb[16, 16, 0] > 210
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("level", [90, 101])
+@pytest.mark.parametrize("container", [False, True])
+def test_what_another_encoder_writes_is_read(photograph, channels, level, container):
+    samples = np.dstack([photograph, photograph[..., 0]])[..., :channels]
+    data = bytes(imagecodecs.jpegxl_encode(samples, level=level, usecontainer=container))
+    picture = decode(data)
+    assert picture.grey == (channels < 3)
+    assert (picture.alpha is not None) == (channels in (2, 4))
+    wanted = samples[..., [0, 0, 0, 1][: 3 + channels // 2]] if channels < 3 else samples
+    assert np.abs(picture.samples.astype(int) - wanted).mean() < (3 if level == 90 else 0.01)
+    assert picture.icc_profile is None
+
+
+def test_ten_bits_are_scaled_and_linear_light_has_its_profile():
+    """What imagecodecs writes from 16 bits is linear."""
+    data = bytes(imagecodecs.jpegxl_encode(np.full((32, 32), 1023, np.uint16), bitspersample=10))
+    assert headers.read(io.BytesIO(data)).bits == 10
+    picture = decode(data)
+    assert picture.samples.min() == 65_535
+    assert picture.icc_profile is not None
+    assert picture.grey
+
+
+def test_floats_from_0_to_1_become_16_bits():
+    levels = np.linspace(0, 1, 64, dtype=np.float32)[None].repeat(8, 0)
+    data = bytes(imagecodecs.jpegxl_encode(levels, level=101))
+    assert probe(data).bits == 16
+    picture = decode(data)
+    assert "floats to 16 bits" in picture.converted
+    assert np.abs(picture.samples[0, :, 0] / 65_535 - levels[0]).max() < 1e-4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_the_codestream_is_applied_once(photograph, orientation):
+    """The fields that have it are inserted into a header that another encoder wrote."""
+    data = bytes(imagecodecs.jpegxl_encode(photograph[:112, :176], level=101))
+    counter = _Counter(data[2:])
+    headers._read_size(counter)
+    size_bits = counter.read
+    counter = _Counter(data[2:])
+    structure = headers._read_codestream(counter)
+    colours_end = counter.read
+    end = colours_end + 3  # no extensions; transforms as usual
+    bits = int.from_bytes(data[2:], "little")
+    assert not bits >> size_bits & 3  # neither all as usual, nor further fields
+    new = Bits()
+    new.put((bits & (1 << size_bits) - 1, size_bits), (0, 1), (1, 1), (orientation - 1, 3), (0, 3))
+    start = size_bits + 2
+    new.put((bits >> start & (1 << colours_end - start) - 1, colours_end - start))
+    new.put((1, 1), (bits >> colours_end & 7, 3))  # tones as usual
+    turned = new.data()[: 2 + -(-new.length // 8)] + data[2 + -(-end // 8) :]
+    assert headers.read(io.BytesIO(turned)) == replace(structure, orientation=orientation)
+    picture = decode(turned)
+    assert (picture.samples == upright(photograph[:112, :176], orientation)).all()
+    assert probe(turned).size == picture.size
+
+
+class _Counter(headers._Bits):
+    read = 0
+
+    def next(self, length: int) -> int:
+        self.read += length
+        return super().next(length)
+
+
+def test_animations_hdr_and_other_colours_are_refused_by_name():
+    animation = header((1, 1), (0, 3), (0, 1), (0, 1), (1, 1))
+    with pytest.raises(AnimatedImage, match="this JPEG XL has more than one"):
+        probe(animation)
+    # No further fields, 8 bits, no modular, no channels, XYB, colours not as usual, no ICC profile,
+    # RGB, D65, primaries of BT.2100, no gamma.
+    colours = ((0, 1), (0, 3), (0, 1), (0, 2), (1, 1), (0, 1), (0, 1), (0, 2), (1, 2), (2, 2))
+    for transfer, name in ((16, "PQ"), (18, "HLG")):
+        coded = ((2, 2), (14, 4)) if transfer == 16 else ((3, 2), (0, 6))
+        hdr = header(*colours, (7, 4), (0, 1), *coded)
+        with pytest.raises(UnsupportedFormat, match=rf"{name} \(HDR\)"):
+            probe(hdr)
+    cmyk = header((0, 1), (0, 3), (0, 1), (1, 2), (0, 1), (2, 2), (2, 4), (0, 3), (0, 2), (0, 2))
+    with pytest.raises(UnsupportedFormat, match="CMYK"):
+        probe(cmyk)
+    with pytest.raises(
+        UnsupportedFormat, match="at most 16 bits a sample is read; this one has 24"
+    ):
+        probe(header((0, 1), *depth(24)))
+
+
+def test_too_many_pixels_and_cuts_are_told_from_the_header(photograph):
+    data = bytes(imagecodecs.jpegxl_encode(photograph))
+    with pytest.raises(ImageTooLarge, match=r"21,600 \(180x120\)"):
+        probe(data, max_pixels=10_000)
+    for end in range(0, len(data) - 1, 97):
+        with pytest.raises(BadImage):
+            decode(data[:end])
+    huge = Bits().put((0, 1), (3, 2), (2**30 - 1, 30), (1, 3), (1, 1)).data()
+    with pytest.raises(ImageTooLarge, match="1073741824x1073741824"):
+        probe(huge)
+
+
+def test_a_codestream_in_parts_is_read(photograph):
+    data = bytes(imagecodecs.jpegxl_encode(photograph))
+    first, second = (struct.pack(">I", 0), data[:20]), (struct.pack(">I", 1 | 1 << 31), data[20:])
+    whole = headers.CONTAINER + box(b"ftyp", b"jxl \0\0\0\0jxl ")
+    whole += b"".join(box(b"jxlp", b"".join(part)) for part in (first, second))
+    assert probe(whole).size == (120, 180)
+    assert (decode(whole).samples == decode(data).samples).all()
+
+
+def test_a_decoder_that_sees_something_else_is_stopped(monkeypatch, photograph):
+    data = bytes(imagecodecs.jpegxl_encode(photograph))
+    read = headers.read
+    monkeypatch.setattr(headers, "read", lambda file: replace(read(file), size=(4, 5)))
+    with pytest.raises(BadImage, match="it says 5x4"):
+        decode(data)
