@@ -46,7 +46,7 @@ MAX_ITEMS = 2_000
 """Items of a HEIF or AVIF. Each tile is one: a picture of 200 megapixels has 800."""
 MAX_EXTENTS = 20_000
 """Parts that the items have together, and references and properties."""
-MAX_CODED_PARTS = 10_000
+MAX_CODED_PARTS = 5_000
 """Units of HEVC, or of AV1, that all coded pictures of a file have together."""
 MAX_CROPPED_PIXELS = 2**20
 """Pixels that a HEIF or AVIF may have outside what is shown, besides a tenth of it."""

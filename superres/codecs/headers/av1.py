@@ -47,13 +47,17 @@ def read_still(data: bytes, parts: Budget) -> Coded:
         UnsupportedFormat: several frames or layers.
     """
     sequence: _Sequence | None = None
-    frames = at = 0
-    while at < len(data):
-        parts.spend()
+    frames = at = number = 0
+    most = parts.left
+    while at < len(data) and number <= most:
+        number += 1
         header = data[at]
         at += 1 + (header >> 2 & 1)
         if header >> 1 & 1:
-            length, at = _length(data, at)
+            if at < len(data) and data[at] < 128:
+                length, at = data[at], at + 1
+            else:
+                length, at = _length(data, at)
         else:
             length = len(data) - at
         kind, start = header >> 3 & 15, data[at : at + min(length, _LONGEST_HEADER)]
@@ -68,6 +72,7 @@ def read_still(data: bytes, parts: Budget) -> Coded:
                 raise damaged("its frame comes before its sequence header")
             _check_frame(Bits(start), sequence)
         at += length
+    parts.spend(number)
     if frames > 1:
         raise UnsupportedFormat(
             "AVIF of one layer is read; this one has several, for a preview: save it without"

@@ -45,16 +45,18 @@ def check_data(file: BinaryFile, extents: list[Extent], length_bytes: int, parts
     Raises:
         BadImage: they do; or more units than are read.
     """
+    number, most = 0, parts.left
     for offset, length in extents:
         at, end = offset, offset + length
-        while at + length_bytes < end:
-            parts.spend()
+        while at + length_bytes < end and number <= most:
+            number += 1
             file.seek(at)
             head = exactly(file, length_bytes + 1)
             kind = head[-1] >> 1 & 63
             if kind in (_VPS, _SPS, _PPS):
                 raise damaged("its HEVC data have parameters of their own")
             at += length_bytes + int.from_bytes(head[:-1], "big")
+    parts.spend(number)
 
 
 def _units(hvcc: bytes) -> Iterator[tuple[int, bytes]]:

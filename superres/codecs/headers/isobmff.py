@@ -106,13 +106,18 @@ class Budget:
     def __init__(self, what: str, most: int) -> None:
         self._what, self._most, self._found = what, most, 0
 
-    def spend(self) -> None:
-        """Count one.
+    @property
+    def left(self) -> int:
+        """How many may still come."""
+        return self._most - self._found
+
+    def spend(self, number: int) -> None:
+        """Count so many.
 
         Raises:
-            BadImage: it is one too many.
+            BadImage: they are too many.
         """
-        self._found += 1
+        self._found += number
         check_header_cost(self._what, self._found, self._most)
 
 
