@@ -40,6 +40,11 @@ collect_ignore = ["clusters.py"]
 """It imports Ray, and has no doctests."""
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long bytes make no name that can be read, and some, as profiles, have the time in them."""
+    return argname if isinstance(val, bytes) and len(val) > 40 else None
+
+
 def pytest_configure() -> None:
     """Let ``srcnn`` be the default model, as most services of the tests have no other.
 
