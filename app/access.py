@@ -135,6 +135,8 @@ class Access:
         """Count one request, with those of the limit's period that ends now."""
         allowed = self._counts.hit(key.limit, key.name)
         reset_at, remaining = self._counts.get_window_stats(key.limit, key.name)
+        if not allowed:  # at the very end of a period, the library's two figures differ
+            remaining = 0
         return Allowance(key, allowed, remaining, max(1, math.ceil(reset_at - time.time())))
 
 

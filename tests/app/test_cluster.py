@@ -21,6 +21,7 @@ def test_the_plain_install_has_no_ray(lock: str):
     assert not packages & {"fsspec", "ray", "universal-pathlib"}
 
 
+@pytest.mark.slow
 def test_the_plain_service_does_without_ray_and_a_cluster_is_refused_with_what_to_install(
     tmp_path: Path,
 ):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -108,6 +108,7 @@ def test_with_a_key_a_picture_is_enhanced(guarded):
     assert re.fullmatch(r'"key";r=\d+;t=\d+', answer.headers["ratelimit"])
 
 
+@pytest.mark.slow
 def test_over_its_limit_a_key_is_told_when_to_come_back_and_that_is_right(guarded):
     call = {"content": plain(), "headers": bearer("brief")}
     left = [guarded.post("/enhance", **call).headers["ratelimit"] for _ in range(3)]
@@ -121,6 +122,7 @@ def test_over_its_limit_a_key_is_told_when_to_come_back_and_that_is_right(guarde
 
 
 @settings(max_examples=50, deadline=None)
+@example(1, 5, [0.0, 5.0])
 @given(
     st.integers(1, 5),
     st.integers(1, 10),
@@ -215,6 +217,7 @@ class Capricious(BlurEngine):
         return super().predict(tiles)
 
 
+@pytest.mark.slow
 def test_no_key_is_ever_in_a_log_an_answer_or_a_metric(
     serve, srcnn_card: ModelCard, caplog: pytest.LogCaptureFixture, monkeypatch
 ):

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from app.access import make_key
+from superres.codecs import INPUT_FORMATS
 from superres.errors import EngineError, ModelMismatch
 from superres.models.card import ModelCard, write_card
 from superres.models.registry import DEFAULT_MODELS
@@ -36,7 +37,7 @@ def assert_problem(answer, status: int, slug: str, says: str) -> None:
     ("content", "status", "slug", "says"),
     [
         (b"", 422, "unreadable-image", "empty: 0 bytes"),
-        (b"hello, world", 415, "unsupported-format", "PNG, JPEG, WEBP, TIFF, BMP, GIF"),
+        (b"hello, world", 415, "unsupported-format", ", ".join(INPUT_FORMATS)),
         (plain()[:50], 422, "unreadable-image", "cannot be decoded"),
         (
             animated("GIF"),
@@ -60,7 +61,7 @@ def test_a_body_that_is_no_picture_for_us(fake_service, path, content, status, s
         ("scale=nan", "bad-parameter", "scale: "),
         ("scale=big", "bad-parameter", "not 'big'"),
         ("quality=0", "bad-parameter", "quality: input should be greater than or equal to 1"),
-        ("format=gif", "bad-parameter", "'png', 'jpeg', 'webp' or 'tiff', not 'gif'"),
+        ("format=gif", "bad-parameter", "'avif', 'jxl' or 'tiff', not 'gif'"),
         ("scael=2", "bad-parameter", "unknown parameter 'scael'"),
         (
             "model=esrgan",
@@ -191,6 +192,7 @@ def tampered(tmp_path: Path, srcnn_card: ModelCard) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("shipped model")
 def test_a_card_that_lies_keeps_the_service_from_becoming_ready_until_it_is_mended(
     serve, tampered, srcnn_card

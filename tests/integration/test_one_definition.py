@@ -11,7 +11,7 @@ import typer.main
 from app.inference.enhance import EnhanceOptions
 from superres.cli import cli
 from superres.client import AsyncClient, Client
-from superres.codecs import probe
+from superres.codecs import FORMATS, OUTPUT_FORMATS, probe
 from superres.errors import BadRequest
 from superres.parameters import Given, Parameters, bounds, choices
 from tests.integration.test_errors import assert_problem
@@ -25,7 +25,10 @@ OF_THE_COMMAND = {
     "provenance", "watch", "models", "precision", "device",
 }  # fmt: skip
 """Options that say where the work is done, and not what is made."""
-OF_THE_PAGE = {"format": {"tiff"}, "fallback": {"always"}}
+OF_THE_PAGE = {
+    "format": {name for name in OUTPUT_FORMATS if not FORMATS[name].shown_by_browsers},
+    "fallback": {"always"},
+}
 """Values that the page leaves out: browsers do not show them, or they are deprecated."""
 
 

@@ -97,6 +97,7 @@ def begun_at(client: httpx.Client, content: bytes) -> dict[str, object]:
     raise AssertionError("the other service took every job")
 
 
+@pytest.mark.slow
 def test_a_job_is_known_to_every_service(two, settings, device):
     there, here = two
     device.allowed = threading.Semaphore(0)
@@ -148,6 +149,7 @@ def test_what_a_service_was_at_when_it_stopped_is_done_by_another(
         assert left.get(path(job, "/result")).content == expected.content
 
 
+@pytest.mark.slow
 def test_a_database_that_goes_and_comes_again_is_told_and_nothing_is_lost(
     server, settings, srcnn_card, monkeypatch
 ):

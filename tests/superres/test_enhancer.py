@@ -164,6 +164,7 @@ def test_a_picture_one_pixel_high_and_very_long_takes_little_memory():
     assert peak < 10e6  # 1 MB of it is the result; all of the plane with its halo would be 29 MB
 
 
+@pytest.mark.slow
 def test_sixteen_bits_never_become_a_whole_plane_of_floats():
     geometry = Geometry(domain="hr", scale=1, halo=2, largest_tile=64)
     enhancer = Enhancer(BlurEngine(geometry), geometry)

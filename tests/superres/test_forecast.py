@@ -54,6 +54,7 @@ def test_tiles_in_flight_and_what_is_made_too_large_are_foreseen(domain, ensembl
     assert peak < foreseen.peak_bytes - enhanced.samples.nbytes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone tells")
 def test_the_worst_alpha_in_webp_is_foreseen():
     """Noise, which libwebp looks for in vain in all that came before."""
@@ -105,6 +106,7 @@ class Counting:
 sides = st.integers(1, 40) | st.integers(1, 700)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.tuples(sides, sides) | st.tuples(st.just(1), st.integers(1, 8000)),

@@ -83,6 +83,7 @@ def test_an_engine_added_to_the_table_loads_the_models_of_its_format(folder: Pat
     assert engine.reach == REACH
 
 
+@pytest.mark.slow
 def test_the_service_serves_a_model_of_a_format_that_was_added(
     folder: Path, serve: Callable[..., AbstractContextManager[httpx.Client]]
 ):

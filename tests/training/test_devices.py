@@ -143,6 +143,7 @@ def assert_close(folder: Path, other: Path) -> None:
         assert array == pytest.approx(other_arrays[name], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_more_devices_than_there_are_are_refused_and_a_batch_that_they_do_not_divide():
     there = len(keras.distribution.list_devices())
     many = small_config(stages=[{"batch_size": 64}])

@@ -117,6 +117,7 @@ def test_a_run_keeps_checkpoints_weights_history_and_record(finished):
     assert weights.hash_weights(weights.load_weights(run / "weights.npz")) == record.weights_sha256
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_at_any_step_ends_as_one_that_never_was(
     root, pictures, finished, tmp_path, monkeypatch
 ):
@@ -164,6 +165,7 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_one_that_never_was(
     assert len(record_of(run).sessions) == 1
 
 
+@pytest.mark.slow
 def test_a_constant_stage_is_extended_with_its_optimizers_state(pictures, finished, tmp_path):
     """And later stages begin anew: as though it always had these steps, whose batches, of the
     other run, another process makes.
@@ -273,6 +275,7 @@ def test_the_faster_precision_is_found_by_trial_once_and_kept(pictures, tmp_path
     assert "bfloat16" in shown
 
 
+@pytest.mark.slow
 def test_another_machine_goes_on_in_another_precision(pictures, tmp_path):
     config, run = small_config(precision="auto"), tmp_path / "run"
     train(config, pictures, run, precision="bfloat16", deadline=0)  # stopped before its first step
@@ -344,6 +347,7 @@ def test_only_weights_of_the_same_design_are_taken():
         weights.set_weights(x2, theirs)
 
 
+@pytest.mark.slow
 def test_the_upstream_recipe_runs_whole_pictures_zero_borders_and_chooses_by_loss(
     tmp_path, coffee: RgbU8
 ):

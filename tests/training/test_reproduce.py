@@ -76,6 +76,7 @@ def command(*arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_a_model_is_reproduced_with_what_it_starts_from_and_served_as_it_was_validated(
     configs, root, tmp_path
 ):
@@ -121,6 +122,7 @@ def test_a_model_is_reproduced_with_what_it_starts_from_and_served_as_it_was_val
     assert weights.hash_weights(start.weights) == parent.weights_sha256
 
 
+@pytest.mark.slow
 def test_a_network_on_the_bicubic_plane_is_exported_as_it_was_trained(configs, root, tmp_path):
     command(
         "reproduce", "post-x3", "--data-root", root, "--runs", tmp_path / "runs", "--workers", 0

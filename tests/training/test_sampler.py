@@ -264,6 +264,7 @@ def test_an_error_in_another_process_is_told(photos: PreparedSet):
         next(batches)
 
 
+@pytest.mark.slow
 def test_other_processes_end_when_the_one_that_trains_is_killed(
     photos: PreparedSet, tmp_path: Path
 ):

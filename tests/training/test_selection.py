@@ -118,7 +118,7 @@ def test_auto_is_scored_by_its_choice_for_each_file(
     enhancer = AutomaticEnhancer(between, load)
     clean = evaluate(enhancer, tmp_path, 3)
     assert loaded == [between.clean.name]
-    evaluate(enhancer, tmp_path, 3, lr_jpeg=75)
+    evaluate(enhancer, tmp_path, 3, lr_jpeg=40)
     assert between.photo is not None
     assert loaded == [between.clean.name, between.photo.name]
     chat = evaluate(enhancer, tmp_path, 3, kind=("blur 0.8, jpeg 60", KINDS["blur 0.8, jpeg 60"]))
