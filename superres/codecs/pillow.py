@@ -192,17 +192,11 @@ def to_picture(
     if grey:
         samples = samples[..., [0, 0, 0, 1] if samples.shape[2] == 2 else [0, 0, 0]]
     profile = image.info.get("icc_profile") if mode in _PROFILED_MODES else None
-    space = colour_profiles.colour_space(profile) if profile else None
-    if profile and space not in (("RGB", "GRAY") if grey else ("RGB",)):
-        dropped.append(f"ICC profile of {space}" if space else "damaged ICC profile")
-        profile = None
-    if grey and space == "RGB":
-        converted.append("grey to RGB, as its ICC profile")
-        grey = False
+    profile, grey = checked_profile(profile, converted, dropped, grey=grey)
     return Picture(
         samples=upright(samples, left),
         grey=grey,
-        icc_profile=profile or None,
+        icc_profile=profile,
         exif=exif,
         xmp=xmp,
         dpi=_turned(metadata.read_dpi(image), stored),
@@ -210,6 +204,32 @@ def to_picture(
         converted=tuple(converted),
         dropped=tuple(dict.fromkeys(dropped)),
     )
+
+
+def checked_profile(
+    profile: bytes | None, converted: list[str], dropped: list[str], *, grey: bool
+) -> tuple[bytes | None, bool]:
+    """Keep the colour profile of a picture if it is one of its kind of samples.
+
+    Args:
+        profile: as the file has it.
+        converted: what of the picture was converted; added to.
+        dropped: what was dropped; added to.
+        grey: whether the samples are grey.
+
+    Returns:
+        The profile, or None; and whether the picture stays grey: with an RGB profile it does not.
+    """
+    if not profile:
+        return None, grey
+    space = colour_profiles.colour_space(profile)
+    if space not in (("RGB", "GRAY") if grey else ("RGB",)):
+        dropped.append(f"ICC profile of {space}" if space else "damaged ICC profile")
+        return None, grey
+    if grey and space == "RGB":
+        converted.append("grey to RGB, as its ICC profile")
+        grey = False
+    return profile, grey
 
 
 def _turned(dpi: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:

@@ -4,8 +4,7 @@ import numpy as np
 from PIL import Image
 
 from superres import metadata
-from superres.codecs.pillow import upright
-from superres.colour_profiles import colour_space
+from superres.codecs.pillow import checked_profile, upright
 from superres.picture import Picture
 
 
@@ -50,17 +49,11 @@ def to_picture(
         samples = samples[..., [0, 0, 0, 1] if samples.shape[2] == 2 else [0, 0, 0]]
     if orientation != 1:
         changed.append(f"orientation {orientation} to upright")
-    space = colour_space(icc_profile) if icc_profile else None
-    if icc_profile and space not in (("RGB", "GRAY") if grey else ("RGB",)):
-        dropped.append(f"ICC profile of {space}" if space else "damaged ICC profile")
-        icc_profile = None
-    if grey and space == "RGB":
-        changed.append("grey to RGB, as its ICC profile")
-        grey = False
+    icc_profile, grey = checked_profile(icc_profile, changed, dropped, grey=grey)
     return Picture(
         samples=upright(samples, orientation),
         grey=grey,
-        icc_profile=icc_profile or None,
+        icc_profile=icc_profile,
         exif=read_exif,
         xmp=read_xmp,
         source_format=name,

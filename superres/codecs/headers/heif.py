@@ -3,14 +3,13 @@
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import NamedTuple
 
 from superres.arrays import Size
 from superres.codecs.format import BinaryFile
 from superres.codecs.headers import Structure, av1, hevc
 from superres.codecs.headers.av1 import Coded
 from superres.codecs.headers.exif import check_block
+from superres.codecs.headers.heif_geometry import Crop, Transform, orientation_of, read_shown
 from superres.codecs.headers.isobmff import Budget, Item, Meta, damaged, read_meta
 from superres.codecs.limits import (
     MAX_CODED_PARTS,
@@ -46,23 +45,6 @@ _XMP_TYPE = b"application/rdf+xml"
 _LONGEST_GRID = 16
 
 
-class Transform(NamedTuple):
-    """A mirror image or a rotation, in the order in which the file has them."""
-
-    kind: bytes
-    """``irot``: quarter turns against the clock; ``imir``: 0 swaps top and bottom, 1 the sides."""
-    value: int
-
-
-class Crop(NamedTuple):
-    """What is shown of a coded picture, in its pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
 @dataclass(frozen=True)
 class HeifStructure(Structure):
     """That of a HEIF or AVIF. Its ``size`` is that of the coded picture."""
@@ -93,21 +75,11 @@ class HeifStructure(Structure):
     @property
     def orientation(self) -> int:
         """What :attr:`turns` do together, as the orientation of EXIF."""
-        quarters, mirrored = 0, False
-        for kind, value in self.turns:
-            if kind == b"irot":
-                quarters += value
-            else:  # of what was turned by q quarters, it is that of the other one turned by -q
-                quarters, mirrored = (0 if value else 2) - quarters, not mirrored
-        return _ORIENTATIONS[mirrored][quarters % 4]
+        return orientation_of(self.turns)
 
     def to_header(self, name: str) -> Header:
         """The header of a picture that is decoded to 8 or 16 bits."""
         return Header(name, self.shown, 8 if self.bits == 8 else 16, self.alpha)
-
-
-_ORIENTATIONS = {False: (1, 8, 3, 6), True: (2, 5, 4, 7)}
-"""By whether the sides are swapped first, and quarter turns against the clock after that."""
 
 
 def recognises(head: bytes) -> bool:
@@ -151,7 +123,7 @@ def _read(file: BinaryFile, meta: Meta) -> HeifStructure:
     read_coded = _CodedReader(file, meta, parts)
     coded, coding, pixels = read_coded(primary)
     alpha = _alpha(meta, read_coded, coded.size, coding)
-    crop, turns = _shown(primary, coded.size)
+    crop, turns = read_shown(primary, coded.size)
     if pixels > 1.1 * crop.height * crop.width + MAX_CROPPED_PIXELS:
         raise BadImage(
             f"at most {MAX_CROPPED_PIXELS:,} pixels outside what is shown are read, besides a "
@@ -286,41 +258,6 @@ def _alpha(
 
 def _auxiliary_type(item: Item) -> bytes:
     return (item.property(b"auxC") or b"")[4:].split(b"\0")[0]
-
-
-def _shown(item: Item, size: Size) -> tuple[Crop, tuple[Transform, ...]]:
-    """What is shown of a picture of that size, and how it is turned."""
-    crop: Crop | None = None
-    turns: list[Transform] = []
-    for kind, body in item.properties:
-        if kind == b"irot":
-            turns.append(Transform(kind, body[0] & 3))
-        elif kind == b"imir":
-            turns.append(Transform(kind, body[0] & 1))
-        elif kind == b"clap":
-            if crop is not None or turns:
-                raise damaged("it is cropped twice, or after it is turned")
-            crop = _crop(body, size)
-    if len(turns) > 8:
-        raise damaged("it is turned more than 8 times")
-    return crop or Crop(0, 0, *size), tuple(turns)
-
-
-def _crop(clap: bytes, size: Size) -> Crop:
-    """The clean aperture (ISO/IEC 14496-12, 12.1.4), in whole pixels."""
-    numbers = struct.unpack_from(">IIIIiIiI", clap)
-    width, height, right, down = (
-        Fraction(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)
-    )
-    left, top = ((side - part) / 2 + move for side, part, move in (
-        (size[1], width, right), (size[0], height, down)
-    ))  # fmt: skip
-    inside = left >= 0 and top >= 0 and left + width <= size[1] and top + height <= size[0]
-    if not inside or width < 1 or height < 1:
-        raise damaged("it is cropped to what is outside")
-    if any(one.denominator != 1 for one in (width, height, left, top)):
-        raise UnsupportedFormat("HEIF cropped to parts of pixels is not read: save it again")
-    return Crop(int(top), int(left), int(height), int(width))
 
 
 def _profile(item: Item, tile: Item, *, grey: bool) -> bytes | None:
