@@ -22,8 +22,9 @@ MAGIC = b"\xff\xd8\xff"
 LONGEST_SIDE = 65_535
 LONGEST_SEGMENT = 65_000
 """Bytes of EXIF or XMP that fit one, with its heading."""
-_OTHER_DATA = bytes(37 * number % 251 for number in range(1, 100))
-"""Data for a scan, without a marker."""
+_NO_MARKER = bytes(37 * number % 251 for number in range(1, 100))
+_OTHER_DATA = _NO_MARKER + b"".join(bytes([0xFF, 0xD0 + n]) + _NO_MARKER for n in range(8))
+"""Data for a scan, also behind each restart marker: a decoder may wait for one of them."""
 
 
 def probe(file: BinaryFile, max_pixels: int) -> Header:

@@ -1,6 +1,7 @@
 """What phones put into JPEGs besides the picture is told, and no byte of it is believed."""
 
 import io
+import re
 import struct
 from random import Random
 
@@ -120,6 +121,15 @@ def test_a_jpeg_without_its_last_pixels_is_damaged(coffee, seed, progressive, re
         BadImage, match=r"ends among its pixels|cannot be decoded|header is damaged"
     ):
         decode(whole[: choose.randrange(at, len(whole) - 12)])
+
+
+def test_a_jpeg_that_ends_before_or_after_any_restart_marker_is_damaged(small):
+    for progressive in (False, True):
+        whole = saved(small, "JPEG", quality=90, progressive=progressive, restart_marker_blocks=5)
+        for marker in re.finditer(rb"\xff[\xd0-\xd7]", whole):
+            for end in (marker.start(), marker.end()):
+                with pytest.raises(BadImage, match="ends among its pixels"):
+                    decode(whole[:end])
 
 
 def test_a_progressive_jpeg_without_its_last_scans_is_damaged(small):
