@@ -63,7 +63,8 @@ def with_tables(readme: str, cards: Iterable[ModelCard]) -> str:
 def short_table(cards: Iterable[ModelCard], families: list[str], *, compressed: bool) -> str:
     """A table with one row per set (JPEG sets or clean sets) and one column per family.
 
-    A cell shows the wins if the model does not win on all pictures.
+    Sets that only ``auto`` was scored on are left out. A cell shows the wins if the model does not
+    win on all pictures.
     """
     rows = [
         f"| set | bicubic | {' | '.join(families)} |",
@@ -74,6 +75,8 @@ def short_table(cards: Iterable[ModelCard], families: list[str], *, compressed: 
         if family in families and one.dataset.endswith(COMPRESSED) == compressed:
             found.setdefault((one.scale, one.dataset), {})[family] = one
     for (scale, dataset), by_family in sorted(found.items(), key=lambda item: item[0][0] != 3):
+        if by_family.keys() == {AUTO}:
+            continue
         bicubic = _cell(next(iter(by_family.values())).bicubic)
         cells = (_short_cell(by_family.get(family)) for family in families)
         rows.append(f"| {dataset} x{scale:g} | {bicubic} | {' | '.join(cells)} |")
