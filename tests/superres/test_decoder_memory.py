@@ -30,7 +30,7 @@ def decoder() -> Iterator[Decoder]:
 
 
 @pytest.mark.parametrize(
-    ("examples", "pixels", "least"), [(5, 2_000_000, 0.01), slow(40, 4_000_000, 0.4)]
+    ("examples", "pixels", "least"), [(5, 2_000_000, 0.01), slow(25, 4_000_000, 0.25)]
 )
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_file_takes_more_memory_than_its_header_lets_forecast(
