@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
+from PIL.ExifTags import Base
 from PIL.JpegImagePlugin import JpegImageFile
 
 from superres.arrays import RgbU8, to_integer
@@ -27,10 +28,24 @@ _OTHER_DATA = _NO_MARKER + b"".join(bytes([0xFF, 0xD0 + n]) + _NO_MARKER for n i
 """Data for a scan, also behind each restart marker: a decoder may wait for one of them."""
 
 
+class _Jpeg(JpegImageFile):
+    def _read_dpi_from_exif(self) -> None:
+        by_jfif = "dpi" in self.info
+        super()._read_dpi_from_exif()
+        if by_jfif or self.info.get("dpi") != (72, 72):
+            return
+        try:
+            told = self.getexif().get(Base.XResolution)
+        except Exception:  # of a damaged block, the picture's reader tells
+            told = None
+        if told != 72:  # Pillow says 72 where the file says nothing
+            del self.info["dpi"]
+
+
 def probe(file: BinaryFile, max_pixels: int) -> Header:
     """Read the header."""
     structure = headers.read(file)
-    with pillow.opened(JpegImageFile, structure.head, structure, max_pixels) as image:
+    with pillow.opened(_Jpeg, structure.head, structure, max_pixels) as image:
         bits = 8 if structure.bits == 8 else 16
         orientation = pillow.orientation(image)
         return pillow.to_header(image, "jpeg", bits=bits, orientation=orientation)
@@ -51,12 +66,12 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         conversions.append("end marker added")
     left_out = headers.behind(data, end, structure)
     if structure.bits == 8:
-        with pillow.opened(JpegImageFile, data, structure, max_pixels) as image:
+        with pillow.opened(_Jpeg, data, structure, max_pixels) as image:
             return pillow.to_picture(image, "jpeg", None, left_out, tuple(conversions))
     conversions.append("12 bits to 16")
     at = structure.bits_at  # Pillow opens no other depth, and decodes no pixel here
     shown = b"".join([memoryview(data)[:at], b"\x08", memoryview(data)[at + 1 :]])
-    with pillow.opened(JpegImageFile, shown, structure, max_pixels) as image:
+    with pillow.opened(_Jpeg, shown, structure, max_pixels) as image:
         return pillow.to_picture(
             image, "jpeg", lambda: _read_12_bits(data), left_out, tuple(conversions)
         )

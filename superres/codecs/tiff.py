@@ -45,6 +45,8 @@ class _Tiff(TiffImageFile):
             raise UnsupportedFormat(
                 f"a TIFF with {told} is not read: save it with 8 or 16 bits, in grey or RGB"
             ) from error
+        if not {Base.XResolution, Base.YResolution} <= self.tag_v2.keys():
+            self.info.pop("dpi", None)  # Pillow says 1 where the file says nothing
 
 
 class _Described(TiffImageFile):

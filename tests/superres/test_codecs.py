@@ -29,6 +29,7 @@ from superres.codecs import (
 )
 from superres.errors import AnimatedImage, BadImage, BadRequest, ImageTooLarge, UnsupportedFormat
 from tests.pictures import SRGB_PROFILE, WIDE_PROFILE, animated, bomb, chunk, saved
+from tests.raw_files import tiff
 
 GREY_PROFILE = imagecodecs.cms_profile("gray", gamma=1.8)
 
@@ -305,6 +306,24 @@ def test_sixteen_bit_files_keep_their_metadata_too(described, output_format):
     assert conversion_notes(again, output_format).startswith(
         "kept: ICC profile, EXIF, XMP, DPI, 16 bits"
     )
+
+
+@pytest.mark.parametrize("told", [None, 72, 300])
+@pytest.mark.parametrize("image_format", ["JPEG", "TIFF", "PNG", "WEBP"])
+def test_a_resolution_is_that_of_the_file_and_none_is_made_up(small, image_format, told):
+    """Pillow says 72 of a JPEG with EXIF, and 1 of a TIFF, that say nothing."""
+    exif = Image.Exif()
+    exif[Base.Make] = "Maker"
+    if told is not None:
+        exif[Base.XResolution] = exif[Base.YResolution] = told
+        exif[Base.ResolutionUnit] = 2
+    if image_format == "TIFF" and told is None:  # which Pillow writes none of
+        data = tiff(np.asarray(small), 8, 2, 1)
+    else:
+        data = saved(small, image_format, exif=exif)
+    found = decode(data).dpi
+    by_exif = image_format in ("JPEG", "TIFF")
+    assert found == ((told, told) if told is not None and by_exif else None)
 
 
 def test_exif_longer_than_jpeg_holds_is_dropped_by_name(small):

@@ -15,25 +15,9 @@ from superres.codecs.items import box
 from superres.codecs.pillow import upright
 from superres.errors import AnimatedImage, BadImage, ImageTooLarge, UnsupportedFormat
 from superres.picture import Picture
-from tests import heics
+from tests import heics, jxls
+from tests.jxls import Bits
 from tests.pictures import WIDE_PROFILE
-
-
-class Bits:
-    """Writes numbers, the lowest bit of a byte first."""
-
-    def __init__(self) -> None:
-        self._number = self.length = 0
-
-    def put(self, *numbers: tuple[int, int]) -> "Bits":
-        """Write numbers, each with its count of bits."""
-        for number, length in numbers:
-            self._number |= number << self.length
-            self.length += length
-        return self
-
-    def data(self) -> bytes:
-        return b"\xff\x0a" + self._number.to_bytes(self.length // 8 + 64, "little")
 
 
 def header(*numbers: tuple[int, int]) -> bytes:
@@ -129,33 +113,12 @@ def test_floats_from_0_to_1_become_16_bits():
 def test_the_orientation_of_the_codestream_is_applied_once(photograph, orientation):
     """The fields that have it are inserted into a header that another encoder wrote."""
     data = bytes(imagecodecs.jpegxl_encode(photograph[:112, :176], level=101))
-    counter = _Counter(data[2:])
-    headers._read_size(counter)
-    size_bits = counter.read
-    counter = _Counter(data[2:])
-    structure = headers._read_codestream(counter)
-    colours_end = counter.read
-    end = colours_end + 3  # no extensions; transforms as usual
-    bits = int.from_bytes(data[2:], "little")
-    assert not bits >> size_bits & 3  # neither all as usual, nor further fields
-    new = Bits()
-    new.put((bits & (1 << size_bits) - 1, size_bits), (0, 1), (1, 1), (orientation - 1, 3), (0, 3))
-    start = size_bits + 2
-    new.put((bits >> start & (1 << colours_end - start) - 1, colours_end - start))
-    new.put((1, 1), (bits >> colours_end & 7, 3))  # tones as usual
-    turned = new.data()[: 2 + -(-new.length // 8)] + data[2 + -(-end // 8) :]
+    turned = jxls.turned(data, orientation)
+    structure = headers.read(io.BytesIO(data))
     assert headers.read(io.BytesIO(turned)) == replace(structure, orientation=orientation)
     picture = decode(turned)
     assert (picture.samples == upright(photograph[:112, :176], orientation)).all()
     assert probe(turned).size == picture.size
-
-
-class _Counter(headers._Bits):
-    read = 0
-
-    def next(self, length: int) -> int:
-        self.read += length
-        return super().next(length)
 
 
 def test_animations_hdr_and_other_colours_are_refused_by_name():
