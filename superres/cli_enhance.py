@@ -1,6 +1,7 @@
 """The command ``superres enhance``."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 
 from superres import clone
+from superres.automatic import SizedEnhancer
 from superres.batch.ledger import Ledger, Options
 from superres.batch.plan import is_file, plan
 from superres.batch.runner import BatchRunner
@@ -134,12 +136,8 @@ def enhance_command(
     load = partial(load_sized, asked.model or AUTO, models, precision, device, asked.ensemble)
 
     def local_runner(ledger: Ledger | None) -> BatchRunner:
-        enhancer = load()
-        first = _first_card(asked, models)
-        if first is not None and not dry_run:
-            enhancer.enhancer(first)
         return BatchRunner(
-            enhancer,
+            _load_first(load, None if dry_run else _first_card(asked, models)),
             options,
             ledger,
             resume=resume or watch is not None,
@@ -189,7 +187,10 @@ def enhance_command(
         if dry_run or to_file:
             raise BadRequest("--cluster is for making pictures, into a folder")
         runner = clone.part(SERVICE, "superres enhance --cluster").cluster_batch_runner()
-        run = runner(load, options, target, resume=resume, force=force, max_pixels=max_pixels).run
+        load_there = partial(_load_first, load, _first_card(asked, models))
+        run = runner(
+            load_there, options, target, resume=resume, force=force, max_pixels=max_pixels
+        ).run
     else:
         run = local_runner(None if to_file else Ledger(target)).run
     started = time.monotonic()
@@ -213,6 +214,14 @@ def _options(asked: Parameters, models: Path) -> Options:
     if model == AUTO:
         labels.append(rules_label())
     return Options(" ".join(dict.fromkeys(labels)), asked)
+
+
+def _load_first(load: Callable[[], SizedEnhancer], first: ModelCard | None) -> SizedEnhancer:
+    """Make an enhancer and load its first model: if that fails, there is no run."""
+    enhancer = load()
+    if first is not None:
+        enhancer.enhancer(first)
+    return enhancer
 
 
 def _first_card(asked: Parameters, models: Path) -> ModelCard | None:
