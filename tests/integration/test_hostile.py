@@ -184,7 +184,7 @@ def test_64_hostile_callers_hurt_nobody_else(
     record_property("MB before", round(early / 1e6))
     record_property("MB after", round(late / 1e6))
     # The soak has the machine for itself; make test-slow runs another test beside this one.
-    longest, most, growth = (0.1, 5, 1.05) if seconds >= 30 else (1, 10, 1.1)
+    longest, most, growth = (0.1, 5, 1.05) if seconds >= 30 else (1, 10, 1.25)
     assert p99 < longest
     assert ratio <= most
     assert late <= growth * early
