@@ -122,6 +122,7 @@ def test_the_readmes_first_comparison_is_what_the_command_prints(
     assert float(claimed[2]) == pytest.approx(comparison.sr_scores.psnr_y, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("shipped model")
 def test_the_readmes_commands_work(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """All but training's, which the smoke test runs. The first is a process of its own."""

@@ -30,10 +30,15 @@ PROJECT = Path(__file__).parents[2]
 
 async def digest_upload(upload: bytes) -> str:
     """SHA-256 of an upload, in hexadecimal."""
-    return (await anyio.to_thread.run_sync(hashlib.sha256, upload)).hexdigest()
+
+    def digest() -> str:
+        code_version()  # which reads files the first time, so that :func:`enhanced_etag` does not
+        return hashlib.sha256(upload).hexdigest()
+
+    return await anyio.to_thread.run_sync(digest)
 
 
-async def enhanced_etag(upload_digest: str, request: EnhanceRequest, settings: Settings) -> str:
+def enhanced_etag(upload_digest: str, request: EnhanceRequest, settings: Settings) -> str:
     """The tag of what a request asks for.
 
     It covers the upload, the parameters, the models between which the picture decides, the code
@@ -51,7 +56,7 @@ async def enhanced_etag(upload_digest: str, request: EnhanceRequest, settings: S
         request.output_format,
         [(card.name, card.short_hash) for card in request.cards],
         settings.model_dump_json(),
-        await anyio.to_thread.run_sync(code_version),
+        code_version(),
     )
     return f'W/"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
 

@@ -130,7 +130,7 @@ def no_source_is_written(world, output_format, recursive, resume, force, shared)
 
 
 @pytest.mark.parametrize(
-    "batches", [200, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+    "batches", [100, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 def test_no_source_is_ever_written(monkeypatch: pytest.MonkeyPatch, batches: int):
     # What survives a power cut is not the point, and would take most of the time.

@@ -177,6 +177,9 @@ async def enhance(
     output_format = query.format or _accepted_format(request, header, json=as_job or query.dry_run)
     model = query.model or service.settings.default_model
     options = EnhanceOptions.from_mapping(query.model_dump() | {"model": model})
+    upload_digest = await digest_upload(upload.data)
+    # Nothing waits between the choice of the model and its admission: a reload between the two
+    # would refuse the request.
     enhance_request = prepare_request(service, options, header, len(upload.data), output_format)
     if query.dry_run:
         chosen, notes = await context.within_deadline(
@@ -185,8 +188,7 @@ async def enhance(
         await service.models.require(*chosen.cards)
         report = _dry_run(chosen, service.forecast_admission(chosen, context), notes)
         return Response(report.model_dump_json(), media_type="application/json")
-    upload_digest = await digest_upload(upload.data)
-    etag = await enhanced_etag(upload_digest, enhance_request, service.settings)
+    etag = enhanced_etag(upload_digest, enhance_request, service.settings)
     if is_known(request, etag):
         return not_modified(etag)
     if as_job:
