@@ -11,7 +11,9 @@ import pytest
 from superres.arrays import RgbU8
 from superres.codecs import conversion_notes, decode, encode, probe
 from superres.codecs.headers import jxl as headers
+from superres.codecs.headers.isobmff import file_boxes
 from superres.codecs.items import box
+from superres.codecs.limits import MAX_XMP_BYTES
 from superres.codecs.pillow import upright
 from superres.errors import AnimatedImage, BadImage, ImageTooLarge, UnsupportedFormat
 from superres.picture import Picture
@@ -169,3 +171,29 @@ def test_a_decoder_that_sees_something_else_is_stopped(monkeypatch, photograph):
     monkeypatch.setattr(headers, "read", lambda file: replace(read(file), size=(4, 5)))
     with pytest.raises(BadImage, match="it says 5x4"):
         decode(data)
+
+
+def test_compressed_metadata_is_read_and_cannot_take_more_than_plain_metadata(photograph):
+    exif = b"Exif\0\0" + heics.exif(orientation=1)
+    written = encode(Picture(photograph, exif=exif, xmp=b"<x/>"), "jxl", 90)
+    expected = decode(written)
+
+    def with_xmp(kind: bytes, body: bytes) -> bytes:
+        parts, begin = [], 0
+        for found, at, end in file_boxes(io.BytesIO(written)):
+            is_xmp = found == b"brob" and written[at : at + 4] == b"xml "  # as the library writes
+            parts.append(box(kind, body) if is_xmp else written[begin:end])
+            begin = end
+        return b"".join(parts)
+
+    for same in (
+        with_xmp(b"xml ", b"<x/>"),
+        with_xmp(b"brob", b"xml " + imagecodecs.brotli_encode(b"<x/>")),
+    ):
+        read = decode(same)
+        assert (read.exif, read.xmp, read.dropped) == (expected.exif, b"<x/>", ())
+    bomb = with_xmp(b"brob", b"xml " + imagecodecs.brotli_encode(bytes(MAX_XMP_BYTES + 1)))
+    assert len(bomb) < len(written) + 1000
+    read = decode(bomb)
+    assert (read.xmp, read.dropped) == (None, ("damaged XMP",))
+    assert np.array_equal(read.samples, expected.samples)
