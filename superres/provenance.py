@@ -12,7 +12,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from superres.codecs import FORMATS, OutputFormat, Picture
-from superres.xmp import DamagedXmp
+from superres.xmp import DamagedXmp, to_utf_8
 
 ENHANCED = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
 CAPTURED = {
@@ -84,7 +84,7 @@ def claim(packet: bytes | None, made_by: str) -> bytes:
     Raises:
         DamagedXmp: it cannot be read.
     """
-    text = _EMPTY if packet is None else _utf_8(packet)
+    text = _EMPTY if packet is None else to_utf_8(packet)
     reader = _Reader(text)
     reader.read()
     if reader.end is None:  # <rdf:RDF/>
@@ -110,15 +110,6 @@ def claim(packet: bytes | None, made_by: str) -> bytes:
     for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[end:]
     return text
-
-
-def _utf_8(packet: bytes) -> bytes:
-    if packet[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        try:
-            return packet.decode("utf-16").encode()
-        except UnicodeError as error:
-            raise DamagedXmp(str(error)) from error
-    return packet.rstrip(b"\0")
 
 
 @dataclass

@@ -115,7 +115,7 @@ def filtered(packet: bytes) -> Filtered:
     Raises:
         DamagedXmp: it cannot be read, so that nobody knows what it says.
     """
-    text = _utf_8(packet)
+    text = to_utf_8(packet)
     reader = _Reader(text)
     reader.read()
     if not reader.cuts:
@@ -124,7 +124,12 @@ def filtered(packet: bytes) -> Filtered:
     return Filtered(left, tuple(sorted(reader.claims)), reader.stale)
 
 
-def _utf_8(packet: bytes) -> bytes:
+def to_utf_8(packet: bytes) -> bytes:
+    """A packet in UTF-8, without the zeros at its end.
+
+    Raises:
+        DamagedXmp: it begins as UTF-16, and is not.
+    """
     if packet[:2] in (b"\xff\xfe", b"\xfe\xff"):
         try:
             return packet.decode("utf-16").encode()
