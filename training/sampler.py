@@ -93,7 +93,7 @@ def batch(sets: Sequence[PreparedSet], sampling: Sampling, seed: int, step: int)
     the picture's edge. With a halo, crops that overlap an edge by up to a quarter are moved to the
     edge. Channels are permuted, and pictures rotated, before they are degraded.
 
-    Rerotations:
+    Returns:
         Planes [batch, side, side, 3] with side = patch / upscale + 2 halo, and HR patches
         [batch, patch, patch, 3].
 
