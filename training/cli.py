@@ -416,19 +416,6 @@ def fit_selection_command(
     print(RULES_FILE.read_text(), end="")
 
 
-@cli.command("blend")
-def blend_command(
-    names: Annotated[list[str], typer.Argument(help="Names in training/blends.toml.")],
-    models: Models = DEFAULT_MODELS,
-) -> None:
-    """Make models between two others: the weighted mean of their weights."""
-    from training.blends import blend
-
-    for name in names:
-        card = blend(name, models)
-        Console().print(f"{models / card.name}: {card.parameters:,} parameters, {card.short_hash}")
-
-
 @cli.command("export")
 def export_command(
     folders: Annotated[

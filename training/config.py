@@ -1,7 +1,6 @@
 """Configuration of a training run: frozen and validated. An unknown key is an error."""
 
 import hashlib
-import math
 import re
 import tomllib
 from importlib.resources import files
@@ -227,29 +226,6 @@ def load_config(name_or_path: str) -> TrainingConfig:
 def legacy_models() -> dict[str, str]:
     """Shipped models that cannot be reproduced, each with the reason."""
     return tomllib.loads((Path(str(files("training"))) / "legacy.toml").read_text())
-
-
-class BlendConfig(_Frozen):
-    """A model whose weights are the weighted mean of those of two models."""
-
-    family: Name
-    shares: dict[Name, Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=2, max_length=2)
-    """Weight of each model in the mean, by name."""
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        if not math.isclose(sum(self.shares.values()), 1):
-            raise ValueError(f"the shares must sum to 1, not {sum(self.shares.values()):g}")
-        first, second = self.shares
-        if first not in {one.name for one in parents(load_config(second))}:
-            raise ValueError(f"{second} did not start from the weights of {first}")
-        return self
-
-
-def load_blends() -> dict[str, BlendConfig]:
-    """The committed blends, by the name of the model."""
-    text = (Path(str(files("training"))) / "blends.toml").read_text()
-    return {name: BlendConfig.model_validate(table) for name, table in tomllib.loads(text).items()}
 
 
 def parents(config: TrainingConfig) -> list[TrainingConfig]:

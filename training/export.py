@@ -83,16 +83,15 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
             "name",
             "family",
             "training",
-            "blend",
             "legacy",
             "reproducible",
             "reason",
             "scores",
         )
         facts = {name: getattr(old, name) for name in copied} | {"draft": old.draft or draft}
-        if old.training is None and old.blend is None:
+        if old.training is None:
             facts["reason"] = legacy_models()[old.name]
-        elif old.training is not None and not draft:
+        elif not draft:
             check_record(old.training)
     else:
         record = read_record(run)

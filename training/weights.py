@@ -84,19 +84,6 @@ def weights_of(network: keras.Model) -> Weights:
     return {v.path: keras.ops.convert_to_numpy(v) for v in network.variables}
 
 
-def mean_weights(
-    first: Weights, second: Weights, first_share: float, second_share: float
-) -> Weights:
-    """The weighted mean of two sets of weights of one network."""
-    return {
-        path: (
-            first_share * first[path].astype(np.float64)
-            + second_share * second[path].astype(np.float64)
-        ).astype(first[path].dtype)
-        for path in first
-    }
-
-
 def set_weights(network: keras.Model, weights: Weights) -> None:
     """Assign weights to a network.
 
@@ -161,8 +148,7 @@ def recorded(folder: Path) -> tuple[Design, Weights]:
     weights = load_weights(folder / WEIGHTS)
     if (folder / CARD).exists():
         card = read_card(folder)
-        made = card.training or card.blend
-        config = made.config if made else (card.legacy or {})["config"]
+        config = card.training.config if card.training else (card.legacy or {})["config"]
         expected = card.weights_sha256
     else:
         record = read_record(folder)

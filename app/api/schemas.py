@@ -31,7 +31,6 @@ class ModelReport(BaseModel):
     @classmethod
     def of(cls, card: ModelCard) -> "ModelReport":
         """As the card has it."""
-        made = card.training or card.blend
         return cls(
             name=card.name,
             family=card.family,
@@ -41,7 +40,7 @@ class ModelReport(BaseModel):
             parameters=card.parameters,
             multiply_adds_per_output_pixel=card.multiply_adds_per_output_pixel,
             hash=card.short_hash,
-            training=made.model_dump(mode="json") if made else card.legacy or {},
+            training=card.training.model_dump(mode="json") if card.training else card.legacy or {},
             reproducible=card.reproducible,
             quality=ModelQuality.of(card),
         )

@@ -173,24 +173,6 @@ class TrainingRecord(_Frozen):
     weights_sha256: str
 
 
-class ParentRecord(_Frozen):
-    """A model whose weights went into a weighted mean."""
-
-    name: str
-    share: float
-    """Its weight in the mean; all sum to 1."""
-    weights_sha256: str
-    config_sha256: str
-
-
-class BlendRecord(_Frozen):
-    """How ``superres-train blend`` made a model: a weighted mean of the weights of others."""
-
-    config: dict[str, Any]
-    """Network, scale, skip and centred, which all of them share."""
-    parents: tuple[ParentRecord, ...]
-
-
 class ModelCard(_Frozen):
     """``card.json``: a folder of ``models/`` is served if it agrees with its card."""
 
@@ -209,9 +191,7 @@ class ModelCard(_Frozen):
     weights_sha256: str
     """Of the weights beside the SavedModel; see ``training.weights.hash_weights``."""
     training: TrainingRecord | None
-    """None for a blend, and for a model from before such records."""
-    blend: BlendRecord | None = None
-    """None for a model that was trained."""
+    """None for a model from before such records."""
     legacy: dict[str, Any] | None = None
     """What is known of the training of such a model."""
     reproducible: bool
@@ -248,8 +228,6 @@ class ModelCard(_Frozen):
         if self.format == FIRST_FORMAT:
             # Cards from before the field have a checksum without it.
             del fields["format"]
-        if self.blend is None:  # likewise
-            del fields["blend"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

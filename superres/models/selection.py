@@ -23,7 +23,7 @@ from superres.models.evidence import Evidence
 from superres.models.registry import choose
 
 CLEAN_FAMILY = "edsr-lite"
-MILD_FAMILY = "edsr-lite-mild"
+JPEG_FAMILY = "edsr-lite-jpeg"
 PHOTO_FAMILY = "edsr-lite-photo"
 RULES_FILE = Path(__file__).with_name("selection.toml")
 
@@ -77,14 +77,14 @@ class Candidates:
     clean: ModelCard
     photo: ModelCard | None
     """None if the family has no model for the scale of ``clean``."""
-    mild: ModelCard | None = None
+    jpeg: ModelCard | None = None
     """Likewise."""
     bicubic: ModelCard = BICUBIC
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
         """Each of them once."""
-        cards = (self.clean, self.photo, self.mild, self.bicubic)
+        cards = (self.clean, self.photo, self.jpeg, self.bicubic)
         return tuple({card.name: card for card in cards if card is not None}.values())
 
     @property
@@ -112,7 +112,7 @@ def automatic_families(cards: Iterable[ModelCard]) -> tuple[str, ...]:
     """
     families = {card.family for card in cards} - {BICUBIC.family}
     if CLEAN_FAMILY in families:
-        used = (CLEAN_FAMILY, PHOTO_FAMILY, MILD_FAMILY)
+        used = (CLEAN_FAMILY, PHOTO_FAMILY, JPEG_FAMILY)
         return (*(family for family in used if family in families), BICUBIC.family)
     if not families:
         raise ModelMissing("there is no model for auto to choose: the models folder has none")
@@ -131,7 +131,7 @@ def candidates(cards: Iterable[ModelCard], scale: float) -> Candidates:
     if families[0] != CLEAN_FAMILY:
         return Candidates(clean, clean)
     found = {card.family: card for card in cards if card.geometry.scale == clean.geometry.scale}
-    return Candidates(clean, found.get(PHOTO_FAMILY), found.get(MILD_FAMILY))
+    return Candidates(clean, found.get(PHOTO_FAMILY), found.get(JPEG_FAMILY))
 
 
 def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = None) -> Selection:
@@ -156,8 +156,8 @@ def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = Non
     if candidates.photo is None:
         reason = f"chosen for {damage}, for which there is no model at this scale"
         return Selection(candidates.bicubic, reason)
-    if candidates.mild is not None and _is_light(evidence, rules):
-        return Selection(candidates.mild, f"chosen for {damage}")
+    if candidates.jpeg is not None and _is_light(evidence, rules):
+        return Selection(candidates.jpeg, f"chosen for {damage}")
     return Selection(candidates.photo, f"chosen for {damage}")
 
 

@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from superres import load_model
 from superres.arrays import RgbU8, to_float
 from superres.errors import ModelMismatch
-from superres.models.card import ModelCard, ParentRecord, StartRecord, TrainingRecord, read_card
+from superres.models.card import ModelCard, StartRecord, TrainingRecord, read_card
 from superres.models.registry import DEFAULT_MODELS, read_cards
 from tests.lazy import Lazy
 from tests.runs import as_toml, prepared, small_config, train, write_pictures
 from training.cli import cli
-from training.config import BlendConfig, legacy_models, load_blends, load_config, parents
+from training.config import legacy_models, load_config, parents
 from training.evaluate import evaluate
 
 export = Lazy("training.export")
@@ -210,55 +209,14 @@ def test_a_shipped_model_can_be_made_again_or_says_why_not(card: ModelCard):
     reason = legacy_models().get(card.name, "")
     assert (card.reproducible, card.reason) == (not reason, reason)
     assert not card.draft
-    assert (card.training or card.blend) is None or not reason
+    assert card.training is None or not reason
     assert (card.legacy is not None) == bool(reason)
-    if card.blend is not None:
-        assert card.blend.parents == tuple(
-            ParentRecord(
-                name=name,
-                share=share,
-                weights_sha256=parent.weights_sha256,
-                config_sha256=load_config(name).sha256,
-            )
-            for name, share in load_blends()[card.name].shares.items()
-            for parent in [read_card(DEFAULT_MODELS / name)]
-        )
-        first, second = card.blend.parents
-        mixed = weights.mean_weights(
-            *(weights.recorded(DEFAULT_MODELS / one.name)[1] for one in card.blend.parents),
-            first.share,
-            second.share,
-        )
-        assert weights.hash_weights(mixed) == card.weights_sha256
     if card.training is not None:
         export.check_record(card.training)
         assert card.weights_sha256 == card.training.weights_sha256
         config = load_config(card.name)
         facts = (config.name, config.family, config.network, config.scale)
         assert (card.name, card.family, card.network, card.geometry.scale) == facts
-
-
-def test_a_blend_is_of_a_network_and_one_that_started_from_it():
-    shares = {"edsr-lite-x3": 0.25, "edsr-lite-photo-x3": 0.75}
-    assert BlendConfig(family="mild", shares=shares).shares == shares
-    with pytest.raises(ValidationError, match="sum to 1"):
-        BlendConfig(family="mild", shares={"edsr-lite-x3": 0.5, "edsr-lite-photo-x3": 0.75})
-    with pytest.raises(ValidationError, match="srcnn-x3 did not start from the weights of"):
-        BlendConfig(family="mild", shares={"edsr-lite-x3": 0.5, "srcnn-x3": 0.5})
-
-
-@pytest.mark.slow
-def test_a_blend_is_made_again_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("training.export.commit_and_dirty", lambda: CLEAN)
-    name, shipped = "edsr-lite-mild-x3", read_card(DEFAULT_MODELS / "edsr-lite-mild-x3")
-    for parent in load_blends()[name].shares:
-        (tmp_path / parent).symlink_to(DEFAULT_MODELS / parent)
-    run = CliRunner().invoke(cli, ["blend", name, "--models", str(tmp_path)])
-    assert run.exit_code == 0, run.output
-    made = read_card(tmp_path / name)
-    assert (made.blend, made.weights_sha256) == (shipped.blend, shipped.weights_sha256)
-    unknown = CliRunner().invoke(cli, ["blend", "other", "--models", str(tmp_path)])
-    assert "no blend 'other'" in str(unknown.exception)
 
 
 def test_no_reason_is_given_for_a_model_that_is_not_shipped():
