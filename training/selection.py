@@ -130,12 +130,11 @@ def examples(
 
 GRIDS = {
     "jpeg_quality": np.arange(50.5, 100),
-    "photo_quality": np.arange(50.5, 100),
-    "mild_sharpness": np.arange(1.5, 4.05, 0.05),
     "blockiness": np.geomspace(0.02, 2, 60),
     "noise": np.arange(0.1, 2, 0.025),
     "blurred": np.arange(0, 2, 0.05),
     "sharpened": np.arange(1.5, 4.05, 0.05),
+    "sharpened_compressed": np.arange(1.5, 4.05, 0.05),
     "detail": np.arange(0, 15, 0.25),
 }
 """The values of each threshold that :func:`fit` tries."""
@@ -174,16 +173,16 @@ def fit(data: Sequence[Example], candidates: Candidates) -> Rules:
     starts = (
         Rules(
             jpeg_quality=quality,
-            photo_quality=quality - 10,
-            mild_sharpness=sharpness,
             blockiness=2,
             noise=0.7,
             blurred=0,
             sharpened=4,
-            detail=5,
+            sharpened_compressed=sharpness,
+            detail=detail,
         )
-        for quality in (80, 87, 94)
-        for sharpness in (1.5, 2, 2.5)
+        for quality in (87, 96)
+        for sharpness in (2, 2.5, 4)
+        for detail in (0, 5)
     )
     return min(map(descend, starts), key=cost)
 
@@ -236,7 +235,7 @@ def fit_scale(folder: Path, scale: int, models: Path, stored: StoredScores) -> t
     regret = np.mean([one.regret(name) for one, name in zip(data, chosen, strict=True)])
     losses = sum(one.gain(name) < 0 for one, name in zip(data, chosen, strict=True))
     note = (
-        f"Fitted on {len(data)} files of {dataset}, for {' and '.join([*loaders][:2])}:\n"
+        f"Fitted on {len(data)} files of {dataset}, for {', '.join([*loaders][:-1])}:\n"
         f"mean regret {regret:.3f} dB; {losses} files under bicubic."
     )
     return rules, note

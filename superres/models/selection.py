@@ -1,7 +1,7 @@
 """``model=auto``: chooses the model for a picture by what its file shows.
 
-One family is for clean pictures, one for photographs as people have them: compressed, noisy,
-sharpened; and one between these two for JPEGs of high quality. Where none helps, bicubic is chosen.
+One family is for clean pictures, one for pictures that were compressed and nothing else, and one for
+those with other damage: noise, blur, sharpening. Where none helps, bicubic is chosen.
 The thresholds are data: ``selection.toml``, which ``superres-train fit-selection`` writes.
 """
 
@@ -34,20 +34,18 @@ class Rules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     jpeg_quality: float
-    """A JPEG of a lower quality needs the mild model or the photo model."""
-    photo_quality: float
-    """A JPEG of a lower quality than this needs the photo model."""
-    mild_sharpness: float
-    """So does a JPEG with more sharpness than this, since it was sharpened."""
+    """A JPEG of a lower quality than this is for the JPEG model, and so is a lossy WebP."""
     blockiness: float
-    """A picture that is no JPEG and has more blockiness needs the photo model."""
+    """So is a picture that is neither and has more blockiness than this."""
     noise: float
-    """So does a picture whose noise is more than this times the root of its detail, since strong
-    detail hides noise."""
+    """A picture whose noise is more than this times the root of its detail, since strong detail
+    hides noise, is for the photo model."""
     blurred: float
-    """So does a picture with less sharpness than this."""
+    """So is a picture with less sharpness than this."""
     sharpened: float
-    """So does a picture with more sharpness than this."""
+    """So is a picture with more sharpness than this."""
+    sharpened_compressed: float
+    """So is a compressed one with more sharpness than this."""
     detail: float
     """A compressed picture that is not blurred and has less detail than this has little that a
     model could sharpen but what the compression made: it is for bicubic."""
@@ -78,13 +76,13 @@ class Candidates:
     photo: ModelCard | None
     """None if the family has no model for the scale of ``clean``."""
     jpeg: ModelCard | None = None
-    """Likewise."""
+    """Likewise; the photo model takes its place."""
     bicubic: ModelCard = BICUBIC
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
         """Each of them once."""
-        cards = (self.clean, self.photo, self.jpeg, self.bicubic)
+        cards = (self.clean, self.jpeg, self.photo, self.bicubic)
         return tuple({card.name: card for card in cards if card is not None}.values())
 
     @property
@@ -112,7 +110,7 @@ def automatic_families(cards: Iterable[ModelCard]) -> tuple[str, ...]:
     """
     families = {card.family for card in cards} - {BICUBIC.family}
     if CLEAN_FAMILY in families:
-        used = (CLEAN_FAMILY, PHOTO_FAMILY, JPEG_FAMILY)
+        used = (CLEAN_FAMILY, JPEG_FAMILY, PHOTO_FAMILY)
         return (*(family for family in used if family in families), BICUBIC.family)
     if not families:
         raise ModelMissing("there is no model for auto to choose: the models folder has none")
@@ -145,55 +143,41 @@ def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = Non
     rules = rules or read_rules()[candidates.clean.geometry.scale]
     if evidence.few_colours:
         return Selection(candidates.bicubic, "chosen for a picture of few colours, as pixel art")
-    damage = _damage(evidence, rules)
-    compressed = damage or _compression(evidence)
-    plain = evidence.detail < rules.detail and evidence.sharpness >= rules.blurred
-    if compressed and plain:
+    compressed = _compression(evidence, rules)
+    if compressed and evidence.detail < rules.detail and evidence.sharpness >= rules.blurred:
         return Selection(candidates.bicubic, f"chosen for {compressed} and little detail")
-    if not damage:
-        what = _compression(evidence) or "a clean picture"
-        return Selection(candidates.clean, f"chosen for {what}")
-    if candidates.photo is None:
-        reason = f"chosen for {damage}, for which there is no model at this scale"
+    damage = _other_damage(evidence, rules)
+    if damage:
+        card, what = candidates.photo, f"{compressed or 'a picture'} {damage}"
+    elif compressed and not _is_light(evidence, rules):
+        card, what = candidates.jpeg or candidates.photo, compressed
+    else:
+        card, what = candidates.clean, compressed or "a clean picture"
+    if card is None:
+        reason = f"chosen for {what}, for which there is no model at this scale"
         return Selection(candidates.bicubic, reason)
-    if candidates.jpeg is not None and _is_light(evidence, rules):
-        return Selection(candidates.jpeg, f"chosen for {damage}")
-    return Selection(candidates.photo, f"chosen for {damage}")
+    return Selection(card, f"chosen for {what}")
+
+
+def _compression(evidence: Evidence, rules: Rules) -> str:
+    """How the picture was compressed with loss; empty if nothing shows it."""
+    if evidence.jpeg_quality is not None:
+        return f"a JPEG of quality {evidence.jpeg_quality:.0f}"
+    if evidence.lossy_webp:
+        return "a lossy WebP"
+    return "a picture with the blocks of a JPEG" if evidence.blockiness > rules.blockiness else ""
 
 
 def _is_light(evidence: Evidence, rules: Rules) -> bool:
-    """Whether the only damage is that of a JPEG of high quality."""
-    return (
-        evidence.jpeg_quality is not None
-        and evidence.jpeg_quality >= rules.photo_quality
-        and not _is_noisy(evidence, rules)
-        and rules.blurred <= evidence.sharpness <= rules.mild_sharpness
-    )
+    """Whether the picture is a JPEG of so high a quality that it is as good as clean."""
+    return evidence.jpeg_quality is not None and evidence.jpeg_quality >= rules.jpeg_quality
 
 
-def _is_noisy(evidence: Evidence, rules: Rules) -> bool:
-    return evidence.noise > rules.noise * math.sqrt(evidence.detail + 1)
-
-
-def _compression(evidence: Evidence) -> str:
-    """How the file is compressed with loss; empty if it is not."""
-    if evidence.jpeg_quality is not None:
-        return f"a JPEG of quality {evidence.jpeg_quality:.0f}"
-    return "a lossy WebP" if evidence.lossy_webp else ""
-
-
-def _damage(evidence: Evidence, rules: Rules) -> str:
+def _other_damage(evidence: Evidence, rules: Rules) -> str:
     """What calls for the photo model; empty if nothing does."""
-    if evidence.jpeg_quality is not None and evidence.jpeg_quality < rules.jpeg_quality:
-        return _compression(evidence)
-    if evidence.lossy_webp:
-        return _compression(evidence)
-    if evidence.blockiness > rules.blockiness:
-        return "a picture with the blocks of a JPEG"
-    if _is_noisy(evidence, rules):
-        return f"a picture with noise of {evidence.noise:.1f} levels"
+    if evidence.noise > rules.noise * math.sqrt(evidence.detail + 1):
+        return f"with noise of {evidence.noise:.1f} levels"
     if evidence.sharpness < rules.blurred and evidence.detail:
-        return "a blurred picture"
-    if evidence.sharpness > rules.sharpened:
-        return "a picture that was sharpened"
-    return ""
+        return "that is blurred"
+    limit = rules.sharpened_compressed if _compression(evidence, rules) else rules.sharpened
+    return "that was sharpened" if evidence.sharpness > limit else ""

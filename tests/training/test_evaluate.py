@@ -44,7 +44,7 @@ AT_LEAST = {
 LOSSES = {("edsr-lite-x3", "Set14"): 1}
 """Clean pictures on which bicubic is better: here the striped cloth of Barbara, by 0.11 dB."""
 NAMES = [card.name for card in read_cards(DEFAULT_MODELS)]
-LEARNED_JPEG = ("mild-x3", "photo-x3")
+LEARNED_JPEG = ("jpeg-x3", "photo-x3")
 """Those that may lose to bicubic on pictures that never were JPEG."""
 slow, soak = pytest.mark.slow, pytest.mark.soak
 
