@@ -134,6 +134,7 @@ GRIDS = {
     "noise": np.arange(0.1, 2, 0.025),
     "blurred": np.arange(0, 2, 0.05),
     "sharpened": np.arange(1.5, 4.05, 0.05),
+    "blurred_compressed": np.arange(0, 2, 0.05),
     "sharpened_compressed": np.arange(1.5, 4.05, 0.05),
     "detail": np.arange(0, 15, 0.25),
 }
@@ -177,6 +178,7 @@ def fit(data: Sequence[Example], candidates: Candidates) -> Rules:
             noise=0.7,
             blurred=0,
             sharpened=4,
+            blurred_compressed=0,
             sharpened_compressed=sharpness,
             detail=detail,
         )

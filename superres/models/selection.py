@@ -1,6 +1,6 @@
 """``model=auto``: chooses the model for a picture by what its file shows.
 
-One family is for clean pictures, one for pictures that were compressed and nothing else, and one for
+One family is for clean pictures, one for those that were compressed and nothing else, and one for
 those with other damage: noise, blur, sharpening. Where none helps, bicubic is chosen.
 The thresholds are data: ``selection.toml``, which ``superres-train fit-selection`` writes.
 """
@@ -44,8 +44,10 @@ class Rules(BaseModel):
     """So is a picture with less sharpness than this."""
     sharpened: float
     """So is a picture with more sharpness than this."""
+    blurred_compressed: float
+    """For compressed pictures in place of ``blurred``."""
     sharpened_compressed: float
-    """So is a compressed one with more sharpness than this."""
+    """For compressed pictures in place of ``sharpened``."""
     detail: float
     """A compressed picture that is not blurred and has less detail than this has little that a
     model could sharpen but what the compression made: it is for bicubic."""
@@ -144,7 +146,8 @@ def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = Non
     if evidence.few_colours:
         return Selection(candidates.bicubic, "chosen for a picture of few colours, as pixel art")
     compressed = _compression(evidence, rules)
-    if compressed and evidence.detail < rules.detail and evidence.sharpness >= rules.blurred:
+    sharp = evidence.sharpness >= rules.blurred_compressed
+    if compressed and sharp and evidence.detail < rules.detail:
         return Selection(candidates.bicubic, f"chosen for {compressed} and little detail")
     damage = _other_damage(evidence, rules)
     if damage:
@@ -177,7 +180,9 @@ def _other_damage(evidence: Evidence, rules: Rules) -> str:
     """What calls for the photo model; empty if nothing does."""
     if evidence.noise > rules.noise * math.sqrt(evidence.detail + 1):
         return f"with noise of {evidence.noise:.1f} levels"
-    if evidence.sharpness < rules.blurred and evidence.detail:
+    blurred, sharpened = rules.blurred, rules.sharpened
+    if _compression(evidence, rules):
+        blurred, sharpened = rules.blurred_compressed, rules.sharpened_compressed
+    if evidence.sharpness < blurred and evidence.detail:
         return "that is blurred"
-    limit = rules.sharpened_compressed if _compression(evidence, rules) else rules.sharpened
-    return "that was sharpened" if evidence.sharpness > limit else ""
+    return "that was sharpened" if evidence.sharpness > sharpened else ""

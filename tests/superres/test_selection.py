@@ -36,6 +36,7 @@ RULES = Rules(
     noise=0.7,
     blurred=1,
     sharpened=2.2,
+    blurred_compressed=1,
     sharpened_compressed=2,
     detail=6,
 )
