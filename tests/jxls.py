@@ -1,6 +1,14 @@
-"""JPEG XL files whose header is written bit by bit."""
+"""JPEG XL files whose header is written bit by bit, or whose boxes lie."""
+
+import io
+import struct
+from functools import cache
+from random import Random
+
+import imagecodecs
 
 from superres.codecs.headers import jxl as headers
+from superres.codecs.headers.isobmff import file_boxes
 
 
 class Bits:
@@ -51,3 +59,32 @@ def turned(data: bytes, orientation: int) -> bytes:
     new.put((bits >> start & (1 << colours_end - start) - 1, colours_end - start))
     new.put((1, 1), (bits >> colours_end & 7, 3))  # tones as usual
     return new.data()[: 2 + -(-new.length // 8)] + data[2 + -(-end // 8) :]
+
+
+_KINDS = (b"Exif", b"xml ", b"brob", b"prof", b"jumb", b"jbrd", b"jxlp", b"jxlc", b"free")
+
+
+def with_lying_boxes(choose: Random, data: bytes) -> bytes:
+    """A file in boxes to which others are added that say to be longer than they are, or expand."""
+    parts, begin = [], 0
+    for kind, _, end in file_boxes(io.BytesIO(data)):
+        parts.append(data[begin:end])
+        if kind not in (b"JXL ", b"ftyp") and choose.random() < 0.5:
+            parts.append(_lying_box(choose))
+        begin = end
+    return b"".join([*parts, _lying_box(choose)])
+
+
+def _lying_box(choose: Random) -> bytes:
+    kind, body = choose.choice(_KINDS), choose.randbytes(choose.randrange(40))
+    if kind == b"brob":
+        body = choose.choice(_KINDS) + _expanding()
+    length = choose.choice((len(body) + 8, len(body) + 8, 0, 50_000_000, 2**30, 2**31, 2**40))
+    if length < 2**32:
+        return struct.pack(">I4s", length, kind) + body
+    return struct.pack(">I4sQ", 1, kind, length) + body
+
+
+@cache
+def _expanding() -> bytes:
+    return bytes(imagecodecs.brotli_encode(bytes(40_000_000), level=1))

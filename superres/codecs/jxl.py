@@ -1,8 +1,7 @@
 """JPEG XL: read and written lossy, with alpha and 16 bits."""
 
 import io
-import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from superres.codecs import samples
 from superres.codecs.format import BinaryFile
@@ -15,8 +14,10 @@ from superres.picture import Header, Picture
 MAGIC = (headers.CODESTREAM, headers.CONTAINER)
 EFFORT = "Cheetah"
 """The name of libjxl's effort, 4 of 9; benchmarks/encoders.py compares them."""
-_COMPRESSED = {b"Exif": ("damaged EXIF", MAX_EXIF_BYTES), b"xml ": ("damaged XMP", MAX_XMP_BYTES)}
-"""By the kind of a compressed box, its name where it cannot be read, and its most bytes."""
+_METADATA = {b"Exif": ("damaged EXIF", MAX_EXIF_BYTES), b"xml ": ("damaged XMP", MAX_XMP_BYTES)}
+"""By the kind of a box, its name where it cannot be read, and its most bytes."""
+_TIFFS = (b"II*\0", b"MM\0*")
+"""How EXIF begins if its box does not say where, as some encoders write it."""
 DECODER_BYTES_PER_PIXEL = 60
 ENCODER_BYTES_PER_PIXEL = 45
 
@@ -34,8 +35,10 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     structure = headers.read(io.BytesIO(data))
     check_input_pixels(structure.size, max_pixels)
     deep = structure.floats or structure.bits > 8
-    data, lost = _decompressed(data)
-    about, decoded = _called("decode_to_numpy", data, dtype="uint16" if deep else "uint8")
+    contents = _read_boxes(data)
+    about, decoded = _called(
+        "decode_to_numpy", contents.codestream, dtype="uint16" if deep else "uint8"
+    )
     channels = (1 if structure.grey else 3) + structure.alpha
     if decoded.shape != (*structure.shown, channels):
         height, width = structure.shown
@@ -53,52 +56,71 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         decoded,
         "jxl",
         icc_profile=None if structure.plain else about.icc,
-        exif=about.exif,
-        xmp=about.xmp,
+        exif=contents.exif,
+        xmp=contents.xmp,
         converted=tuple(converted),
-        left_out=(*structure.left_out, *lost),
+        left_out=(*structure.left_out, *contents.lost),
     )
 
 
-def _decompressed(data: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """A file whose compressed EXIF and XMP are boxes like others, and what of them is lost.
+class _Contents(NamedTuple):
+    """What the boxes of a file have."""
 
-    The decoder would decompress any box, and a kilobyte of it may become gigabytes.
+    codestream: bytes
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    lost: tuple[str, ...] = ()
+    """What cannot be read, by name."""
+
+
+def _read_boxes(data: bytes) -> _Contents:
+    """Take a file apart, so that the decoder sees the codestream alone.
+
+    It would take as much memory as a box says that it is long, however short the file is, and would
+    decompress any box, of which a kilobyte may become gigabytes.
     """
     if not data.startswith(headers.CONTAINER):
-        return data, ()
-    parts: list[bytes] = []
+        return _Contents(data)
+    file = io.BytesIO(data)
+    parts = [data[at:end] for at, end in headers.codestream_parts(file)]
+    found: dict[bytes, bytes] = {}
     lost: list[str] = []
-    begin = 0
-    for kind, at, end in file_boxes(io.BytesIO(data)):
+    for kind, at, end in file_boxes(file):
+        inner = data[at : at + 4] if kind == b"brob" else kind
+        if inner not in _METADATA:
+            lost += ["compressed data"] * (kind == b"brob")
+            continue
+        name, longest = _METADATA[inner]
         if kind == b"brob":
-            name, longest = _COMPRESSED.get(data[at : at + 4], ("compressed data", 0))
-            box = _decompressed_box(data[at:end], longest) if longest else None
-            if box is None or name in lost:
-                lost.append(name)
-            else:
-                parts.append(box)
+            body = _decompressed(data[at + 4 : end], longest)
         else:
-            parts.append(data[begin:end])
-        begin = end
-    return b"".join(parts), tuple(dict.fromkeys(lost))
+            body = data[at:end] if end - at <= longest else None
+        if body is None:
+            lost.append(name)
+        else:
+            found.setdefault(inner, body)
+    exif = found.get(b"Exif", b"")
+    if exif[:4] not in _TIFFS:
+        exif = exif[4 + int.from_bytes(exif[:4], "big") :]
+    xmp = found.get(b"xml ")
+    return _Contents(b"".join(parts), exif or None, xmp or None, tuple(dict.fromkeys(lost)))
 
 
-def _decompressed_box(body: bytes, longest: int) -> bytes | None:
-    """The box in a compressed one; None if it is damaged or longer than that."""
+def _decompressed(data: bytes, longest: int) -> bytes | None:
+    """The body of a compressed box; None if it is damaged or longer than that."""
     # Its import takes longer than decoding most pictures, and few have such boxes.
     import imagecodecs
 
     try:
-        plain = imagecodecs.brotli_decode(body[4:], out=longest)
+        return bytes(imagecodecs.brotli_decode(data, out=longest))
     except imagecodecs.BrotliError:
         return None
-    return struct.pack(">I4s", 8 + len(plain), body[:4]) + plain
 
 
 def encode(picture: Picture, quality: int) -> bytes:
     """Encode a picture."""
-    exif = picture.exif and picture.exif.removeprefix(b"Exif\0\0")
+    # The library leaves out where in the box the TIFF begins.
+    exif = picture.exif and bytes(4) + picture.exif.removeprefix(b"Exif\0\0")
     jxl: bytes = _called(
         "encode_from_numpy",
         picture.channels(),

@@ -9,10 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from superres.codecs import FORMATS, probe
+from superres.codecs.headers import jxl
 from superres.errors import BadImage
 from superres.forecast import forecast, forecast_decoding
 from superres.models.card import Geometry
+from tests import jxls
 from tests.decoding import Decoder
+from tests.hostile import seeds
 from tests.soak import slow
 from tests.structures import COSTLY, honest, lying, tiff
 
@@ -64,6 +67,21 @@ def test_a_costly_file_takes_no_more_memory_than_forecast(decoder: Decoder, name
     build, _ = COSTLY[name]
     decoded = decoder.measure(build())
     assert decoded.peak_bytes < 1.1 * decoded.forecast_bytes
+
+
+@pytest.mark.parametrize("examples", [30, slow(1000)])
+def test_boxes_of_a_jpeg_xl_take_no_memory_for_what_they_say_to_be(decoder: Decoder, examples: int):
+    """The decoder would take as much as a box says that it is long, or expands to."""
+    own = [seed for seed in seeds() if seed.startswith(jxl.CONTAINER)]
+
+    @settings(max_examples=examples, deadline=None)
+    @given(st.integers(0, 2**32))
+    def search(seed: int) -> None:
+        choose = Random(seed)
+        decoded = decoder.measure(jxls.with_lying_boxes(choose, choose.choice(own)))
+        assert decoded.peak_bytes < 1.1 * decoded.forecast_bytes
+
+    search()
 
 
 def test_a_picture_that_is_deep_for_one_reader_alone_takes_no_memory(decoder: Decoder):

@@ -165,6 +165,22 @@ def test_a_codestream_in_parts_is_read(photograph):
     assert (decode(whole).samples == decode(data).samples).all()
 
 
+@pytest.mark.parametrize("start", [b"", bytes(4), b"\0\0\0\3abc"])
+def test_exif_is_read_where_its_box_says_that_it_begins(photograph, start):
+    """Some encoders leave out where it begins; the standard does not."""
+    exif = heics.exif(orientation=1)
+    codestream = bytes(imagecodecs.jpegxl_encode(photograph))
+    whole = headers.CONTAINER + box(b"ftyp", b"jxl \0\0\0\0jxl ") + box(b"jxlc", codestream)
+    assert b"Phone" in (decode(whole + box(b"Exif", start + exif)).exif or b"")
+
+
+def test_exif_is_written_as_the_standard_has_it(photograph):
+    data = encode(Picture(photograph, exif=b"Exif\0\0" + heics.exif(orientation=1)), "jxl", 90)
+    (body,) = (data[at:end] for kind, at, end in file_boxes(io.BytesIO(data)) if kind == b"brob")
+    assert body[:4] == b"Exif"
+    assert imagecodecs.brotli_decode(body[4:])[:6] in (b"\0\0\0\0II", b"\0\0\0\0MM")
+
+
 def test_a_decoder_that_sees_something_else_is_stopped(monkeypatch, photograph):
     data = bytes(imagecodecs.jpegxl_encode(photograph))
     read = headers.read

@@ -1,5 +1,7 @@
 """The boxes of JPEG XL (ISO/IEC 18181-2), and the header of its codestream (18181-1)."""
 
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from superres.arrays import Size
@@ -96,16 +98,31 @@ def read(file: BinaryFile) -> JxlStructure:
 def _codestream(file: BinaryFile) -> bytes:
     """How the codestream in the boxes begins."""
     start = b""
-    for kind, at, end in file_boxes(file):
-        if kind == b"jxlc" and not start:
-            file.seek(at)
-            return exactly(file, min(end - at, _HEADER_BYTES))
-        if kind == b"jxlp" and len(start) < _HEADER_BYTES:
-            file.seek(at + 4)  # behind its number
-            start += exactly(file, min(max(0, end - at - 4), _HEADER_BYTES))
+    for at, end in codestream_parts(file):
+        file.seek(at)
+        start += exactly(file, min(end - at, _HEADER_BYTES))
+        if len(start) >= _HEADER_BYTES:
+            break
     if not start:
         raise damaged("it has no codestream")
     return start
+
+
+def codestream_parts(file: BinaryFile) -> Iterator[tuple[int, int]]:
+    """Where the parts of the codestream in the boxes begin and end: one ``jxlc``, or ``jxlp``."""
+    whole = True
+    for kind, at, end in file_boxes(file):
+        if kind == b"jxlc" and whole:
+            yield at, end
+            return
+        if kind == b"jxlp":
+            whole = False
+            file.seek(at)
+            (number,) = struct.unpack(">I", exactly(file, 4))
+            if at + 4 < end:
+                yield at + 4, end
+            if number >> 31:  # the last
+                return
 
 
 def _read_codestream(bits: _Bits) -> JxlStructure:
