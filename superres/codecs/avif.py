@@ -20,7 +20,9 @@ DECODER_BYTES_PER_PIXEL = 28
 ENCODER_BYTES_PER_PIXEL = 50
 BITS = 10
 """Of what is written from 16: profiles of AVIF, and most that shows it, have no more."""
-_QUALITIES = (1, 60, 80, 92, 100), (1, 53, 68, 86, 100)
+LOSSLESS = 100
+"""The quality at which samples are kept as they are."""
+_QUALITIES = (1, 60, 80, 92, 100), (1, 53, 68, 86, LOSSLESS)
 """Of JPEG, and libavif's own at which SSIM is the same; benchmarks/encoders.py finds them."""
 
 
@@ -75,9 +77,11 @@ def to_picture(data: bytes, structure: HeifStructure, name: str) -> Picture:
 
 
 def encode(picture: Picture, quality: int) -> bytes:
-    """Encode a picture: 16 bits at 10. Grey with alpha, or at 16 bits, loses nothing else."""
+    """Encode a picture: 16 bits at 10. At 100, and grey that Pillow has not, it loses no more."""
     own = round(float(np.interp(quality, *_QUALITIES)))
-    if picture.samples.dtype == np.uint8 and not (picture.grey and picture.alpha is not None):
+    pillow_has = picture.samples.dtype == np.uint8 and (not picture.grey or picture.alpha is None)
+    # Its best quality has YCbCr of 8 bits, which is up to 3 levels off.
+    if pillow_has and (own < LOSSLESS or picture.grey):
         out = io.BytesIO()
         assert AvifImagePlugin.SUPPORTED  # noqa: S101  and its import registers the encoder
         Image.fromarray(picture.channels()).save(
@@ -92,11 +96,11 @@ def encode(picture: Picture, quality: int) -> bytes:
             xmp=picture.xmp or b"",
         )
         return out.getvalue()
-    return _encode_deep(picture, own)
+    return _encode_exactly(picture, own)
 
 
-def _encode_deep(picture: Picture, quality: int) -> bytes:
-    """Encode a picture that Pillow's encoder cannot hold."""
+def _encode_exactly(picture: Picture, quality: int) -> bytes:
+    """Encode a picture that Pillow's encoder cannot hold: RGB below 100 in YCbCr, else as it is."""
     import imagecodecs
 
     channels = picture.channels()

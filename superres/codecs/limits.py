@@ -53,6 +53,10 @@ MAX_CROPPED_PIXELS = 2**20
 MAX_EXIF_BYTES = 2**20
 MAX_XMP_BYTES = 8 * 2**20
 MAX_PROFILE_BYTES = 8 * 2**20
+MAX_CODED_PROFILE_BYTES = 3 * 2**20
+"""Of the profile inside the codestream of a JPEG XL, which may be much longer than it is coded."""
+MAX_LAYERS = 50
+"""Frames of a JPEG XL: each may take the time of a picture."""
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,11 @@ def levels_shown(chromium: Browser, pictures: list[Picture]) -> list[np.ndarray]
 
 
 def test_chromium_shows_the_file_and_the_result_alike(chromium: Browser):
-    """At scale 1, within 2 levels of what the file's samples are; AVIF rounds its YCbCr, too."""
+    """At scale 1, within 2 levels of what the file's samples are.
+
+    The YCbCr of JPEG and WebP, 8 bits, is alone up to 2 levels off where samples are those of
+    another such file. Chromium has another half, or cuts off the chroma of 10 bits at 8.
+    """
     before = shown(chromium, list(FILES.values()))
     pictures = [decode(data) for data in FILES.values()]
     levels = levels_shown(chromium, pictures)
@@ -166,6 +170,6 @@ def test_chromium_shows_the_file_and_the_result_alike(chromium: Browser):
         after = shown(chromium, [encode(picture, output_format, 100) for picture in pictures])
         for name, one, other_one, level in zip(FILES, before, after, levels, strict=True):
             difference = np.abs(patches(one) - patches(other_one))
-            avif = output_format == "avif" or name.startswith("avif")
-            most = 2 if output_format == "png" else (3 if avif else 2) * level
+            rounded_twice = name.startswith("avif") and output_format in ("jpeg", "webp")
+            most = 2 if output_format == "png" else (3 if rounded_twice else 2) * level
             assert (difference <= most).all(), (name, output_format, difference.max())

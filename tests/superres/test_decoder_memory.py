@@ -5,14 +5,17 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from superres.codecs import FORMATS, probe
+from superres.codecs.headers import jxl
 from superres.errors import BadImage
 from superres.forecast import forecast, forecast_decoding
 from superres.models.card import Geometry
+from tests import jxls
 from tests.decoding import Decoder
+from tests.hostile import seeds
 from tests.soak import slow
 from tests.structures import COSTLY, honest, lying, tiff
 
@@ -64,6 +67,42 @@ def test_a_costly_file_takes_no_more_memory_than_forecast(decoder: Decoder, name
     build, _ = COSTLY[name]
     decoded = decoder.measure(build())
     assert decoded.peak_bytes < 1.1 * decoded.forecast_bytes
+
+
+@pytest.mark.parametrize("examples", [20, slow(1000)])
+def test_boxes_of_a_jpeg_xl_take_no_memory_for_what_they_say_to_be(decoder: Decoder, examples: int):
+    """The decoder would take as much as a box says that it is long, or expands to."""
+    own = [seed for seed in seeds() if seed.startswith(jxl.CONTAINER)]
+
+    @settings(max_examples=examples, deadline=None)
+    @given(st.integers(0, 2**32))
+    def search(seed: int) -> None:
+        choose = Random(seed)
+        decoded = decoder.measure(jxls.with_lying_boxes(choose, choose.choice(own)))
+        assert decoded.peak_bytes < 1.1 * decoded.forecast_bytes
+
+    search()
+
+
+@pytest.mark.parametrize("examples", [5, slow(200)])
+def test_layers_of_a_jpeg_xl_take_no_more_memory_than_forecast(decoder: Decoder, examples: int):
+    """Some hundred bytes may say that they are a layer of any size, and be kept four times."""
+    read = refused = 0
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.integers(0, 2**32))
+    @example(28)  # large layers on a small canvas
+    @example(38)  # as many as there are places for
+    def search(seed: int) -> None:
+        nonlocal read, refused
+        decoded = decoder.measure(jxls.with_layers(Random(seed), 8))
+        assert decoded.peak_bytes < 1.1 * decoded.forecast_bytes
+        read += decoded.size is not None
+        refused += decoded.size is None
+
+    search()
+    assert read
+    assert refused
 
 
 def test_a_picture_that_is_deep_for_one_reader_alone_takes_no_memory(decoder: Decoder):

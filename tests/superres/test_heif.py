@@ -391,6 +391,22 @@ def test_quality_counts_in_avif(photograph):
     assert lengths == sorted(set(lengths))
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_an_avif_of_quality_100_has_the_samples_as_they_were(photograph, channels):
+    samples = np.dstack([photograph, photograph[::-1, :, 1]])
+    if channels < 3:
+        samples[..., :3] = samples[..., 1:2]
+    kept = np.ascontiguousarray(samples[..., : 3 + (channels + 1) % 2])
+    picture = Picture(kept, grey=channels < 3, icc_profile=None, xmp=b"<x/>")
+    data = encode(picture, "avif", 100)
+    again = decode(data)
+    assert (again.samples == kept).all()
+    assert (again.grey, again.xmp) == (picture.grey, picture.xmp)
+    with Image.open(io.BytesIO(data)) as image:
+        shown = np.asarray(image.convert("RGBA" if channels in (2, 4) else "RGB"))
+    assert (shown == kept).all()
+
+
 def test_an_avif_of_pillow_is_read_with_what_it_has(photograph):
     exif = Image.Exif()
     exif[0x0112], exif[0x0110] = 6, "Camera"

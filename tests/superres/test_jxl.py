@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import imagecodecs
 import numpy as np
+import pyjpegxl
 import pytest
+from PIL import Image, ImageDraw
 
 from superres.arrays import RgbU8
 from superres.codecs import conversion_notes, decode, encode, probe
+from superres.codecs import jxl as codec
 from superres.codecs.headers import jxl as headers
+from superres.codecs.headers import jxl_frames as frames
 from superres.codecs.headers.isobmff import file_boxes
 from superres.codecs.items import box
 from superres.codecs.limits import MAX_XMP_BYTES
@@ -20,6 +24,7 @@ from superres.picture import Picture
 from tests import heics, jxls
 from tests.jxls import Bits
 from tests.pictures import WIDE_PROFILE
+from tests.soak import slow
 
 
 def header(*numbers: tuple[int, int]) -> bytes:
@@ -117,7 +122,8 @@ def test_the_orientation_of_the_codestream_is_applied_once(photograph, orientati
     data = bytes(imagecodecs.jpegxl_encode(photograph[:112, :176], level=101))
     turned = jxls.turned(data, orientation)
     structure = headers.read(io.BytesIO(data))
-    assert headers.read(io.BytesIO(turned)) == replace(structure, orientation=orientation)
+    of_turned = headers.read(io.BytesIO(turned))
+    assert replace(of_turned, head=structure.head) == replace(structure, orientation=orientation)
     picture = decode(turned)
     assert (picture.samples == upright(photograph[:112, :176], orientation)).all()
     assert probe(turned).size == picture.size
@@ -165,6 +171,22 @@ def test_a_codestream_in_parts_is_read(photograph):
     assert (decode(whole).samples == decode(data).samples).all()
 
 
+@pytest.mark.parametrize("start", [b"", bytes(4), b"\0\0\0\3abc"])
+def test_exif_is_read_where_its_box_says_that_it_begins(photograph, start):
+    """Some encoders leave out where it begins; the standard does not."""
+    exif = heics.exif(orientation=1)
+    codestream = bytes(imagecodecs.jpegxl_encode(photograph))
+    whole = headers.CONTAINER + box(b"ftyp", b"jxl \0\0\0\0jxl ") + box(b"jxlc", codestream)
+    assert b"Phone" in (decode(whole + box(b"Exif", start + exif)).exif or b"")
+
+
+def test_exif_is_written_as_the_standard_has_it(photograph):
+    data = encode(Picture(photograph, exif=b"Exif\0\0" + heics.exif(orientation=1)), "jxl", 90)
+    (body,) = (data[at:end] for kind, at, end in file_boxes(io.BytesIO(data)) if kind == b"brob")
+    assert body[:4] == b"Exif"
+    assert imagecodecs.brotli_decode(body[4:])[:6] in (b"\0\0\0\0II", b"\0\0\0\0MM")
+
+
 def test_a_decoder_that_sees_something_else_is_stopped(monkeypatch, photograph):
     data = bytes(imagecodecs.jpegxl_encode(photograph))
     read = headers.read
@@ -197,3 +219,87 @@ def test_compressed_metadata_is_read_and_cannot_take_more_than_plain_metadata(ph
     read = decode(bomb)
     assert (read.xmp, read.dropped) == (None, ("damaged XMP",))
     assert np.array_equal(read.samples, expected.samples)
+
+
+def end(codestream: bytes) -> int:
+    """Where our reader sees that the last frame ends, at which nothing needs to be known."""
+    structure = headers.read(io.BytesIO(codestream))
+    last_start = None
+    ends = frames._end
+
+    def noted(*arguments):
+        nonlocal last_start
+        last_start = ends(*arguments)
+        return last_start
+
+    start = codec._end_of_profile(codestream, structure) if structure.profiled else structure.end
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "_end", noted)
+        list(frames.frames(codestream, structure, -(-start // 8)))
+    bits = headers.Bits(codestream, 8 * (last_start or -(-start // 8)))
+    return ends(bits, *frames._read_header(bits, structure, structure.size))
+
+
+@pytest.mark.parametrize(
+    ("effort", "level"),
+    [(1, 90), *(slow(effort, level) for effort in (3, 5, 7) for level in (10, 90, 101))],
+)
+def test_frames_are_read_to_their_end(photograph, effort, level):
+    """Tiny and flat pictures have short ones; larger than 2,048 pixels, sections change places."""
+    pictures = (
+        photograph,
+        np.dstack([photograph, photograph[..., 0]]),
+        photograph[..., 0].astype(np.uint16) * 257,
+        np.zeros((1, 1), np.uint8),
+        np.full((900, 1100, 3), 90, np.uint8),
+        np.tile(np.arange(256, dtype=np.uint8), (40, 9)),
+    )
+    for samples in pictures:
+        data = bytes(imagecodecs.jpegxl_encode(samples, level=level, effort=effort))
+        codestream = codec._read_boxes(data).codestream
+        assert end(codestream) == len(codestream)
+        assert decode(data).size == samples.shape[:2]
+
+
+@pytest.mark.parametrize("speed", [*map(slow, ("Lightning", "Cheetah", "Kitten")), "Squirrel"])
+def test_frames_that_others_take_from_are_read(photograph, speed):
+    """Letters are kept once; at a low quality, a smaller picture comes first."""
+    letters = Image.new("RGB", (400, 300), "white")
+    for row in range(0, 300, 14):
+        ImageDraw.Draw(letters).text((5, row), "the same letters again and again " * 2, "black")
+    for samples in (np.asarray(letters), photograph):
+        for distance in (0.5, 15.0):
+            options = {"quality": distance, "speed": getattr(pyjpegxl.EncoderSpeed, speed)}
+            data = codec._read_boxes(pyjpegxl.encode_from_numpy(samples, **options)).codestream
+            assert end(data) == len(data)
+            assert decode(data).size == samples.shape[:2]
+
+
+def test_a_profile_in_the_codestream_is_read_and_what_is_behind_it_is_checked():
+    picture = decode(jxls.WITH_PROFILE)
+    assert (picture.samples == (200, 60, 60)).all()
+    assert picture.icc_profile is not None
+    assert end(jxls.WITH_PROFILE) == len(jxls.WITH_PROFILE)
+    with pytest.raises(BadImage, match="the profile of its codestream has no end"):
+        decode(jxls.WITH_PROFILE[:200])
+    bits = int.from_bytes(jxls.WITH_PROFILE, "little")
+    at = headers.read(io.BytesIO(jxls.WITH_PROFILE)).end
+    long = bits & (1 << at) - 1 | (3 | 0xFFF << 2 | 0x1FF << 14 | 0x1FF << 23) << at
+    with pytest.raises(BadImage, match="bytes of the profile of a JPEG XL"):
+        decode(long.to_bytes(200, "little"))
+
+
+def test_layers_are_read_and_too_many_or_too_large_ones_are_refused():
+    grey = [np.full((300, 400), level, np.uint8) for level in (90, 200)]
+    first, second = (bytes(imagecodecs.jpegxl_encode(one, level=101, effort=1)) for one in grey)
+    header, last = jxls.layer(second, (300, 400))
+    _, kept = jxls.layer(first, (300, 400), kept_as=1)
+    assert (decode(header + kept + last).samples == 200).all()
+    assert probe(header + kept + last).decoder_bytes_per_pixel > 60
+    with pytest.raises(UnsupportedFormat, match="at most 50 layers is read; this one has more"):
+        decode(header + kept * 50 + last)
+    grey = np.full((2000, 2000), 90, np.uint8)
+    large = bytes(imagecodecs.jpegxl_encode(grey, level=101, effort=1))
+    header, layer = jxls.layer(large, (10, 20))
+    with pytest.raises(UnsupportedFormat, match="this JPEG XL of 20x10 has a layer of 2000x2000"):
+        decode(header + layer)
