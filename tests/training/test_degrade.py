@@ -225,9 +225,9 @@ def test_a_part_comes_out_as_in_the_whole_picture_but_near_its_edge(chelsea: Rgb
     assert np.abs(error(whole, part))[inner, inner].max() <= 1
 
 
-def test_the_shipped_degradations_are_all_kinds_and_leave_three_crops_in_ten_clean():
+def test_the_shipped_degradations_are_all_kinds_and_leave_some_crops_clean():
     shipped = load_degradations(SHIPPED)
-    assert shipped.clean == 0.3
+    assert shipped.clean == 0.15
     kinds = {step.kind for step in shipped.steps}
     assert kinds == {"blur", "noise", "shot_noise", "resize", "sharpen", "jpeg", "webp"}
     assert Degradations.model_validate_json(shipped.model_dump_json()) == shipped
