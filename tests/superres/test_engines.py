@@ -87,7 +87,7 @@ def test_before_tensorflow_starts_it_is_told_to_take_onednns_convolutions(monkey
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # it does not start
     with pytest.raises(EngineError, match=r"pip install tensorflow-cpu, or .* for a GPU"):
-        load_model("srcnn")
+        load(DEFAULT_MODELS / "srcnn-x3")
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
 
 
