@@ -5,8 +5,8 @@
     python benchmarks/runtimes.py size
 
 `speed` calls each runtime in turn with the largest tile of each model, on one core, and prints the
-median processor time; what else the machine does changes it little. OpenVINO, of the group bench,
-gets the ONNX files. `start` and `size` are about the environment of the Python that runs them, such
+median processor time, which depends little on what else the machine does, and how far the answers
+are from TensorFlow's in float32, largest and mean. OpenVINO, of the group bench, gets the ONNX files. `start` and `size` are about the environment of the Python that runs them, such
 as that of `make serve EXTRA=onnx`.
 """
 
@@ -92,12 +92,15 @@ def speed(rounds: int) -> None:
                 call(tiles)
                 seconds[name].append(time.process_time() - began)
         if number == 0:
-            print("| CPU ms per output megapixel |", " | ".join(calls), "| levels apart |")
-            print("|---" * (len(calls) + 2) + "|")
+            print("| CPU ms per output megapixel (levels apart) |", " | ".join(calls), "|")
+            print("|---" * (len(calls) + 1) + "|")
         reference = answers.get("TensorFlow", answers["ONNX Runtime"]).astype(int)
-        apart = np.abs(answers["ONNX Runtime"] - reference).max()
-        medians = (1000 * statistics.median(times) / megapixels for times in seconds.values())
-        print(f"| {card.name} |", " | ".join(f"{one:.0f}" for one in medians), f"| {apart} |")
+        cells = []
+        for name, times in seconds.items():
+            apart = np.abs(answers[name] - reference)
+            milliseconds = 1000 * statistics.median(times) / megapixels
+            cells.append(f"{milliseconds:.0f} ({apart.max()}, {apart.mean():.2f})")
+        print(f"| {card.name} |", " | ".join(cells), "|", flush=True)
 
 
 def start(model: str, runtime: str, rounds: int) -> None:
