@@ -1,6 +1,7 @@
 """The engine of ONNX files on ONNX Runtime. This is the one place that imports it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,17 +37,9 @@ class OnnxRuntimeEngine(LoadedEngine):
         import onnxruntime
 
         self.device, providers = _find_device(onnxruntime.get_available_providers(), device)
-        options = onnxruntime.SessionOptions()
-        # By itself it takes a thread a core of the machine, whichever of them this process may use.
-        options.intra_op_num_threads = _usable_cores()
-        # Its threads would go on spinning while others decode and encode.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # It would keep a plan of memory for each shape of tiles, and the memory of all of them.
-        options.enable_mem_pattern = False
-        options.log_severity_level = 3  # errors; its warnings are about nodes on the CPU
         try:
             self._sessions = {
-                signature: onnxruntime.InferenceSession(files / name, options, providers=providers)
+                signature: _session(files / name, providers)
                 for signature, name in ONNX_FILES.items()
             }
         except Exception as error:  # its classes have no other base
@@ -76,6 +69,26 @@ class OnnxRuntimeEngine(LoadedEngine):
     @property
     def _on_cpu(self) -> bool:
         return self.device == "/CPU:0"
+
+
+def open_onnx(model: Path | bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """A file of ``tiles`` and ``answers``, or its bytes, on the CPU, without any check."""
+    session = _session(model, [CPU_PROVIDER])
+    return lambda tiles: session.run(["answers"], {"tiles": tiles})[0]
+
+
+def _session(model: Path | bytes, providers: list[Any]) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # By itself it takes a thread a core of the machine, whichever of them this process may use.
+    options.intra_op_num_threads = _usable_cores()
+    # Its threads would go on spinning while others decode and encode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # It would keep a plan of memory for each shape of tiles, and the memory of all of them.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3  # errors; its warnings are about nodes on the CPU
+    return onnxruntime.InferenceSession(model, options, providers=providers)
 
 
 def _usable_cores() -> int:

@@ -32,7 +32,9 @@ def packages() -> None:
     package("onnxruntime")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", ["edsr", *(pytest.param(one, marks=pytest.mark.slow) for one in NAMES if one != "edsr")]
+)
 def test_the_onnx_files_of_a_network_answer_as_it_does_for_odd_sides_too(name: str, tmp_path: Path):
     import onnxruntime
 
@@ -58,11 +60,11 @@ def test_the_onnx_files_of_a_network_answer_as_it_does_for_odd_sides_too(name: s
         assert np.abs(answers - expected * 255).max() < 0.51
 
 
-def test_a_layer_that_has_no_translation_is_named():
+def test_a_layer_that_has_no_translation_is_named(tmp_path: Path):
     small = keras.Input((None, None, 3))
     network = keras.Model(small, keras.layers.MaxPooling2D(name="pooled")(small))
     with pytest.raises(TypeError, match="pooled: no ONNX of MaxPooling2D"):
-        translation.to_onnx(network, upscale=1, multiple=1, dtype="uint8")
+        translation.save_onnx(network, tmp_path / ONNX, upscale=1, multiple=1)
 
 
 def test_convert_adds_the_format_and_changes_nothing_else(tmp_path: Path):
@@ -79,6 +81,7 @@ def test_convert_adds_the_format_and_changes_nothing_else(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["srcnn-x3"]
 
 
+@pytest.mark.slow
 def test_a_conversion_that_fails_leaves_the_model_as_it_was(tmp_path: Path, monkeypatch):
     folder = shutil.copytree(DEFAULT_MODELS / "srcnn-x3", tmp_path / "srcnn-x3")
     before = (folder / "card.json").read_bytes()
