@@ -23,8 +23,14 @@ from superres.engines.tensorflow import SAVED_MODEL, SavedModelEngine
 from superres.errors import EngineError, ModelMismatch, ModelMissing
 from superres.models.card import CARD, ModelCard, read_card, write_card
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards
+from tests.needs import package
 
 pytestmark = pytest.mark.xdist_group("shipped model")
+
+
+@pytest.fixture(autouse=True)
+def tensorflow() -> None:
+    package("tensorflow")
 
 
 @pytest.fixture
