@@ -5,8 +5,9 @@
     python benchmarks/runtimes.py size
 
 `speed` calls each runtime in turn with the largest tile of each model, on one core, and prints the
-median processor time, which depends little on what else the machine does, and how far the answers
-are from TensorFlow's in float32, largest and mean. OpenVINO, of the group bench, gets the ONNX files.
+median processor time, which depends little on what else the machine does, and how far the
+answers are from TensorFlow's in float32, largest and mean. OpenVINO, of the group bench, gets the
+ONNX files.
 `start` and `size` are about the environment of the Python that runs them, such as that of
 `make serve EXTRA=onnx`.
 """

@@ -1,4 +1,4 @@
-"""A foreign ONNX network: what it takes and returns, and how to call it as this project does."""
+"""A foreign ONNX network: its input and output, and how to call it as this project does."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ _FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
 
 @dataclass(frozen=True)
 class Form:
-    """What a network takes and returns."""
+    """The input and output of a network."""
 
     layout: Literal["nchw", "nhwc"]
     channels: Literal[1, 3]
@@ -91,8 +91,8 @@ def middle(model: onnx.ModelProto, form: Form) -> Middle:
 
 def _add_network(model: onnx.ModelProto, form: Form, graph: Graph, x: str) -> str:
     constants = {one.name: one for one in model.graph.initializer}
-    (taken,) = [one.name for one in model.graph.input if one.name not in constants]
-    (returned,) = [one.name for one in model.graph.output]
+    (entry,) = [one.name for one in model.graph.input if one.name not in constants]
+    (result,) = [one.name for one in model.graph.output]
     order = np.array([2, 1, 0])
     if form.channels == 1:
         x = graph.add("Reshape", x, _planes(graph, x, 1))
@@ -104,12 +104,12 @@ def _add_network(model: onnx.ModelProto, form: Form, graph: Graph, x: str) -> st
         x = graph.add("Cast", x, to=TensorProto.FLOAT16)
     if form.layout == "nhwc":
         x = graph.add("Transpose", x, perm=(0, 2, 3, 1))
-    graph.add("Identity", x, output=taken)
+    graph.add("Identity", x, output=entry)
     for one in constants.values():
         # Whatever way the file stores them, raw bytes can be moved to the shared file.
         graph.constant(onnx.numpy_helper.to_array(one), one.name)
     graph.nodes += model.graph.node
-    x = returned
+    x = result
     if form.layout == "nhwc":
         x = graph.add("Transpose", x, perm=(0, 3, 1, 2))
     if form.dtype == "float16":

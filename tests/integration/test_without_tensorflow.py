@@ -15,7 +15,7 @@ FILES = (
     "tests/integration/test_enhance.py",
     "tests/integration/test_proof.py",
     "tests/integration/test_status.py",
-    "tests/superres/test_enhancer.py",
+    "tests/superres/test_cli.py",
     "tests/superres/test_runtimes.py",
 )
 """A representative part; all of them run in an environment of `requirements/onnx.lock`."""
