@@ -459,7 +459,8 @@ def convert_command(
     """Write the ONNX files of exported models from their weights, and note them in their cards."""
     from training.export import convert
 
-    for name in names or [card.name for card in read_cards(models)]:
+    exported = [card.name for card in read_cards(models) if "savedmodel" in card.formats]
+    for name in names or exported:
         card = convert(models / name)
         Console().print(f"{models / card.name}: {', '.join(card.formats)}")
 
