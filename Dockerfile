@@ -1,5 +1,6 @@
-# Targets: cpu (the default), gpu, train, cluster. The models are baked in.
+# Targets: cpu (the default), slim (without TensorFlow), gpu, train, cluster. The models are baked in.
 #   docker build --target cpu -t superres .
+#   docker build --target slim -t superres-slim .
 #   docker build --target cluster -t superres-cluster .
 #   docker build --target cluster --build-arg EXTRA=cluster-gpu -t superres-cluster-gpu .
 FROM python:3.13-slim AS base
@@ -17,6 +18,11 @@ FROM base AS cpu-environment
 COPY requirements/cpu.lock requirements/cpu.lock
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements/cpu.lock
+
+FROM base AS slim-environment
+COPY requirements/onnx.lock requirements/onnx.lock
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --require-hashes -r requirements/onnx.lock
 
 FROM base AS gpu-environment
 COPY requirements/gpu.lock requirements/gpu.lock
@@ -39,6 +45,12 @@ COPY pyproject.toml README.md LICENSE ./
 COPY superres superres
 COPY app app
 COPY training training
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+
+FROM slim-environment AS slim-code
+COPY pyproject.toml README.md LICENSE ./
+COPY superres superres
+COPY app app
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable .
 
 FROM gpu-environment AS gpu-code
@@ -77,6 +89,18 @@ COPY --from=gpu-code /app /app
 COPY models models
 ARG COMMIT=unknown
 ENV SUPERRES_COMMIT=$COMMIT SUPERRES_DEVICE=gpu:0
+USER 10001:10001
+VOLUME /var/lib/superres
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-IS", "superres/health.py"]
+CMD ["superres", "serve", "--host", "0.0.0.0"]
+
+FROM base AS slim
+COPY --from=slim-code /opt/venv /opt/venv
+COPY --from=slim-code /app /app
+COPY models models
+ARG COMMIT=unknown
+ENV SUPERRES_COMMIT=$COMMIT SUPERRES_DEVICE=cpu
 USER 10001:10001
 VOLUME /var/lib/superres
 EXPOSE 8000

@@ -1,5 +1,5 @@
-# The environment is .venv; every target makes it if need be. Set EXTRA=gpu for a CUDA one, and
-# EXTRA=cluster or EXTRA=cluster-gpu for one with Ray.
+# The environment is .venv; every target makes it if need be. Set EXTRA=gpu for a CUDA one,
+# EXTRA=onnx for one without TensorFlow, and EXTRA=cluster or EXTRA=cluster-gpu for one with Ray.
 PYTHON ?= python3
 EXTRA ?= cpu
 BIN := .venv/bin
@@ -122,19 +122,19 @@ format: $(TOOLS)
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 
-GPU_LOCK := --group gpu --overrides requirements/without-tensorflow-cpu.txt
-
 lock: $(TOOLS)
-	$(COMPILE) pyproject.toml --extra serve -o requirements/cpu.lock
+	$(COMPILE) pyproject.toml --extra serve --extra tensorflow -o requirements/cpu.lock
 	@# All that is in both is the same.
-	$(COMPILE) pyproject.toml --extra serve $(GPU_LOCK) --constraints requirements/cpu.lock \
+	$(COMPILE) pyproject.toml --extra serve --extra onnx --constraints requirements/cpu.lock \
+		-o requirements/onnx.lock
+	$(COMPILE) pyproject.toml --extra serve --group gpu --constraints requirements/cpu.lock \
 		-o requirements/gpu.lock
-	$(COMPILE) pyproject.toml --extra serve --extra cluster --constraints requirements/cpu.lock \
-		-o requirements/cluster.lock
-	$(COMPILE) pyproject.toml --extra serve --extra cluster $(GPU_LOCK) \
+	$(COMPILE) pyproject.toml --extra serve --extra tensorflow --extra cluster \
+		--constraints requirements/cpu.lock -o requirements/cluster.lock
+	$(COMPILE) pyproject.toml --extra serve --extra cluster --group gpu \
 		--constraints requirements/gpu.lock -o requirements/cluster-gpu.lock
-	$(COMPILE) pyproject.toml --extra train --overrides requirements/without-tensorflow.txt \
-		--constraints requirements/cluster.lock -o requirements/train.lock
+	$(COMPILE) pyproject.toml --extra train --constraints requirements/cluster.lock \
+		--constraints requirements/onnx.lock -o requirements/train.lock
 	$(COMPILE) --group dev --constraints requirements/cluster.lock -o requirements/dev.lock
 	$(COMPILE) --group bench --constraints requirements/cluster.lock \
 		--constraints requirements/dev.lock -o requirements/bench.lock

@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.logs import LogFormat
 from superres.codecs import MAX_INPUT_PIXELS, MAX_OUTPUT_PIXELS
-from superres.engines.base import PrecisionChoice
+from superres.engines.base import PrecisionChoice, Runtime
 from superres.models.registry import DEFAULT_MODEL, DEFAULT_MODELS
 
 DEFAULT_JOBS = DEFAULT_MODELS.with_name("jobs")
@@ -26,6 +26,10 @@ class Settings(BaseSettings):
     )
     precision: PrecisionChoice = Field(
         "auto", description="float32, bfloat16, or auto: the faster, found by trial at start-up."
+    )
+    runtime: Runtime = Field(
+        "auto",
+        description="tensorflow, onnxruntime, or auto: the fastest that is installed.",
     )
     default_model: str = Field(
         DEFAULT_MODEL,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from superres.codecs import Picture, decode, encode
 from superres.engines import load_engine
-from superres.engines.base import PrecisionChoice
+from superres.engines.base import PrecisionChoice, Runtime
 from superres.enhancer import Enhancer
 from superres.evaluation.metrics import psnr, ssim
 from superres.models.card import ModelCard
@@ -42,6 +42,7 @@ def load_model(
     models: Path = DEFAULT_MODELS,
     precision: PrecisionChoice = "auto",
     device: str = "auto",
+    runtime: Runtime = "auto",
 ) -> Enhancer:
     """Load the model that a family or a name, and a scale, ask for.
 
@@ -51,12 +52,15 @@ def load_model(
         models: the models folder.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         device: ``auto``, ``cpu`` or ``gpu:N``.
+        runtime: ``auto``, ``tensorflow`` or ``onnxruntime``.
 
     Raises:
         ModelMissing: no such model.
         ModelMismatch: it is not what its card says.
-        EngineError: no such device.
+        EngineError: no such device, or the runtime is not installed.
     """
     card = choose(all_cards(models), model, scale)
-    engine = load_engine(models / card.name, card, precision=precision, device=device)
+    engine = load_engine(
+        models / card.name, card, precision=precision, device=device, runtime=runtime
+    )
     return Enhancer(engine, card.geometry)

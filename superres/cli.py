@@ -18,6 +18,7 @@ from superres.cli_options import (
     MaxPixels,
     Models,
     Precision,
+    RuntimeName,
     cards_for,
     format_of,
     load_one,
@@ -46,6 +47,7 @@ def compare_command(
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
     device: Device = "auto",
+    runtime: RuntimeName = "auto",
 ) -> None:
     """Shrink a picture, bring it back by bicubic and by the model, and score both."""
     from superres.evaluation.proof import compare
@@ -54,7 +56,7 @@ def compare_command(
     truth = to_integer(decode(picture.read_bytes(), max_pixels=max_pixels).rgb, "uint8")
     output_format = None if output is None else format_of(output)
     card = cards_for(all_cards(models), model, scale)[0]
-    enhancer = load_one(models, precision, device, ensemble, card)
+    enhancer = load_one(models, precision, device, runtime, ensemble, card)
     comparison = compare(enhancer, truth, scale)
     method = f"{model}+ensemble" if ensemble else model
     table = Table(title=f"{picture.name} at x{scale:g}", title_justify="left")

@@ -31,6 +31,7 @@ from superres.cli_options import (
     Proof,
     Provenance,
     Quality,
+    RuntimeName,
     Scale,
     Width,
     cards_for,
@@ -105,6 +106,7 @@ def enhance_command(
     models: Models = DEFAULT_MODELS,
     precision: Precision = "auto",
     device: Device = "auto",
+    runtime: RuntimeName = "auto",
 ) -> None:
     """Enlarge pictures. A bad one does not stop the rest, and is listed at the end."""
     asked = read_parameters(
@@ -133,7 +135,9 @@ def enhance_command(
         raise BadRequest("--watch does not go with --cluster or --dry-run: leave one of them out")
     stderr = Console(stderr=True)
     options = replace(_options(asked, models), provenance=provenance)
-    load = partial(load_sized, asked.model or AUTO, models, precision, device, asked.ensemble)
+    load = partial(
+        load_sized, asked.model or AUTO, models, precision, device, runtime, asked.ensemble
+    )
 
     def local_runner(ledger: Ledger | None) -> BatchRunner:
         return BatchRunner(
@@ -173,8 +177,9 @@ def enhance_command(
     sources = [to_path(text) for text in inputs or ()]
     if cluster:  # whose processes are not in this one's folder
         sources, target = [source.absolute() for source in sources], target.absolute()
+        there = models.absolute()
         load = partial(
-            load_sized, asked.model or AUTO, models.absolute(), precision, device, asked.ensemble
+            load_sized, asked.model or AUTO, there, precision, device, runtime, asked.ensemble
         )
     to_file = is_file(sources, target)
     planned = plan(

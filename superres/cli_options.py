@@ -11,7 +11,7 @@ from rich.console import Console
 from superres import load_model
 from superres.automatic import SizedEnhancer
 from superres.codecs import OUTPUT_SUFFIXES, OutputFormat
-from superres.engines.base import PrecisionChoice
+from superres.engines.base import PrecisionChoice, Runtime
 from superres.enhancer import Enhancer
 from superres.errors import BadRequest
 from superres.models.bicubic import BICUBIC
@@ -59,6 +59,14 @@ Precision = Annotated[
     typer.Option(envvar="SUPERRES_PRECISION", help="Of the network; auto takes the faster."),
 ]
 Device = Annotated[str, typer.Option(envvar="SUPERRES_DEVICE", help="auto, cpu or gpu:N.")]
+RuntimeName = Annotated[
+    Runtime,
+    typer.Option(
+        "--runtime",
+        envvar="SUPERRES_RUNTIME",
+        help="What runs the network; auto takes the fastest that is installed.",
+    ),
+]
 MaxPixels = Annotated[
     int, typer.Option("--max-pixels", min=1, help="Most pixels of a picture that is read.")
 ]
@@ -89,19 +97,31 @@ def cards_for(cards: tuple[ModelCard, ...], model: str, scale: float) -> tuple[M
 
 
 def load_sized(
-    model: str, models: Path, precision: PrecisionChoice, device: str, ensemble: bool
+    model: str,
+    models: Path,
+    precision: PrecisionChoice,
+    device: str,
+    runtime: Runtime,
+    ensemble: bool,
 ) -> SizedEnhancer:
     """What chooses a model of the folder for each picture; none is loaded yet."""
-    load = partial(load_one, models, precision, device, ensemble)
+    load = partial(load_one, models, precision, device, runtime, ensemble)
     return SizedEnhancer(all_cards(models), model, load)
 
 
 def load_one(
-    models: Path, precision: PrecisionChoice, device: str, ensemble: bool, card: ModelCard
+    models: Path,
+    precision: PrecisionChoice,
+    device: str,
+    runtime: Runtime,
+    ensemble: bool,
+    card: ModelCard,
 ) -> Enhancer:
     """Load a model."""
     with Console(stderr=True).status("loading the model"):
-        enhancer = load_model(card.name, models=models, precision=precision, device=device)
+        enhancer = load_model(
+            card.name, models=models, precision=precision, device=device, runtime=runtime
+        )
     return enhancer.ensembled() if ensemble else enhancer
 
 

@@ -16,7 +16,7 @@ from app.settings import Settings
 from superres import Enhancer, load_model
 from superres.arrays import RgbU8
 from superres.client import Client
-from superres.engines.base import Engine
+from superres.engines.base import Engine, Precision
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from tests.engines import SharpenEngine
@@ -26,6 +26,13 @@ from tests.serving import link_models, serve_app, wait_until_ready
 
 SERVED = ("srcnn-x2", "srcnn-x3", "srcnn-x4")
 """Models of the shared services; those tests that are about all shipped models load all."""
+
+RUNTIME = os.environ.get("SUPERRES_RUNTIME", "auto")
+"""What runs the networks: of the services, which read the variable, and of the fixtures."""
+PRECISIONS: tuple[Precision, ...] = (
+    ("float32",) if RUNTIME == "onnxruntime" else ("float32", "bfloat16")
+)
+"""What that computes in; the shared service uses the last of them."""
 
 GROUPS = {
     "service": "shipped model",
@@ -99,19 +106,19 @@ def srcnn_card() -> ModelCard:
 @pytest.fixture(scope="session")
 def srcnn() -> Enhancer:
     """The shipped model for x3, in float32."""
-    return load_model("srcnn", scale=3, precision="float32", device="cpu")
+    return load_model("srcnn", scale=3, precision="float32", device="cpu", runtime=RUNTIME)
 
 
 @pytest.fixture(scope="session")
 def srcnn_as_served() -> Enhancer:
     """The same in the precision of the shared service, whose answers it gives to the bit."""
-    return load_model("srcnn", scale=3, precision="bfloat16", device="cpu")
+    return load_model("srcnn", scale=3, precision=PRECISIONS[-1], device="cpu", runtime=RUNTIME)
 
 
-@pytest.fixture(scope="session", params=["float32", "bfloat16"])
+@pytest.fixture(scope="session", params=PRECISIONS)
 def srcnn_in_each_precision(request: pytest.FixtureRequest) -> Enhancer:
     """The same in both precisions, for what can differ between them."""
-    return load_model("srcnn", scale=3, precision=request.param, device="cpu")
+    return load_model("srcnn", scale=3, precision=request.param, device="cpu", runtime=RUNTIME)
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +136,7 @@ def served_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def service(served_models: Path) -> Iterator[httpx.Client]:
     """A service with those models, in bfloat16, otherwise with the default settings."""
-    settings = Settings(device="cpu", precision="bfloat16", models=served_models)
+    settings = Settings(device="cpu", precision=PRECISIONS[-1], models=served_models)
     with serve_app(settings, None) as client:
         wait_until_ready(client)
         yield client

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,9 @@ def shared_data(path: str) -> Path:
 def benchmark_pictures() -> Path:
     """Folder of Set5, Set14 and BSD100."""
     return shared_data("benchmarks")
+
+
+def package(name: str) -> None:
+    """A package that not every environment has; without it, see `unavailable`."""
+    if find_spec(name) is None:
+        unavailable(f"{name} is not installed")

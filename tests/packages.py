@@ -22,13 +22,16 @@ def link_locked_packages(lock: Path, to: Path) -> None:
             _link(package, to)
 
 
-def link_required_packages(requirements: Iterable[str], to: Path) -> None:
-    """Fill a folder with links to the packages that requirements name, and to what those need."""
-    waiting = [(Requirement(text), "") for text in requirements]
+def link_required_packages(requirements: Iterable[str], to: Path, extra: str = "") -> None:
+    """Fill a folder with links to the packages that requirements name, and to what those need.
+
+    ``extra`` is that of the package whose requirements these are.
+    """
+    waiting = [(Requirement(text), extra) for text in requirements]
     linked = set()
     while waiting:
-        requirement, extra = waiting.pop()
-        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+        requirement, asked = waiting.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": asked}):
             continue
         for wanted in ("", *requirement.extras):
             if (requirement.name, wanted) in linked:

@@ -36,8 +36,12 @@ def instructions(stage: str) -> list[str]:
         pytest.param("downloaded", marks=pytest.mark.soak),
     ],
 )
-def test_the_cpu_images_commands_make_a_working_service_from_an_empty_folder(
-    tmp_path: Path, packages: str
+@pytest.mark.parametrize(
+    ("target", "lock", "runtime"),
+    [("cpu", "cpu", "tensorflow-cpu"), ("slim", "onnx", "onnxruntime")],
+)
+def test_an_images_commands_make_a_working_service_from_an_empty_folder(
+    tmp_path: Path, packages: str, target: str, lock: str, runtime: str
 ):
     """COPY and RUN, with /opt/venv and /app moved under an empty folder.
 
@@ -50,7 +54,7 @@ def test_the_cpu_images_commands_make_a_working_service_from_an_empty_folder(
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     (tmp_path / "packages").mkdir()
     if packages == "linked":
-        link_locked_packages(REPOSITORY / "requirements" / "cpu.lock", tmp_path / "packages")
+        link_locked_packages(REPOSITORY / "requirements" / f"{lock}.lock", tmp_path / "packages")
     environment = os.environ | {
         "PATH": f"{venv / 'bin'}:{tmp_path / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(tmp_path / "packages"),
@@ -65,7 +69,7 @@ def test_the_cpu_images_commands_make_a_working_service_from_an_empty_folder(
         assert told.returncode == 0, told.stdout + told.stderr
         return told.stdout
 
-    stages = ("cpu-environment", "cpu-code", "cpu")
+    stages = (f"{target}-environment", f"{target}-code", target)
     for line in [line for stage in stages for line in instructions(stage)]:
         verb, _, rest = line.partition(" ")
         if verb == "COPY" and not rest.startswith("--from"):
@@ -78,8 +82,9 @@ def test_the_cpu_images_commands_make_a_working_service_from_an_empty_folder(
         elif verb == "RUN":
             run(rest.replace("/opt/venv", str(venv)))
     assert "srcnn-x3" in run("superres models")
-    listed = run("pip list --format freeze")
-    assert "tensorflow-cpu==" in listed.replace("_", "-")
+    listed = run("pip list --format freeze").replace("_", "-")
+    assert f"\n{runtime}==" in listed
+    assert ("\nkeras==" in listed) is (target == "cpu")
     assert "nvidia" not in listed
     assert "pytest" not in listed
     one_model = tmp_path / "models"
@@ -113,7 +118,7 @@ def test_the_health_check_passes_where_the_service_is_ready(fake_service: httpx.
     assert (run.returncode, run.stdout.strip()) == (0, "ready")
 
 
-@pytest.mark.parametrize("stage", ["cpu", "gpu"])
+@pytest.mark.parametrize("stage", ["cpu", "slim", "gpu"])
 def test_the_images_health_check_imports_nothing_that_takes_long(
     fake_service: httpx.Client, stage: str
 ):

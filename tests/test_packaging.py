@@ -49,6 +49,7 @@ def test_pyproject_lists_every_package_of_the_library():
     ("lock", "expected"),
     [
         ("cpu", {"tensorflow", "tensorflow-cpu"}),
+        ("onnx", set()),
         ("cluster", {"tensorflow", "tensorflow-cpu"}),
         ("gpu", {"tensorflow"}),
         ("cluster-gpu", {"tensorflow"}),
@@ -68,7 +69,14 @@ def test_no_lock_installs_two_tensorflows(lock: str, expected: set[str]):
         )
 
 
-@pytest.mark.parametrize("lock", ["cpu", "gpu", "cluster", "cluster-gpu"])
+def test_the_small_install_has_one_runtime_and_nothing_of_tensorflow():
+    packages = locked("onnx").keys()
+    assert "onnxruntime" in packages
+    assert not packages & {"keras", "h5py", "grpcio", "onnx", "openvino", "torch"}
+    assert packages - locked("cpu").keys() == {"onnxruntime"}
+
+
+@pytest.mark.parametrize("lock", ["cpu", "onnx", "gpu", "cluster", "cluster-gpu"])
 def test_serving_installs_nothing_of_training_and_tests(lock: str):
     assert not locked(lock).keys() & {"matplotlib", "pytest", "scikit-image", "tensorboardx"}
 
@@ -116,13 +124,14 @@ def test_where_only_the_wheel_is_installed_the_command_and_the_client_work(
     pip = [sys.executable, "-m", "pip", "--python", venv / "bin" / "python", "install", "--quiet"]
     if packages == "linked":
         (dist_info,) = (path for path in ZipPath(wheel).iterdir() if path.name.endswith("-info"))
-        link_required_packages(PathDistribution(dist_info).requires or (), links)
+        requires = PathDistribution(dist_info).requires or ()
+        link_required_packages(requires, links, extra="tensorflow")
         subprocess.run([*pip, "--no-deps", wheel], check=True)
     else:
         versions = tmp_path / "constraints.txt"
         lock = (REPOSITORY / "requirements" / "cpu.lock").read_text()
         versions.write_text("\n".join(re.findall(r"^([a-z0-9].*) \\$", lock, flags=re.MULTILINE)))
-        subprocess.run([*pip, "--constraint", versions, wheel], check=True)
+        subprocess.run([*pip, "--constraint", versions, f"{wheel}[tensorflow]"], check=True)
     environment = {name: value for name, value in os.environ.items() if "SUPERRES" not in name}
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:

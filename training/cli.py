@@ -17,7 +17,7 @@ from superres.engines.base import Precision, PrecisionChoice
 from superres.enhancer import Enhancer
 from superres.errors import SuperresError
 from superres.models.card import DatasetScores, Scores, read_card, write_card
-from superres.models.registry import AUTO, DEFAULT_MODELS, all_cards
+from superres.models.registry import AUTO, DEFAULT_MODELS, all_cards, read_cards
 from training.evaluate import (
     JPEG_QUALITY,
     Evaluation,
@@ -425,7 +425,7 @@ def export_command(
     models: Models = DEFAULT_MODELS,
     draft: Draft = False,
 ) -> None:
-    """Export the best weights of runs as SavedModels with cards.
+    """Export the best weights of runs as SavedModels and ONNX files, with cards.
 
     The run must be finished, and both its config and its code must be committed.
     """
@@ -434,6 +434,22 @@ def export_command(
     for folder in folders:
         card = export(folder, models, draft=draft)
         Console().print(f"{models / card.name}: {card.parameters:,} parameters, {card.short_hash}")
+
+
+@cli.command("convert")
+def convert_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of exported models; without any, all.")
+    ] = None,
+    models: Models = DEFAULT_MODELS,
+) -> None:
+    """Write the ONNX files of exported models from their weights, and note them in their cards."""
+    from training.export import convert
+
+    exported = [card.name for card in read_cards(models) if "savedmodel" in card.formats]
+    for name in names or exported:
+        card = convert(models / name)
+        Console().print(f"{models / card.name}: {', '.join(card.formats)}")
 
 
 def _to_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Export of trained weights to ``models/<name>/``: a SavedModel and its card."""
+"""Export of trained weights to ``models/<name>/``: a SavedModel, ONNX files and their card."""
 
 import base64
 import ctypes
 import hashlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from superres.arrays import TilesU8
+from superres.engines.base import LoadedEngine
+from superres.engines.onnxruntime import ONNX, OnnxRuntimeEngine
 from superres.engines.tensorflow import SAVED_MODEL, SavedModelEngine
 from superres.models.card import (
     CARD,
@@ -27,6 +30,7 @@ from superres.models.card import (
 )
 from training import networks
 from training.config import configs_folder, legacy_models, load_config
+from training.onnx import save_onnx
 from training.provenance import commit_and_dirty
 from training.run import STEPS
 from training.weights import (
@@ -55,8 +59,8 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
 
     The three signatures contain the weights as constants, and all conversions:
     ``u8_float32`` and ``u8_bfloat16`` take and return uint8, ``f32`` float32 in [0, 1].
-    The SavedModel is reloaded and compared with the Keras model before it is installed. The
-    weights are copied too, for runs that start from the model.
+    The SavedModel and the ONNX files are reloaded and compared with the Keras model before they
+    are installed. The weights are copied too, for runs that start from the model.
 
     Args:
         run: a folder that ``fit`` wrote, or the folder of a model to export again, which keeps
@@ -68,7 +72,7 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
         FileNotFoundError: the run has no best weights yet.
         RuntimeError: Keras does not use TensorFlow as its backend.
         ExportFailed: the run is not finished, its config or code is not committed, or the
-            reloaded SavedModel differs from the Keras model.
+            exported model differs from the Keras model.
         training.weights.WeightsMismatch: the weights do not match the record.
     """
     if keras.backend.backend() != "tensorflow":
@@ -111,7 +115,7 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
 
 
 def install(facts: dict[str, Any], design: Design, weights: Weights, models: Path) -> ModelCard:
-    """Write weights as a SavedModel with a card to the models folder.
+    """Write weights as a SavedModel and as ONNX files, with a card, to the models folder.
 
     Args:
         facts: fields of the card that say what the model is and how it was made.
@@ -120,7 +124,7 @@ def install(facts: dict[str, Any], design: Design, weights: Weights, models: Pat
         models: the models folder; a model of that name is replaced.
 
     Raises:
-        ExportFailed: the reloaded SavedModel differs from the Keras model.
+        ExportFailed: the exported model differs from the Keras model.
     """
     by_precision = {
         precision: design.build(precision=precision) for precision in ("float32", "bfloat16")
@@ -151,10 +155,45 @@ def install(facts: dict[str, Any], design: Design, weights: Weights, models: Pat
             example=_example(network),
             weights_sha256=hash_weights(weights),
         )
-        card = write_card(made, card)
         save_weights(made / WEIGHTS, weights)
         _compare_with_keras(network, SavedModelEngine(made, card, device="cpu"))
+        card = _add_onnx(made, card, network)
         put_in_place(made, models / card.name)
+    return card
+
+
+def convert(folder: Path) -> ModelCard:
+    """Write the ONNX files of an exported model again from its weights, and note them in its card.
+
+    Nothing else of the model changes.
+
+    Args:
+        folder: the model's folder.
+
+    Raises:
+        FileNotFoundError: it has no weights, as an imported model.
+        ExportFailed: the ONNX files differ from the Keras model.
+        training.weights.WeightsMismatch: the weights do not match the card.
+    """
+    design, weights = recorded(folder)
+    network = design.build(precision="float32")
+    set_weights(network, weights)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as scratch:
+        made = shutil.copytree(
+            folder, Path(scratch) / folder.name, ignore=shutil.ignore_patterns(ONNX)
+        )
+        card = _add_onnx(made, read_card(made), network)
+        put_in_place(made, folder)
+    return card
+
+
+def _add_onnx(made: Path, card: ModelCard, network: keras.Model) -> ModelCard:
+    """Write the ONNX files of a model, check them, and write its card."""
+    architecture = networks.NETWORKS[card.network]
+    save_onnx(network, made / ONNX, upscale=card.geometry.upscale, multiple=architecture.multiple)
+    formats = card.more_formats | {ONNX: hash_files(made / ONNX)}
+    card = write_card(made, card.model_copy(update={"more_formats": formats}))
+    _compare_with_keras(network, OnnxRuntimeEngine(made, card, device="cpu"))
     return card
 
 
@@ -306,9 +345,9 @@ def _example(network: keras.Model) -> Example:
     )
 
 
-def _compare_with_keras(network: keras.Model, engine: SavedModelEngine) -> None:
+def _compare_with_keras(network: keras.Model, engine: LoadedEngine) -> None:
     tiles = np.random.default_rng(1).random((2, 96, 64, 3), np.float32)
     expected = np.asarray(network(tiles)).clip(0, 1)
     difference = float(np.abs(engine.predict(tiles) - expected).max())
     if difference > 1e-5:
-        raise ExportFailed(f"the reloaded SavedModel differs from Keras by {difference:.2g}")
+        raise ExportFailed(f"the reloaded {engine.FORMAT} differs from Keras by {difference:.2g}")

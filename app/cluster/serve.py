@@ -125,8 +125,14 @@ class Device:
         raise NotReady(f"{label} is not in the models folder of a device", retry_after=5)
 
     def _load(self, card: ModelCard, precision: PrecisionChoice) -> LoadedEngine:
-        folder, device = self._settings.models / card.name, self._settings.device
-        engine = load_engine(folder, card, precision=precision, device=device)
+        settings = self._settings
+        engine = load_engine(
+            settings.models / card.name,
+            card,
+            precision=precision,
+            device=settings.device,
+            runtime=settings.runtime,
+        )
         # Keep the previous engine of this name: requests that began with it end with it. Requests
         # of earlier engines have ended.
         for old in [other for other in self._engines if other.card.name == card.name][:-1]:

@@ -93,7 +93,10 @@ class Models:
         self._admission = admission
         self._given_engines = engines
         self._load_engine: LoadEngine = load_engine or partial(
-            superres.engines.load_engine, precision=settings.precision, device=settings.device
+            superres.engines.load_engine,
+            precision=settings.precision,
+            device=settings.device,
+            runtime=settings.runtime,
         )
         self.cards = self._read_cards()
         self.loaded: tuple[LoadedModel, ...] = ()

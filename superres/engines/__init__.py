@@ -6,46 +6,114 @@ loads a model, not before: importing this package imports no runtime.
 
 from pathlib import Path
 
-from superres.engines.base import LoadedEngine, PrecisionChoice
+from superres.engines.base import LoadedEngine, PrecisionChoice, Runtime
 from superres.engines.bicubic import BicubicEngine
+from superres.engines.onnxruntime import OnnxRuntimeEngine
+from superres.engines.processor import computes_in_bfloat16, is_installed
 from superres.engines.tensorflow import SavedModelEngine
-from superres.errors import ModelMismatch
+from superres.errors import EngineError, ModelMismatch
 from superres.models.card import ModelCard
 
 ENGINES: dict[str, type[LoadedEngine]] = {
     "bicubic": BicubicEngine,
-    "savedmodel": SavedModelEngine,
+    "tensorflow": SavedModelEngine,
+    "onnxruntime": OnnxRuntimeEngine,
 }
-"""The engine of each ``format`` that a card may have."""
+"""Every engine, by the name of its runtime; TensorFlow comes first."""
 
 
 def load_engine(
-    folder: Path, card: ModelCard, *, precision: PrecisionChoice = "auto", device: str = "auto"
+    folder: Path,
+    card: ModelCard,
+    *,
+    precision: PrecisionChoice = "auto",
+    device: str = "auto",
+    runtime: Runtime = "auto",
 ) -> LoadedEngine:
     """Load a model with the engine of its format, and check it.
 
-    The arguments are those of :class:`LoadedEngine`.
+    The other arguments are those of :class:`LoadedEngine`.
+
+    Args:
+        folder: the model's folder.
+        card: its card.
+        precision: see there.
+        device: see there.
+        runtime: what runs it; ``auto`` takes the fastest that is installed.
 
     Raises:
-        ModelMismatch: no engine loads that format, or the model is not what its card says.
-        EngineError: no such device.
+        ModelMismatch: no engine loads its formats, or the model is not what its card says.
+        EngineError: no such device, or the runtime is not installed.
     """
-    return _engine_class(card)(folder, card, precision=precision, device=device)
+    engine = engine_class(card, runtime=runtime, precision=precision, device=device)
+    return engine(folder, card, precision=precision, device=device)
 
 
 def check_files(folder: Path, card: ModelCard) -> None:
-    """Check a model's files against its card, without loading them.
+    """Check a model's files, of all its formats, against its card, without loading them.
 
     Raises:
-        ModelMismatch: no engine loads that format; a file is missing, changed, or not on the card.
+        ModelMismatch: no engine loads a format; a file is missing, changed, or not on the card.
     """
-    _engine_class(card).check_files(folder, card)
+    engines = {engine.FORMAT: engine for engine in _engines_for(card).values()}
+    for engine in engines.values():
+        engine.check_files(folder, card)
 
 
-def _engine_class(card: ModelCard) -> type[LoadedEngine]:
-    if card.format not in ENGINES:
+def engine_class(
+    card: ModelCard,
+    *,
+    runtime: Runtime = "auto",
+    precision: PrecisionChoice = "auto",
+    device: str = "auto",
+) -> type[LoadedEngine]:
+    """The engine that loads a model; the arguments are those of :func:`load_engine`.
+
+    Raises:
+        ModelMismatch, EngineError: as :func:`load_engine`.
+    """
+    engines = _engines_for(card)
+    if runtime != "auto":
+        # Bicubic needs no runtime.
+        engines = {
+            name: engine
+            for name, engine in engines.items()
+            if name == runtime or not engine.PACKAGE
+        }
+        if not engines:
+            raise EngineError(
+                f"{card.name} has the formats {', '.join(card.formats)}, and {runtime} reads "
+                f"{ENGINES[runtime].FORMAT}: set another runtime, or add the format by "
+                f"superres-train convert {card.name}"
+            )
+    installed = {
+        name: engine
+        for name, engine in engines.items()
+        if not engine.PACKAGE or is_installed(engine.PACKAGE)
+    }
+    if not installed:
+        ways = "; ".join(f"for {name}: {engine.INSTALL}" for name, engine in engines.items())
+        raise EngineError(f"what runs {card.name} is not installed. {ways}")
+    return installed[min(installed, key=_order(card, precision, device).index)]
+
+
+def _engines_for(card: ModelCard) -> dict[str, type[LoadedEngine]]:
+    known = {engine.FORMAT for engine in ENGINES.values()}
+    if unknown := card.formats.keys() - known:
         raise ModelMismatch(
-            f"{card.name}: the card says format {card.format!r}; "
-            f"there is an engine for {', '.join(sorted(ENGINES))}"
+            f"{card.name}: the card says format {unknown.pop()!r}; "
+            f"there is an engine for {', '.join(sorted(known))}"
         )
-    return ENGINES[card.format]
+    return {name: engine for name, engine in ENGINES.items() if engine.FORMAT in card.formats}
+
+
+def _order(card: ModelCard, precision: PrecisionChoice, device: str) -> list[str]:
+    """All runtimes, the fastest first, as ``benchmarks/runtimes.py`` measured them.
+
+    ONNX Runtime computes in float32 alone on a CPU. There, the kernels of a network on the bicubic
+    plane are few and wide, which TensorFlow's SavedModels are made for.
+    """
+    in_bfloat16 = precision == "bfloat16" or (precision == "auto" and computes_in_bfloat16())
+    if device.startswith("gpu") or in_bfloat16 or card.geometry.domain == "hr":
+        return list(ENGINES)
+    return sorted(ENGINES, key=lambda name: name != "onnxruntime")

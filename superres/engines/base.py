@@ -1,5 +1,6 @@
 """What an engine is, and the checks that every model passes when it is loaded."""
 
+import contextlib
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from superres.arrays import TileBatch, to_float
-from superres.errors import ModelMismatch
+from superres.errors import EngineError, ModelMismatch
 from superres.models.card import ModelCard, hash_files
 from superres.tiling import MULTIPLE
 
@@ -16,6 +17,8 @@ Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 Signature = Literal["u8_float32", "u8_bfloat16", "f32"]
 """Type of the tiles, and for uint8 the precision of the computation."""
+Runtime = Literal["auto", "tensorflow", "onnxruntime"]
+"""What runs the networks; ``auto`` takes the fastest that is installed."""
 U8_SIGNATURES: dict[Precision, Signature] = {"float32": "u8_float32", "bfloat16": "u8_bfloat16"}
 
 BATCH = 4
@@ -69,11 +72,17 @@ class LoadedEngine(ABC):
 
     Raises:
         ModelMismatch: the files or the answers are not what the card says.
-        EngineError: no such device.
+        EngineError: no such device, or it does not compute in that precision.
     """
 
+    FORMAT: ClassVar[str]
+    """The format that it loads, by the name that cards use."""
     FOLDER: ClassVar[str]
-    """Name of the folder, in a model's folder, that has the files of the card."""
+    """Name of the folder, in a model's folder, that has the files of that format."""
+    PACKAGE: ClassVar[str] = ""
+    """The Python package of its runtime; empty if it needs none."""
+    INSTALL: ClassVar[str] = ""
+    """What brings that package."""
 
     device: str
     """The device, by the runtime's name for it; :meth:`_load` sets it."""
@@ -115,6 +124,11 @@ class LoadedEngine(ABC):
     def _on_cpu(self) -> bool:
         """Whether the device is a CPU. Others may compute a little differently for each shape."""
 
+    @property
+    def _precisions(self) -> tuple[Precision, ...]:
+        """What it can compute uint8 tiles in; float32 comes first."""
+        return ("float32",)
+
     def predict(self, tiles: TileBatch) -> TileBatch:
         """Run the network, a batch of tiles at a time; see :meth:`Engine.predict`."""
         signature = "f32" if tiles.dtype == np.float32 else U8_SIGNATURES[self.precision]
@@ -132,16 +146,16 @@ class LoadedEngine(ABC):
         Raises:
             ModelMismatch: a file is missing, changed, or not on the card.
         """
-        found = hash_files(folder / cls.FOLDER)
-        for path in sorted(card.files.keys() | found.keys()):
+        found, listed = hash_files(folder / cls.FOLDER), card.formats[cls.FORMAT]
+        for path in sorted(listed.keys() | found.keys()):
             if path not in found:
                 raise ModelMismatch(f"{card.name}: {cls.FOLDER}/{path} is on the card but missing")
-            if path not in card.files:
+            if path not in listed:
                 raise ModelMismatch(f"{card.name}: {cls.FOLDER}/{path} is not on the card")
-            if found[path] != card.files[path]:
+            if found[path] != listed[path]:
                 raise ModelMismatch(
                     f"{card.name}: {cls.FOLDER}/{path} has SHA-256 {found[path][:12]}..., "
-                    f"the card says {card.files[path][:12]}..."
+                    f"the card says {listed[path][:12]}..."
                 )
 
     def _check_halo(self) -> None:
@@ -191,23 +205,44 @@ class LoadedEngine(ABC):
 
     def _choose_precision(self, choice: PrecisionChoice) -> Precision:
         if choice != "auto":
+            if choice not in self._precisions:
+                raise EngineError(
+                    f"{self.PACKAGE} computes in {' or '.join(self._precisions)} on this "
+                    f"{self.device.strip('/')}, not in {choice}: set the precision to auto, or "
+                    "take another runtime"
+                )
             self._check_example(U8_SIGNATURES[choice])
             return choice
         self._check_example("u8_float32")
-        try:
-            self._check_example("u8_bfloat16")
-        except ModelMismatch:
+        agreeing: list[Precision] = ["float32"]
+        for other in self._precisions[1:]:
+            with contextlib.suppress(ModelMismatch):
+                self._check_example(U8_SIGNATURES[other])
+                agreeing.append(other)
+        if len(agreeing) == 1:
             return "float32"
         side = min(TRIAL_SIDE // self.card.geometry.upscale, self.card.geometry.largest_tile)
         side -= side % MULTIPLE
         tiles = np.zeros((1, side, side, 3), np.uint8)
 
-        def seconds(signature: Signature) -> float:
+        def seconds(precision: Precision) -> float:
             """The least, after one call to warm up: what else the machine does only adds."""
             times = [time.perf_counter()]
             for _ in range(1 + TRIAL_CALLS):
-                self._call(signature, tiles)
+                self._call(U8_SIGNATURES[precision], tiles)
                 times.append(time.perf_counter())
             return min(np.diff(times)[1:])
 
-        return "bfloat16" if seconds("u8_bfloat16") < seconds("u8_float32") else "float32"
+        return min(agreeing, key=seconds)
+
+
+def gpu_number(device: str) -> int:
+    """The number in the setting ``gpu:N``.
+
+    Raises:
+        EngineError: it is no such setting.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "gpu" or not number.isdecimal():
+        raise EngineError(f"device is auto, cpu or gpu:N, not {device!r}")
+    return int(number)

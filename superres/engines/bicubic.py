@@ -11,6 +11,7 @@ from superres.engines.base import LoadedEngine, Precision, PrecisionChoice, Sign
 class BicubicEngine(LoadedEngine):
     """A network without layers. It has no files, and runs on no device."""
 
+    FORMAT: ClassVar[str] = "bicubic"
     FOLDER: ClassVar[str] = "bicubic"
 
     def _load(self, files: Path, device: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from superres.engines.base import LoadedEngine, Signature
+from superres.engines.base import LoadedEngine, Precision, Signature, gpu_number
 from superres.errors import EngineError, ModelMismatch
 
 SAVED_MODEL = "saved_model"
@@ -21,7 +21,12 @@ class SavedModelEngine(LoadedEngine):
     and returns ``answers``.
     """
 
+    FORMAT: ClassVar[str] = "savedmodel"
     FOLDER: ClassVar[str] = SAVED_MODEL
+    PACKAGE: ClassVar[str] = "tensorflow"
+    INSTALL: ClassVar[str] = (
+        "pip install tensorflow-cpu, or 'tensorflow[and-cuda]' for a GPU, and never both"
+    )
 
     def _load(self, files: Path, device: str) -> None:
         self._tf = _import_tensorflow()
@@ -56,6 +61,10 @@ class SavedModelEngine(LoadedEngine):
     def _on_cpu(self) -> bool:
         return self.device == "/CPU:0"
 
+    @property
+    def _precisions(self) -> tuple[Precision, ...]:
+        return ("float32", "bfloat16")
+
     def _check_signatures(self) -> None:
         types = {"u8_float32": "uint8", "u8_bfloat16": "uint8", "f32": "float32"}
         for name, dtype in types.items():
@@ -80,8 +89,7 @@ def _import_tensorflow() -> Any:
         import tensorflow
     except ModuleNotFoundError as error:
         raise EngineError(
-            f"this model needs TensorFlow ({error}): pip install tensorflow-cpu, or "
-            "'tensorflow[and-cuda]' for a GPU, and never both"
+            f"this model needs TensorFlow ({error}): {SavedModelEngine.INSTALL}"
         ) from error
     return tensorflow
 
@@ -95,14 +103,7 @@ def _find_device(tf: Any, device: str) -> str:
             tf.config.experimental.set_memory_growth(gpu, True)
     if device == "cpu" or (device == "auto" and not gpus):
         return "/CPU:0"
-    number = 0 if device == "auto" else _gpu_number(device)
+    number = 0 if device == "auto" else gpu_number(device)
     if number >= len(gpus):
         raise EngineError(f"device {device!r} was asked for; TensorFlow sees {len(gpus)} GPUs")
     return f"/GPU:{number}"
-
-
-def _gpu_number(device: str) -> int:
-    kind, _, number = device.partition(":")
-    if kind != "gpu" or not number.isdecimal():
-        raise EngineError(f"device is auto, cpu or gpu:N, not {device!r}")
-    return int(number)

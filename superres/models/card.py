@@ -187,6 +187,8 @@ class ModelCard(_Frozen):
     """How the network is stored: a key of :data:`superres.engines.ENGINES`."""
     files: dict[str, str]
     """SHA-256 of the network's files, by path inside their folder (``saved_model/``)."""
+    more_formats: dict[Name, dict[str, str]] = Field(default_factory=dict)
+    """The same network in further formats: their files, as in ``files``."""
     example: Example
     weights_sha256: str
     """Of the weights beside the SavedModel; see ``training.weights.hash_weights``."""
@@ -209,8 +211,16 @@ class ModelCard(_Frozen):
         return f"{self.name}+ensemble" if ensemble else self.name
 
     @property
+    def formats(self) -> dict[str, dict[str, str]]:
+        """Files of every format in which the network is stored."""
+        return {self.format: self.files, **self.more_formats}
+
+    @property
     def short_hash(self) -> str:
-        """Twelve digits that name this model's exact bytes."""
+        """Twelve digits that name this model's exact bytes, in the format of ``format``.
+
+        A further format does not change it, as it has the same weights.
+        """
         listing = "\n".join(f"{path} {digest}" for path, digest in sorted(self.files.items()))
         return hashlib.sha256(listing.encode()).hexdigest()[:12]
 
@@ -228,6 +238,8 @@ class ModelCard(_Frozen):
         if self.format == FIRST_FORMAT:
             # Cards from before the field have a checksum without it.
             del fields["format"]
+        if not self.more_formats:  # likewise
+            del fields["more_formats"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

@@ -22,7 +22,7 @@ from tests.serving import SPECIFICATION
 NAMES = list(Parameters.model_fields)
 OF_THE_COMMAND = {
     "help", "output", "recursive", "resume", "dry-run", "force", "max-pixels", "cluster",
-    "provenance", "watch", "models", "precision", "device",
+    "provenance", "watch", "models", "precision", "device", "runtime",
 }  # fmt: skip
 """Options that say where the work is done, and not what is made."""
 OF_THE_PAGE = {

@@ -17,6 +17,7 @@ from superres.evaluation.proof import compare
 from superres.models.automatic_scores import all_scores
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODELS, read_cards
+from tests.conftest import PRECISIONS
 from tests.engines import BlurEngine
 from tests.pictures import encoded
 
@@ -122,7 +123,7 @@ def test_metrics_count_requests_stages_and_pixels(fake_service, coffee):
 
 def test_metrics_name_the_precision_of_each_model(service, srcnn_card: ModelCard):
     engines = samples_of(service.get("/metrics").text)["superres_engine_info"]
-    assert frozenset({srcnn_card.name, srcnn_card.short_hash, "bfloat16", "cpu:0"}) in engines
+    assert frozenset({srcnn_card.name, srcnn_card.short_hash, PRECISIONS[-1], "cpu:0"}) in engines
 
 
 def test_metrics_show_the_quality_of_auto(serve, srcnn_card: ModelCard):

@@ -113,7 +113,7 @@ def test_models_lists_the_shipped_model():
         (["--scale", "5"], 1, "scale is 1 to 4, not 5"),
         (["--model", "magic"], 1, "no model or family 'magic': there are bicubic, edsr-lite"),
         (["--precision", "float8"], 2, "'float8' is not one of 'auto', 'float32', 'bfloat16'"),
-        (["--device", "gpu:7"], 1, "device 'gpu:7' was asked for; TensorFlow sees"),
+        (["--device", "gpu:7"], 1, "device 'gpu:7' was asked for; "),
         (["--models", "/nowhere"], 1, "no models in /nowhere"),
         (["--format", "gif"], 2, "'gif' is not one of 'png', 'jpeg', 'webp', 'avif', 'jxl',"),
     ],

@@ -23,8 +23,14 @@ from superres.engines.tensorflow import SAVED_MODEL, SavedModelEngine
 from superres.errors import EngineError, ModelMismatch, ModelMissing
 from superres.models.card import CARD, ModelCard, read_card, write_card
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards
+from tests.needs import package
 
 pytestmark = pytest.mark.xdist_group("shipped model")
+
+
+@pytest.fixture(autouse=True)
+def tensorflow() -> None:
+    package("tensorflow")
 
 
 @pytest.fixture
@@ -87,7 +93,7 @@ def test_before_tensorflow_starts_it_is_told_to_take_onednns_convolutions(monkey
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # it does not start
     with pytest.raises(EngineError, match=r"pip install tensorflow-cpu, or .* for a GPU"):
-        load_model("srcnn")
+        load(DEFAULT_MODELS / "srcnn-x3")
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
 
 

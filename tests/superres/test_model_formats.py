@@ -35,7 +35,7 @@ REACH = 3
 class ShiftEngine(LoadedEngine):
     """Averages each pixel with one to the left, as far away as a file says."""
 
-    FOLDER = "shift"
+    FORMAT = FOLDER = "shift"
 
     def _load(self, files: Path, device: str) -> None:
         self.reach = int((files / "reach").read_text())
@@ -65,6 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, srcnn_card: ModelCar
                 "format": "shift",
                 "geometry": Geometry(domain="hr", scale=3, halo=REACH, largest_tile=128),
                 "files": hash_files(folder / ShiftEngine.FOLDER),
+                "more_formats": {},
                 "example": Example(
                     height=32,
                     width=32,
@@ -123,7 +124,7 @@ def test_an_engine_that_was_added_is_held_to_its_card(
 def test_a_format_that_no_engine_loads_is_named(srcnn_card: ModelCard):
     card = srcnn_card.model_copy(update={"format": "other"})
     with pytest.raises(
-        ModelMismatch, match="format 'other'; there is an engine for bicubic, savedmodel"
+        ModelMismatch, match="format 'other'; there is an engine for bicubic, onnx, savedmodel"
     ):
         load_engine(DEFAULT_MODELS / card.name, card)
 
@@ -138,6 +139,15 @@ def test_a_card_from_before_there_were_formats_is_of_a_savedmodel_and_intact(
     (folder / CARD).write_text(json.dumps(fields))
     assert read_card(folder).format == "savedmodel"
     assert write_card(folder, read_card(folder)).checksum == fields["checksum"]
+
+
+def test_a_further_format_belongs_to_the_checksum_and_not_to_the_name(srcnn_card: ModelCard):
+    """Scores and thresholds of a model go by its name, and the weights are the same."""
+    more = {"onnx": {"u8.onnx": "0" * 64}}
+    edited = srcnn_card.model_copy(update={"more_formats": more})
+    assert not edited.intact
+    assert edited.short_hash == srcnn_card.short_hash
+    assert edited.formats == {"savedmodel": srcnn_card.files, **more}
 
 
 def test_a_format_that_was_edited_is_noticed(folder: Path):

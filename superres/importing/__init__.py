@@ -1,0 +1,1 @@
+"""Models from elsewhere: a foreign network becomes a model that is served as the others."""
