@@ -32,7 +32,7 @@ def between() -> Candidates:
 
 
 def example(between: Candidates, best: str, **changes: float) -> Example:
-    """A file on which that model, ``clean``, ``jpeg``, ``photo`` or ``bicubic``, is a decibel better."""
+    """A file on which ``clean``, ``jpeg``, ``photo`` or ``bicubic`` is a decibel better."""
     psnr = {card.name: 30.0 for card in between.cards}
     psnr[getattr(between, best).name] += 1
     return Example("1.png", "", replace(CLEAN, **changes), psnr)
