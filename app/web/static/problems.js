@@ -14,7 +14,7 @@ export function refusalOf(file) {
   return null;
 }
 
-// A problem+json as an Error: its sentence, and the seconds after which to try again.
+// A problem+json as an Error: its sentence, its kind, and the seconds after which to try again.
 export async function problemOf(blob, retryAfter, name) {
   let problem;
   try {
@@ -24,9 +24,10 @@ export async function problemOf(blob, retryAfter, name) {
   }
   const { title, type } = problem;
   const detail = problem.detail.replace(/\.$/, "");
-  const key = `problem_${type.split(":").at(-1).replaceAll("-", "_")}`;
+  const kind = type.split(":").at(-1);
+  const key = `problem_${kind.replaceAll("-", "_")}`;
   const told = has(key) ? say(key, { name, detail }) : `${title}: ${detail}.`;
   const seconds = retryAfter === null ? null : Number(retryAfter);
   const again = seconds === null ? "" : ` ${say("try_again_in", { count: seconds })}`;
-  return Object.assign(new Error(told + again), { retryAfter: seconds });
+  return Object.assign(new Error(told + again), { kind, retryAfter: seconds });
 }

@@ -183,8 +183,10 @@ export class Viewer {
     this.frame.style.setProperty("--at", `${at / this.density}px`);
     this.frame.classList.toggle("pannable", this.overflows);
     this.divider.hidden = this.held;
-    this.tags[0].hidden = at / this.density < this.tags[0].offsetLeft + 24;
-    this.tags[1].hidden = at / this.density > this.tags[1].offsetLeft + this.tags[1].offsetWidth - 24;
+    const covered = (tag, hidden) => tag.classList.toggle("covered", hidden);
+    const [left, right] = this.tags;
+    covered(left, at / this.density < left.offsetLeft + 24);
+    covered(right, at / this.density > right.offsetLeft + right.offsetWidth - 24);
     this.range.value = 100 * this.at;
     this.range.setAttribute(
       "aria-valuetext",

@@ -114,8 +114,9 @@ export class Queue {
         const options = { signal: controller.signal, accept: SHOWN, asJob, on };
         return resultOf(await send(`enhance?${query}`, picture.file, options).finally(on.end));
       } catch (problem) {
-        // Of many pictures, each waits until the service has room for it.
-        if (!problem.retryAfter || !batch || retries === MOST_RETRIES) throw problem;
+        // A model is loaded at its first use; of many pictures, each waits until there is room.
+        const worthWaiting = problem.retryAfter && (batch || problem.kind === "not-ready");
+        if (!worthWaiting || retries === MOST_RETRIES) throw problem;
         update({ doing: say("waiting") });
         await new Promise((again) => setTimeout(again, 1000 * problem.retryAfter));
         if (work.state !== "working") throw problem;
