@@ -70,7 +70,7 @@ def assert_accessible(page: Page) -> None:
 
 def drawn(page: Page) -> None:
     """Wait until the result is shown, with the spot of its detail."""
-    expect(page.locator("figure[data-drawn]")).to_be_visible(timeout=60_000)
+    expect(page.locator("figure[data-ready]")).to_be_visible(timeout=60_000)
 
 
 def open_settings(page: Page) -> None:

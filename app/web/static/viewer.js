@@ -60,6 +60,7 @@ export class Viewer {
     this.fit();
     const names = { left: view.left, right: view.right };
     this.detail.moveTo(await this.pictures.call("spot", { ...names, size: this.size }));
+    this.figure.dataset.ready = view.right;
   }
 
   get density() {
@@ -190,7 +191,7 @@ export class Viewer {
     this.range.value = 100 * this.at;
     this.range.setAttribute(
       "aria-valuetext",
-      say("divider_at", { left: this.left.label, percent: number(100 * this.at) }),
+      say("divider_at", { left: this.left.label, percent: number(100 * this.at, 1) }),
     );
     this.percent.textContent = `${number(100 * this.zoom)} %`;
     const place = { y: 0, height, zoom: this.zoom, left: x, top: y };
