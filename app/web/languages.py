@@ -18,13 +18,19 @@ LANGUAGES = (DEFAULT, *sorted(file.stem for file in FOLDER.glob("*.json") if fil
 
 
 def choose_language(accept_language: str) -> str:
-    """The language that a browser's ``Accept-Language`` asks for; the default if none is there.
+    """The language that a browser's ``Accept-Language`` prefers; the default if none is there.
+
+    A regional variant is as good as its language: ``de-CH`` is served ``de``.
 
     >>> choose_language("tlh, en-GB;q=0.5"), choose_language("")
     ('en', 'en')
     """
-    accepted = parse_accept_header(accept_language, LanguageAccept)
-    return accepted.best_match(LANGUAGES, DEFAULT) or DEFAULT
+    by_primary = {language.partition("-")[0]: language for language in LANGUAGES}
+    for tag, quality in parse_accept_header(accept_language, LanguageAccept):
+        primary = tag.partition("-")[0].lower()
+        if quality > 0 and primary in by_primary:
+            return by_primary[primary]
+    return DEFAULT
 
 
 @cache
