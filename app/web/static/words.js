@@ -27,9 +27,10 @@ export function bytes(count) {
 
 // Seconds in words, rounded to what an estimate is good for.
 export function duration(seconds) {
-  if (seconds < 1) return say("under_a_second");
-  if (seconds < 90) return say("seconds", { count: number(seconds < 10 ? seconds : Math.round(seconds / 5) * 5) });
-  return say("minutes", { count: number(seconds / 60) });
+  const rounded = seconds < 10 ? Math.max(1, Math.round(seconds)) : Math.round(seconds / 5) * 5;
+  return rounded < 90
+    ? say("seconds", { count: number(rounded) })
+    : say("minutes", { count: number(seconds / 60) });
 }
 
 // A gain with its sign, as +1.8 dB.
