@@ -335,7 +335,7 @@ def test_forced_colours_and_print_keep_what_matters(
 
 
 def test_a_result_of_108_megapixels_neither_blocks_the_page_nor_fills_the_memory(
-    fake_service, open_page: OpenPage, chelsea: RgbU8, record_property
+    fake_service, open_page: OpenPage, chelsea: RgbU8, tmp_path: Path
 ):
     """The answer is made here, as the fake engine would take long."""
     small = np.tile(chelsea[:300, :400], (10, 10, 1))
@@ -353,7 +353,9 @@ def test_a_result_of_108_megapixels_neither_blocks_the_page_nor_fills_the_memory
             for (const task of list.getEntries()) window.tasks.push(task.duration);
         }).observe({ type: "longtask" });
     }""")
-    choose(page, given, "large.jpg")
+    file = tmp_path / "large.jpg"
+    file.write_bytes(given)
+    page.locator("#file").set_input_files(file)
     drawn(page)
     for where in ("20", "80"):
         page.get_by_label("Divider").fill(where)
@@ -363,10 +365,9 @@ def test_a_result_of_108_megapixels_neither_blocks_the_page_nor_fills_the_memory
     page.mouse.wheel(0, 50)
     expect(page.locator("figure")).not_to_have_attribute("data-drawn", str(before))
     longest = max(page.evaluate("window.tasks"))
-    record_property("longest task on the main thread, ms", round(longest))
-    assert longest < 1000  # 200 on a machine that does nothing else
+    # Decoding takes seconds; what the page does with the result, about 50 ms.
+    assert longest < 200
     peak = max(map(_peak_bytes, _renderers(page)))
-    record_property("memory of the tab, MB", round(peak / 1e6))
     assert peak < 1.5e9
 
 

@@ -40,7 +40,7 @@ export function offer(models) {
   });
 }
 
-// Chooses a model by its name or family; the automatic choice if there is none of it.
+// Chooses a model by its name or family; the automatic choice without it.
 export function choose(model) {
   const inputs = [...document.querySelectorAll("[name=model]")];
   const found = inputs.find((input) => input.value === model) ?? inputs[0];
@@ -54,7 +54,7 @@ export function nameOf(model) {
   return input ? input.dataset.name : model;
 }
 
-// The family that is asked what the automatic choice would take; undefined if there is none.
+// The family that is asked what the automatic choice would take; undefined without models.
 export function familyOfAuto(models) {
   const families = models.filter((model) => model.parameters).map((model) => model.family);
   return families.find((name) => name === "edsr-lite") ?? families[0];

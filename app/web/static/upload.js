@@ -5,7 +5,7 @@ import { problemOf } from "./problems.js";
 
 const at = (id) => document.getElementById(id);
 
-// Calls take(files) for what comes in, and fail(problem) where a sample cannot be had.
+// Calls take(files) for what comes in, and fail(problem) where a sample cannot be fetched.
 export function listen(take, fail) {
   for (const id of ["file", "folder"])
     at(id)?.addEventListener("change", () => {
