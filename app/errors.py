@@ -140,6 +140,11 @@ def install(app: FastAPI) -> None:
                     # FastAPI declares every model in the route's own media type too.
                     if MEDIA_TYPE in (content := response.get("content", {})):
                         response["content"] = {MEDIA_TYPE: content[MEDIA_TYPE]}
+                    elif "image/png" in content:
+                        # Pages of documentation accept the type that comes first: a picture.
+                        response["content"] = dict(
+                            sorted(content.items(), key=lambda row: not row[0].startswith("image/"))
+                        )
         return spec
 
     app.openapi = openapi  # type: ignore[method-assign]

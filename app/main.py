@@ -54,6 +54,17 @@ from superres.errors import (
 )
 from superres.webhooks import check_secret
 
+TAGS = {
+    "enhance": "Enlarge and sharpen pictures.",
+    "jobs": "Pictures that are enhanced in the background.",
+    "compare": "Plain enlarging against a model.",
+    "models": "What is served.",
+    "status": "For those who operate the service.",
+    "page": "The page, and its samples.",
+    "admin": "For keys of administrators.",
+}
+"""Groups of calls in the documentation, in its order: the modules of ``app.api.routes``."""
+
 
 class State(TypedDict):
     """Contents of ``request.state``."""
@@ -148,6 +159,8 @@ def create_app(
         title="superres",
         version=version("superres"),
         summary="Enlarges and sharpens photographs, and proves that it beats bicubic.",
+        description="[Back to the page](./)",
+        openapi_tags=[{"name": tag, "description": about} for tag, about in TAGS.items()],
         lifespan=lifespan,
         telemetry=of_requests(traces),
         license_info={"name": "MIT", "identifier": "MIT"},
@@ -181,7 +194,8 @@ def create_app(
         },
     }
     for module in sorted(routes.modules(), key=lambda module: list(guards).index(module.ACCESS)):
-        app.include_router(module.router, **guards[module.ACCESS])
+        tag = module.__name__.rpartition(".")[2]
+        app.include_router(module.router, tags=[tag], **guards[module.ACCESS])
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
 

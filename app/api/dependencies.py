@@ -189,7 +189,9 @@ def upload_body(query: type[BaseModel]) -> dict[str, Any]:
     return {
         "requestBody": {
             "required": True,
+            # Pages of documentation offer the first: one file, and the query for the parameters.
             "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",
@@ -201,7 +203,6 @@ def upload_body(query: type[BaseModel]) -> dict[str, Any]:
                         "additionalProperties": False,
                     }
                 },
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
                 "image/*": {"schema": {"type": "string", "format": "binary"}},
             },
         }

@@ -38,18 +38,15 @@ class Fields(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.found: dict[str, dict[str, Any]] = {}
-        self._option: dict[str, Any] | None = None
         self.feed(html)
 
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         if tag in ("input", "select") and "name" in given:
             self.found[given["name"]] = given | {"options": []}
-        self._option = list(self.found.values())[-1] if tag == "option" else None
-
-    def handle_data(self, data):
-        if self._option is not None:
-            self._option["options"].append(data.strip())
+        if tag == "option":
+            default = given.get("data-value")
+            list(self.found.values())[-1]["options"].append(default or given["value"])
 
 
 def openapi(place: str) -> dict[str, dict[str, Any]]:
@@ -73,7 +70,7 @@ def test_all_ways_to_ask_have_the_same_parameters(fake_service):
     hints = get_type_hints(Parameters)
     assert get_type_hints(Given) == {name: hints[name] for name in NAMES if name != "scale"}
     assert command().keys() == set(NAMES) | OF_THE_COMMAND - {"help"}
-    assert Fields(fake_service.get("/").text).found.keys() == set(NAMES)
+    assert Fields(fake_service.get("/").text).found.keys() == {*NAMES, "file"}
 
 
 def command() -> dict[str, Any]:
@@ -102,7 +99,8 @@ def test_all_ways_to_ask_have_the_same_values_and_defaults(fake_service):
             offered = set(fields[name]["options"]) - {"default", ""}
             assert offered == set(choices(name)) - left_out, name
         for word, limit in bounds(name).items():
-            assert float(fields[name][word]) == limit, name
+            given = fields[name].get(word, fields[name].get(f"data-{word}"))
+            assert float(given) == limit, name
 
 
 @pytest.mark.parametrize(

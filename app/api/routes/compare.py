@@ -32,6 +32,7 @@ from app.inference.compare import (
 from app.inference.service import Service
 from app.service_errors import CrossOrigin
 from app.web import HEADERS, compare_page, empty_compare_page
+from app.web.languages import choose_language
 from app.web.samples import Sample, read_sample
 from superres.arrays import RgbU8
 from superres.codecs import Header, Picture, encode
@@ -123,9 +124,14 @@ async def compare_sample(
     """The sample is the truth: it is shrunk, and both methods bring it back."""
     if not admitted:
         page = empty_compare_page(
-            query.scale, model=query.model, ensemble=query.ensemble, sample=query.sample
+            query.scale,
+            model=query.model,
+            ensemble=query.ensemble,
+            sample=query.sample,
+            language=_language(request),
         )
-        return HTMLResponse(page, headers=HEADERS | {"Vary": "Accept, Authorization"})
+        vary = "Accept, Accept-Language, Authorization"
+        return HTMLResponse(page, headers=HEADERS | {"Vary": vary})
     truth = await anyio.to_thread.run_sync(read_sample, query.sample)
     header = Header("png", (truth.shape[0], truth.shape[1]), 8)
     return await _compare(request, service, context, header, truth, query)
@@ -175,11 +181,12 @@ async def _compare(
     )
     media_type = negotiate(request, OFFERED)
     headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
-    if media_type == "text/html":
-        headers |= HEADERS
+    language = _language(request) if media_type == "text/html" else ""
+    if language:
+        headers |= HEADERS | {"Vary": "Accept, Accept-Language"}
     if not isinstance(truth, bytes):
         headers["ETag"] = await anyio.to_thread.run_sync(
-            _etag, truth, query, compare_request, media_type
+            _etag, truth, query, compare_request, media_type + language
         )
         # This comes before the work, so that its time is not recorded as that of a comparison.
         if headers["ETag"] in request.headers.get("if-none-match", ""):
@@ -193,7 +200,7 @@ async def _compare(
             decoders=service.decoders,
             limiter=request.state.enhance_limiter,
         )
-        body = await anyio.to_thread.run_sync(_render, compared, query, media_type)
+        body = await anyio.to_thread.run_sync(_render, compared, query, media_type, language)
     context.reservation.resize(len(body))
     return PatientResponse(
         body,
@@ -204,7 +211,7 @@ async def _compare(
     )
 
 
-def _render(compared: Compared, query: CompareQuery, media_type: str) -> bytes:
+def _render(compared: Compared, query: CompareQuery, media_type: str, language: str) -> bytes:
     comparison = compared.comparison
     report = ComparisonReport.of(comparison, compared.label, compared.reason)
     if media_type == "image/png":
@@ -212,12 +219,21 @@ def _render(compared: Compared, query: CompareQuery, media_type: str) -> bytes:
     if media_type == "text/html":
         sample = query.sample if isinstance(query, SampleQuery) else ""
         return compare_page(
-            comparison, report, model=query.model, ensemble=query.ensemble, sample=sample
+            comparison,
+            report,
+            model=query.model,
+            ensemble=query.ensemble,
+            sample=sample,
+            language=language,
         ).encode()
     return report.model_dump_json().encode()
 
 
-def _etag(truth: RgbU8, query: CompareQuery, request: CompareRequest, media_type: str) -> str:
+def _language(request: Request) -> str:
+    return choose_language(request.headers.get("accept-language", ""))
+
+
+def _etag(truth: RgbU8, query: CompareQuery, request: CompareRequest, form: str) -> str:
     models = " ".join(f"{card.name} {card.short_hash}" for card in request.cards)
-    names = f"{truth.shape} {query!r} {models} {rules_label()} {media_type} {VERSION} "
+    names = f"{truth.shape} {query!r} {models} {rules_label()} {form} {VERSION} "
     return f'"{hashlib.sha256(names.encode() + truth.tobytes()).hexdigest()[:32]}"'

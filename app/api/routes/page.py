@@ -3,12 +3,13 @@
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app.api.dependencies import ServiceDependency
 from app.errors import declare
 from app.web import HEADERS, enhance_page
+from app.web.languages import choose_language
 from app.web.samples import Sample, encode_sample
 from superres import errors
 
@@ -17,9 +18,11 @@ router = APIRouter()
 
 
 @router.get("/", response_class=HTMLResponse, summary="The page")
-async def page(service: ServiceDependency) -> HTMLResponse:
+async def page(request: Request, service: ServiceDependency) -> HTMLResponse:
     """Drop a picture, see it enhanced beside bicubic's, and download it."""
-    return HTMLResponse(enhance_page(service.settings.default_model), headers=HEADERS)
+    language = choose_language(request.headers.get("accept-language", ""))
+    html = enhance_page(service.settings.default_model, language)
+    return HTMLResponse(html, headers=HEADERS | {"Vary": "Accept-Language"})
 
 
 @router.get(
