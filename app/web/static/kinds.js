@@ -6,7 +6,7 @@ import { number, say } from "./words.js";
 const at = (id) => document.getElementById(id);
 const KINDS = [
   { kind: "clean", families: ["edsr-lite"] },
-  { kind: "photo", families: ["edsr-lite-photo", "edsr-lite-jpeg", "edsr-lite-mild"] },
+  { kind: "photo", families: ["edsr-lite-photo", "edsr-lite-jpeg"] },
   { kind: "fast", families: ["edsr-nano"] },
 ];
 
