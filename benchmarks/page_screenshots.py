@@ -57,7 +57,7 @@ def working(page: Page) -> None:
 
 def result(page: Page) -> None:
     """A photograph that became sharper."""
-    finish(page, file("cat.jpg", read_sample("chelsea"), quality=92))
+    finish(page, file("portrait.jpg", read_sample("astronaut"), quality=92))
 
 
 def loss(page: Page) -> None:
