@@ -73,9 +73,9 @@ def test_an_images_commands_make_a_working_service_from_an_empty_folder(
     for line in [line for stage in stages for line in instructions(stage)]:
         verb, _, rest = line.partition(" ")
         if verb == "COPY" and not rest.startswith("--from"):
-            *sources, target = rest.split()
+            *sources, folder = rest.split()
             for source in sources:
-                to = app / target / source if target == "./" else app / target
+                to = app / folder / source if folder == "./" else app / folder
                 to.parent.mkdir(parents=True, exist_ok=True)
                 copy = shutil.copytree if (REPOSITORY / source).is_dir() else shutil.copy
                 copy(REPOSITORY / source, to)
