@@ -140,7 +140,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_a_format_added_to_the_table_is_on_the_page(told: dict):
     assert "image/tiff,image/x-farbfeld,image/bmp" in told["page"]
-    assert "TIFF, farbfeld, BMP or still GIF. It is sent" in told["page"]
+    assert "TIFF, farbfeld, BMP or still GIF. They are sent" in told["page"]
     assert "image/x-farbfeld&quot;: {&quot;name&quot;: &quot;farbfeld&quot;" in told["page"]
     assert "&quot;suffix&quot;: &quot;.ff&quot;" in told["page"]
 

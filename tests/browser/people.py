@@ -65,7 +65,8 @@ def tab_to(page: Page, target: Locator) -> None:
 
 def assert_accessible(page: Page) -> None:
     violations = Axe().run(page).response["violations"]
-    assert [(one["id"], one["nodes"][0]["html"]) for one in violations] == []
+    found = [(one["id"], one["nodes"][0]["html"]) for one in violations]
+    assert not found, found
 
 
 def drawn(page: Page) -> None:

@@ -531,6 +531,7 @@ def test_a_sample_is_compared_with_a_table_and_difference_maps(
     assert maps[0] > maps[1]
     page.get_by_role("button", name="rocket").click()
     page.wait_for_url("**/compare?sample=rocket&scale=2&model=srcnn")
+    drawn(page)
     assert_accessible(page)
 
 
