@@ -175,6 +175,7 @@ def test_the_divider_is_dragged_and_a_zoomed_picture_is_panned(fake_service, ope
     expect(page.locator(".frame.pannable")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_the_detail_shows_both_pictures_at_one_to_one_where_they_differ_most(
     fake_service, open_page: OpenPage, screenshot: Screenshot, chelsea
 ):
@@ -583,6 +584,7 @@ def test_a_finger_drags_the_divider_on_a_phone(fake_service, open_page: OpenPage
     assert float(page.get_by_label("Divider").input_value()) == pytest.approx(30, abs=0.6)
 
 
+@pytest.mark.slow
 def test_a_service_with_keys_is_given_one_which_the_tab_keeps(
     serve, open_page: OpenPage, screenshot: Screenshot, srcnn_card: ModelCard, cat
 ):
