@@ -53,7 +53,8 @@ def test_however_many_watch_the_database_is_read_once_for_all(
             told = []
             for one in events(client, jobs[number % 2]):
                 told.append(one)
-                seen.release()
+                if len(told) == 1:
+                    seen.release()
             return told
 
         watching = [pool.submit(watch, number) for number in range(watchers)]
