@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 import zipfile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -9,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
 from superres.arrays import RgbU8
 from superres.models.card import ModelCard
@@ -104,10 +105,18 @@ def test_a_picture_is_uploaded_once_and_only_its_head_for_forecasts(
             "title", re.compile(r"^0\.2\u00a0MP to 2\.2\u00a0MP, about \d+ s$")
         )
         assert "%" in page.title()
+        asked: list[str] = []
+
+        def stay(dialog: Dialog) -> None:
+            asked.append(dialog.type)
+            dialog.dismiss()
+
+        page.on("dialog", stay)
         page.close(run_before_unload=True)
-        dialog = page.wait_for_event("dialog")
-        assert dialog.type == "beforeunload"
-        dialog.dismiss()
+        deadline = time.monotonic() + 30
+        while not asked and time.monotonic() < deadline:
+            page.wait_for_timeout(50)  # in which Playwright hears of it
+        assert asked == ["beforeunload"]
         engine.go.set()
         expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
         drawn(page)
