@@ -80,7 +80,7 @@ def transparency(page: Page) -> None:
 def batch(page: Page) -> None:
     """Four pictures, some of them done."""
     names = ("chelsea", "coffee", "astronaut", "rocket")
-    finish(page, *(file(f"{name}.jpg", read_sample(name), quality=92) for name in names))
+    finish(page, *(file(f"{name}.jpg", read_sample(name), quality=97) for name in names))
     expect(page.locator("#film [data-state=done]")).to_have_count(2, timeout=PATIENCE_MS)
 
 

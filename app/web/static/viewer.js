@@ -36,6 +36,7 @@ export class Viewer {
     await this.show(this.views[0]);
     this.observer = new ResizeObserver(() => (this.fitted ? this.fit() : this.draw()));
     this.observer.observe(this.figure);
+    this.observer.observe(document.getElementById("bar")); // which takes from its room
   }
 
   close() {
