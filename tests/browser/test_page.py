@@ -46,6 +46,7 @@ def cat(chelsea: RgbU8) -> bytes:
     return encoded(chelsea[60:150, 100:220])
 
 
+@pytest.mark.slow
 def test_the_slower_and_better_way_is_a_box_to_tick(fake_service, open_page: OpenPage, cat: bytes):
     page = open_page(str(fake_service.base_url))
     open_settings(page)
@@ -326,6 +327,7 @@ def test_where_plain_enlarging_is_better_that_is_the_main_download(
         assert Path(download.value.path()).read_bytes() == enhanced.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "content", "says"),
     [
@@ -368,6 +370,7 @@ def test_a_scale_out_of_range_is_told_before_anything_is_sent(
     expect(page.locator("#curl")).to_contain_text("scale=2.5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
