@@ -618,7 +618,7 @@ def test_a_service_with_keys_is_given_one_which_the_tab_keeps(
         other = open_page(f"{service.base_url}", "#key-dialog[open]")
         other.get_by_role("button", name="Not now").click()
         choose(other, cat)
-        expect(other.locator("#key-dialog")).to_be_visible()
+        expect(other.locator("#key-dialog")).to_be_visible(timeout=60_000)
         other.keyboard.press("Escape")
         expect(other.locator("#problem")).to_contain_text("This service asks for a key.")
 

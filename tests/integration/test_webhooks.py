@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -129,7 +129,13 @@ def calling(shared_device: Device, srcnn_card: ModelCard) -> Iterator[httpx.Clie
 
 @pytest.fixture
 def hooks() -> Iterator[Receiver]:
-    receiver = Receiver(PORT)
+    receiver = None
+    for _ in range(100):  # another test's connection may have the port for a moment
+        with suppress(OSError):
+            receiver = Receiver(PORT)
+            break
+        time.sleep(0.3)
+    assert receiver is not None, f"port {PORT} stays taken"
     yield receiver
     receiver.close()
 
