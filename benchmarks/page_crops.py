@@ -18,7 +18,7 @@ SIDE = 144
 CROPS: dict[str, tuple[Sample, tuple[int, int], int | None, tuple[str, ...]]] = {
     "auto": ("chelsea", (60, 105), 60, ("edsr-lite-photo",)),
     "clean": ("astronaut", (70, 180), None, ("edsr-lite",)),
-    "photo": ("chelsea", (75, 205), 25, ("edsr-lite-photo", "edsr-lite-jpeg")),
+    "photo": ("chelsea", (75, 205), 25, ("edsr-lite-photo", "edsr-lite-compressed")),
     "fast": ("coffee", (60, 255), None, ("edsr-nano",)),
     "plain": ("rocket", (230, 290), None, ()),
 }

@@ -14,7 +14,7 @@ from superres.models.automatic_scores import Scored, all_scores
 from superres.models.card import DatasetScores, ModelCard, Scores
 from superres.models.registry import AUTO, DEFAULT_MODELS, read_cards
 
-ORDER = (AUTO, "srcnn", "edsr-nano", "edsr-lite", "edsr-lite-jpeg", "edsr-lite-photo")
+ORDER = (AUTO, "srcnn", "edsr-nano", "edsr-lite", "edsr-lite-compressed", "edsr-lite-photo")
 """Order of the families; other families follow."""
 COMPRESSED = "-jpeg75"
 """Suffix of the names of sets with JPEG-compressed LR pictures."""
