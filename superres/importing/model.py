@@ -17,18 +17,16 @@ from superres.errors import BadRequest
 from superres.evaluation.proof import compare
 from superres.importing.foreign import Colours, Form, middle, read_form, read_network
 from superres.importing.graph import Middle, save_onnx, to_onnx
-from superres.importing.probe import Network, distance, probe
+from superres.importing.probe import Mode, Network, distance, probe
 from superres.models.card import (
     DatasetScores,
     Example,
-    Geometry,
     ModelCard,
     Scores,
     hash_files,
     write_card,
 )
 
-LARGEST_TILE = 512
 EXAMPLE_SIDE = 32
 GIVEN = "given pictures"
 """Name, in the card, of the set on which an imported model was scored."""
@@ -44,6 +42,7 @@ def import_model(
     source: str,
     scale: int | None = None,
     colours: Colours = "rgb",
+    mode: Mode = "exact",
     pictures: Sequence[RgbU8] = (),
 ) -> ModelCard:
     """Make a model of an ONNX file in the models folder.
@@ -57,6 +56,7 @@ def import_model(
         source: where the network comes from, for the card.
         scale: what its scale must be; none for the one that is found.
         colours: the order of the network's channels, which cannot be found by calling it.
+        mode: how it is to be tiled.
         pictures: on which it is scored beside bicubic.
 
     Raises:
@@ -67,7 +67,7 @@ def import_model(
         raise BadRequest(f"{models / name} exists: take another name, or remove that model")
     model = read_network(file)
     form = _with_range(model, read_form(model, colours))
-    found = probe(_open(model, form))
+    found = probe(_open(model, form), mode)
     if scale not in (None, found.scale):
         raise BadRequest(f"the network enlarges by {found.scale}, not by {scale}")
     models.mkdir(parents=True, exist_ok=True)
@@ -88,15 +88,13 @@ def import_model(
             "licence": licence,
             "file": file.name,
             "form": asdict(form),
-            "tiling": {"mode": "exact", "multiple": found.multiple},
+            "tiling": {"mode": mode, "multiple": found.multiple},
         }
         card = ModelCard(
             name=name,
             family=family,
             network="imported",
-            geometry=Geometry(
-                domain="lr", scale=found.scale, halo=found.halo, largest_tile=LARGEST_TILE
-            ),
+            geometry=found.geometry,
             parameters=parameters,
             # Of convolutions, all of whose weights are used once for each input pixel.
             multiply_adds_per_output_pixel=parameters // found.scale**2,

@@ -26,6 +26,18 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Tiling(_Frozen):
+    """How the planes of a network are cut that cannot be tiled exactly."""
+
+    mode: Literal["overlap", "whole"]
+    """``overlap``: its answers depend on the whole picture, but little on what is beyond the halo.
+    ``whole``: a plane is one tile, of at most as many pixels as the largest tile."""
+    multiple: int = Field(1, ge=1, le=16)
+    """Number that the sides of a plane must be multiples of, px."""
+    error_levels: float = Field(0, ge=0)
+    """Levels of 255 by which answers were found to depend on what is beyond the halo."""
+
+
 class Geometry(_Frozen):
     """How a network's planes and answers relate; all that cutting tiles needs."""
 
@@ -37,6 +49,8 @@ class Geometry(_Frozen):
     """Input pixels a side that an answer depends on."""
     largest_tile: int = Field(ge=32, le=512, multiple_of=32)
     """Longest side of a tile, halo included, px."""
+    tiling: Tiling | None = None
+    """None for a network that is tiled exactly, as all are that were trained here."""
 
     @property
     def upscale(self) -> int:
@@ -267,6 +281,8 @@ class ModelCard(_Frozen):
             del fields["more_formats"]
         if self.int8 is None:
             del fields["int8"]
+        if self.geometry.tiling is None:
+            del fields["geometry"]["tiling"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
