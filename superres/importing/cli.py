@@ -23,7 +23,7 @@ def group() -> None:
 
 @cli.command("import")
 def import_command(
-    file: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    file: Annotated[Path, typer.Argument(help="An ONNX file; or a PyTorch file, with spandrel.")],
     name: Annotated[str, typer.Option(help="Name of the model, such as esrgan-x4.")],
     licence: Annotated[str, typer.Option(help="Licence of the network, for the card.")],
     source: Annotated[str, typer.Option(help="Where it comes from, for the card.")],
@@ -45,7 +45,7 @@ def import_command(
     ] = None,
     models: Models = DEFAULT_MODELS,
 ) -> None:
-    """Make a served model of an ONNX network.
+    """Make a served model of a network in ONNX or PyTorch.
 
     Layout, range of values, type, scale, alignment and halo are found by calling it. A network that
     cannot be tiled in the mode that is asked for is refused.

@@ -18,6 +18,7 @@ from superres.evaluation.proof import compare
 from superres.importing.foreign import Colours, Form, middle, read_form, read_network
 from superres.importing.graph import Middle, save_onnx, to_onnx
 from superres.importing.probe import Mode, Network, distance, probe
+from superres.importing.pytorch import SUFFIXES
 from superres.models.card import (
     DatasetScores,
     Example,
@@ -48,7 +49,7 @@ def import_model(
     """Make a model of an ONNX file in the models folder.
 
     Args:
-        file: the ONNX file.
+        file: the ONNX file, or a PyTorch file.
         models: the models folder.
         name: of the model; there must be none of that name.
         family: of the model.
@@ -66,7 +67,9 @@ def import_model(
     if (models / name).exists():
         raise BadRequest(f"{models / name} exists: take another name, or remove that model")
     model = read_network(file)
-    form = _with_range(model, read_form(model, colours))
+    form = read_form(model, colours)
+    if file.suffix not in SUFFIXES:  # what spandrel reads takes 0 to 1
+        form = _with_range(model, form)
     found = probe(_open(model, form), mode)
     if scale not in (None, found.scale):
         raise BadRequest(f"the network enlarges by {found.scale}, not by {scale}")

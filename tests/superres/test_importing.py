@@ -1,5 +1,6 @@
 """Networks from elsewhere become models that are tiled exactly, or are refused."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,38 @@ def test_a_name_that_is_taken_and_another_scale_are_refused(tmp_path: Path):
     (tmp_path / "espcn").mkdir()
     with pytest.raises(BadRequest, match="take another name"):
         importing.import_model(file, tmp_path, name="espcn", **ASKED)
+
+
+def test_a_pytorch_file_without_pytorch_is_refused_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(
+        BadRequest, match=r"n\.pth needs more packages .* pip install spandrel torch"
+    ):
+        importing.import_model(tmp_path / "n.pth", tmp_path, name="n", **ASKED)
+
+
+@pytest.mark.soak  # no lock has spandrel and PyTorch
+def test_a_pytorch_file_that_spandrel_knows_is_imported(tmp_path: Path, chelsea):
+    package("spandrel")
+    import torch
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
+    torch.save({"params": network.state_dict()}, tmp_path / "compact.pth")
+    models = tmp_path / "models"
+    card = importing.import_model(tmp_path / "compact.pth", models, name="compact", **ASKED)
+    assert (card.geometry.scale, card.geometry.halo) == (2, 4)
+    assert card.legacy["file"] == "compact.pth"
+    assert tiled_as_whole(models, chelsea)
+    engine = load_model("compact", models=models, device="cpu").engine
+    samples = chelsea[None, :64, :80] / np.float32(255)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(samples.transpose(0, 3, 1, 2))).numpy()
+    assert np.abs(engine.predict(samples) - expected.transpose(0, 2, 3, 1).clip(0, 1)).max() < 1e-5
+    (tmp_path / "other.pth").write_bytes(b"nothing")
+    with pytest.raises(BadRequest, match=r"other\.pth cannot be converted to ONNX"):
+        importing.import_model(tmp_path / "other.pth", models, name="other", **ASKED)
 
 
 @pytest.mark.slow
