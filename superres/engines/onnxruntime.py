@@ -40,6 +40,8 @@ class OnnxRuntimeEngine(LoadedEngine):
         import onnxruntime
 
         self.device, providers = _find_device(onnxruntime.get_available_providers(), device)
+        if not self._on_cpu and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's libraries, where pip installed them
         names = dict(ONNX_FILES)
         if self.card.int8 is not None and self._on_cpu:
             names["u8_int8"] = INT8_FILE
@@ -52,7 +54,17 @@ class OnnxRuntimeEngine(LoadedEngine):
                 f"{self.card.name}: ONNX Runtime cannot load it: {error}"
             ) from error
         for signature, session in self._sessions.items():
+            self._check_provider(session, providers[0])
             self._check_types(signature, names[signature], session)
+
+    def _check_provider(self, session: Any, wanted: Any) -> None:
+        """ONNX Runtime takes the CPU in the place of a GPU whose libraries it cannot load."""
+        name = wanted if isinstance(wanted, str) else wanted[0]
+        if session.get_providers()[0] != name:
+            raise EngineError(
+                f"ONNX Runtime cannot start {name}: install the CUDA and cuDNN that this build is "
+                "for, as by pip install 'onnxruntime-gpu[cuda,cudnn]', or set the device to cpu"
+            )
 
     def _check_types(self, signature: Signature, file: str, session: Any) -> None:
         wanted = "tensor(float)" if signature == "f32" else "tensor(uint8)"

@@ -242,6 +242,15 @@ def test_an_error_of_the_runtime_is_an_engine_error(copy: Path):
         engine._call("u8_float32", np.zeros((1, 32, 32, 4), np.uint8))
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDA")
+def test_a_gpu_that_onnx_runtime_cannot_start_is_no_cpu_by_another_name(copy: Path, monkeypatch):
+    """This build has no CUDA, and falls back as one that does not find CUDA's libraries."""
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: None)
+    with pytest.raises(EngineError, match="cannot start CUDAExecutionProvider: install the CUDA"):
+        OnnxRuntimeEngine(copy, read_card(copy), device="gpu:0")
+
+
 CUDA, COREML, CPU = (f"{one}ExecutionProvider" for one in ("CUDA", "CoreML", "CPU"))
 
 
