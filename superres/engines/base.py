@@ -31,7 +31,7 @@ BATCH = 4
 oneDNN keeps 0.4 MB for every number and shape of tiles that it has seen."""
 TRIAL_SIDE = 256
 """Side of the answer on which each precision is timed, px; less where tiles must be smaller."""
-TRIAL_CALLS = 3
+TRIAL_CALLS = 5
 """Timed calls of each precision."""
 FLOAT32_TOLERANCE = 1.0
 """Levels of 255 by which the example's answer may differ from the card in float32."""
@@ -243,18 +243,18 @@ class LoadedEngine(ABC):
         side -= side % MULTIPLE
         tiles = np.zeros((1, side, side, 3), np.uint8)
 
-        def cost(precision: Precision) -> float:
-            """The least seconds, after one call to warm up: what else the machine does only adds.
-
-            Those of int8 count more, since it loses some quality.
-            """
-            times = [time.perf_counter()]
-            for _ in range(1 + TRIAL_CALLS):
+        # In turn, since a busy machine is slower at one time than at another; and the least of each
+        # after one call to warm up, since what else the machine does only adds.
+        seconds: dict[Precision, list[float]] = {precision: [] for precision in agreeing}
+        for _ in range(1 + TRIAL_CALLS):
+            for precision, times in seconds.items():
+                began = time.perf_counter()
                 self._call(U8_SIGNATURES[precision], tiles)
-                times.append(time.perf_counter())
-            return min(np.diff(times)[1:]) * (INT8_GAIN if precision == "int8" else 1)
-
-        return min(agreeing, key=cost)
+                times.append(time.perf_counter() - began)
+        cost = {precision: min(times[1:]) for precision, times in seconds.items()}
+        if "int8" in cost:
+            cost["int8"] *= INT8_GAIN  # since it loses some quality
+        return min(agreeing, key=cost.__getitem__)
 
 
 def gpu_number(device: str) -> int:
