@@ -58,7 +58,7 @@ class OnnxRuntimeEngine(LoadedEngine):
             self._check_types(signature, names[signature], session)
 
     def _check_provider(self, session: Any, wanted: Any) -> None:
-        """ONNX Runtime takes the CPU in the place of a GPU whose libraries it cannot load."""
+        """ONNX Runtime takes the CPU instead of a GPU whose libraries it cannot load."""
         name = wanted if isinstance(wanted, str) else wanted[0]
         if session.get_providers()[0] != name:
             raise EngineError(
