@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(EXTRA)
 TOOLS := .venv/installed-tools
 RIVALS := .venv/installed-rivals
 
-.PHONY: install serve test test-slow soak test-times coverage check fuzz bench bench-colours bench-load bench-memory gpu-pack format lock clean
+.PHONY: install serve test test-slow test-onnx soak test-times coverage check fuzz bench bench-colours bench-load bench-memory gpu-pack format lock clean
 
 install: $(TOOLS)
 
@@ -44,6 +44,21 @@ test: $(TOOLS)
 # What .ci/run adds.
 test-slow: $(TOOLS)
 	$(PYTEST) $(IN_PARALLEL) -m slow
+
+# All of the service's tests where ONNX Runtime is the only runtime, in an environment of its own.
+ONNX := .venv-onnx
+$(ONNX)/installed: requirements/onnx.lock requirements/dev.lock pyproject.toml
+	$(PYTHON) -m venv $(ONNX)
+	$(ONNX)/bin/python -m pip install --quiet --require-hashes -r requirements/onnx.lock
+	$(ONNX)/bin/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	$(ONNX)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# As TIER="not slow and not soak".
+TIER ?= not soak
+test-onnx: $(ONNX)/installed
+	SUPERRES_RUNTIME=onnxruntime $(ONNX)/bin/pytest -q $(IN_PARALLEL) -m "$(TIER)" \
+		--ignore tests/training --ignore superres/importing
 
 # Before a release, on a machine that does nothing else; it writes docs/soak.md.
 soak: $(TOOLS)
@@ -140,4 +155,4 @@ lock: $(TOOLS)
 		--constraints requirements/dev.lock -o requirements/bench.lock
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv $(ONNX) build *.egg-info

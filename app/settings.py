@@ -25,7 +25,9 @@ class Settings(BaseSettings):
         description="auto (a GPU if there is one), cpu, or gpu:N.",
     )
     precision: PrecisionChoice = Field(
-        "auto", description="float32, bfloat16, or auto: the faster, found by trial at start-up."
+        "auto",
+        description="float32, bfloat16, int8 (float32 for models that do not offer it), or auto: "
+        "the fastest, found by trial at start-up.",
     )
     runtime: Runtime = Field(
         "auto",

@@ -2,6 +2,7 @@
 
     python benchmarks/rivals.py handler --port 9000
     python benchmarks/rivals.py litserve --port 9000
+    python benchmarks/rivals.py litserve-onnx --port 9000 --model edsr-lite-x3
 
 Other runtimes get the network as Keras has it, which is what their converters are given.
 """
@@ -20,7 +21,9 @@ from fastapi import FastAPI, Request, Response, UploadFile
 from PIL import Image
 
 from superres.arrays import RgbU8, TilesU8, to_float, to_integer
-from superres.codecs import DEFAULT_QUALITY
+from superres.codecs import DEFAULT_QUALITY, decode
+from superres.engines.onnxruntime import ONNX, ONNX_FILES, open_onnx
+from superres.models.card import read_card
 from superres.models.registry import DEFAULT_MODELS
 
 MODEL = DEFAULT_MODELS / "srcnn-x3"
@@ -150,19 +153,47 @@ class Enhance(litserve.LitAPI):
         return Response(_jpeg(sr), media_type="image/jpeg")
 
 
-def serve_litserve(port: int) -> None:
+class EnhanceOnnx(Enhance):
+    """The same with a model's ONNX file, in float32."""
+
+    def __init__(self, model: Path) -> None:
+        super().__init__(api_path="/enhance")
+        self._folder = model
+
+    def setup(self, device: str) -> None:
+        """Load it."""
+        self._network = open_onnx(self._folder / ONNX / ONNX_FILES["u8_float32"])
+        self._enlarges = read_card(self._folder).geometry.domain == "lr"
+
+    def decode_request(self, request: Request) -> RgbU8:
+        """Decode, and enlarge by bicubic if the network does not enlarge."""
+        body = request["file"].file.read()
+        return decode(body).rgb if self._enlarges else _bicubic(body)
+
+    def predict(self, plane: RgbU8) -> RgbU8:
+        """Run the network."""
+        return self._network(plane[None])[0]
+
+
+def serve_litserve(api: litserve.LitAPI, port: int) -> None:
     """LitServe, as it comes, around that."""
-    server = litserve.LitServer(Enhance(api_path="/enhance"), accelerator="cpu")
+    server = litserve.LitServer(api, accelerator="cpu")
     server.run(port=port, generate_client_file=False, log_level="warning")
 
 
 def main() -> None:
     """Serve one of them on loopback."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rival", choices=["handler", "litserve"])
+    parser.add_argument("rival", choices=["handler", "litserve", "litserve-onnx"])
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--model", default=MODEL.name, help="of litserve-onnx")
     arguments = parser.parse_args()
-    {"handler": serve_handler, "litserve": serve_litserve}[arguments.rival](arguments.port)
+    if arguments.rival == "handler":
+        serve_handler(arguments.port)
+    elif arguments.rival == "litserve":
+        serve_litserve(Enhance(api_path="/enhance"), arguments.port)
+    else:
+        serve_litserve(EnhanceOnnx(DEFAULT_MODELS / arguments.model), arguments.port)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,14 @@ SIDE = 32
 """Side of the first picture that a service enhances, px."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
+COLUMNS = (
+    "TensorFlow",
+    "ONNX Runtime",
+    "ONNX Runtime int8",
+    "TensorFlow bf16",
+    "OpenVINO",
+    "OpenVINO bf16",
+)
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
@@ -50,9 +58,10 @@ def engines(card: ModelCard) -> dict[str, Predict]:
     for name, runtime, precision in (
         ("TensorFlow", "tensorflow", "float32"),
         ("ONNX Runtime", "onnxruntime", "float32"),
+        ("ONNX Runtime int8", "onnxruntime", "int8"),
         ("TensorFlow bf16", "tensorflow", "bfloat16"),
     ):
-        if find_spec(runtime):
+        if find_spec(runtime) and (precision != "int8" or card.int8 is not None):
             engine = load_engine(folder, card, precision=precision, device="cpu", runtime=runtime)
             made[name] = engine.predict
     if find_spec("openvino"):
@@ -94,15 +103,16 @@ def speed(rounds: int) -> None:
                 call(tiles)
                 seconds[name].append(time.process_time() - began)
         if number == 0:
-            print("| CPU ms per output megapixel (levels apart) |", " | ".join(calls), "|")
-            print("|---" * (len(calls) + 1) + "|")
+            columns = [name for name in COLUMNS if name in calls or "int8" in name]
+            print("| CPU ms per output megapixel (levels apart) |", " | ".join(columns), "|")
+            print("|---" * (len(columns) + 1) + "|")
         reference = answers.get("TensorFlow", answers["ONNX Runtime"]).astype(int)
-        cells = []
+        cells = dict.fromkeys(columns, "not offered")
         for name, times in seconds.items():
             apart = np.abs(answers[name] - reference)
             milliseconds = 1000 * statistics.median(times) / megapixels
-            cells.append(f"{milliseconds:.0f} ({apart.max()}, {apart.mean():.2f})")
-        print(f"| {card.name} |", " | ".join(cells), "|", flush=True)
+            cells[name] = f"{milliseconds:.0f} ({apart.max()}, {apart.mean():.2f})"
+        print(f"| {card.name} |", " | ".join(cells.values()), "|", flush=True)
 
 
 def start(model: str, runtime: str, rounds: int) -> None:

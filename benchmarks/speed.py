@@ -285,10 +285,10 @@ def handlers(bare: Bare) -> Iterator[Row]:
 
 
 @contextmanager
-def rival_process(name: str) -> Iterator[tuple[httpx.Client, int]]:
+def rival_process(name: str, *more: str) -> Iterator[tuple[httpx.Client, int]]:
     """One of :mod:`benchmarks.rivals`, answering: a client, and its group of processes."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.rivals", name, "--port", str(port)]
+    command = [sys.executable, "-m", "benchmarks.rivals", name, "--port", str(port), *more]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

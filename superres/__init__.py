@@ -50,7 +50,7 @@ def load_model(
         model: a family (``srcnn``), a name (``srcnn-x3``) or ``bicubic``.
         scale: what it will be used at; chooses within a family.
         models: the models folder.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``int8``.
         device: ``auto``, ``cpu`` or ``gpu:N``.
         runtime: ``auto``, ``tensorflow`` or ``onnxruntime``.
 

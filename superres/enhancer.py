@@ -11,6 +11,7 @@ from superres.codecs import MAX_OUTPUT_PIXELS, Picture
 from superres.colour import bleed, is_grey, to_grey
 from superres.engines.base import BATCH, Engine
 from superres.engines.ensemble import EnsembleEngine
+from superres.errors import ImageTooLarge
 from superres.models.card import Geometry
 from superres.resample import Box, resize_bands
 from superres.sizing import Target, resolve
@@ -121,9 +122,22 @@ def native_size(lr_size: Size, size: Size, geometry: Geometry, box: Box | None =
 
 
 def plan(made: Size, geometry: Geometry) -> tiling.Plan:
-    """How the plane is cut that a network works on when it makes a picture of this size."""
+    """How the plane is cut that a network works on when it makes a picture of this size.
+
+    Raises:
+        ImageTooLarge: the network works on whole planes, and this one has too many pixels.
+    """
     upscale = geometry.upscale
     plane = (made[0] // upscale, made[1] // upscale)
+    if geometry.tiling is not None and geometry.tiling.mode == "whole":
+        most = geometry.largest_tile**2
+        if plane[0] * plane[1] > most:
+            raise ImageTooLarge(
+                f"this model works on whole pictures, of at most {most:,} pixels; this one has "
+                f"{plane[0] * plane[1]:,} ({plane[1]}x{plane[0]}): send a smaller one, or choose "
+                "another model"
+            )
+        return tiling.whole(plane, geometry.tiling.multiple)
     return tiling.plan(plane, largest_tile=geometry.largest_tile, halo=geometry.halo)
 
 

@@ -91,6 +91,16 @@ def plan(plane: Size, *, largest_tile: int, halo: int) -> Plan:
     return Plan(plane, (tile_height, tile_width), halo, tops, lefts)
 
 
+def whole(plane: Size, multiple: int) -> Plan:
+    """A plane as one tile, whose sides are extended to a multiple.
+
+    >>> whole((30, 45), 4)
+    Plan(plane=(30, 45), tile=(32, 48), halo=0, tops=(0,), lefts=(0,))
+    """
+    height, width = (-(-side // multiple) * multiple for side in plane)
+    return Plan(plane, (height, width), 0, (0,), (0,))
+
+
 def extract(strip: Rgb, cut: Plan, columns: range) -> TileBatch:
     """Cut neighbours of one row of tiles out of the plane's rows ``cut.tile_rows(row)``.
 

@@ -13,10 +13,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from superres.engines.base import Precision, PrecisionChoice
+from superres.engines.base import PrecisionChoice
 from superres.enhancer import Enhancer
 from superres.errors import SuperresError
-from superres.models.card import DatasetScores, Scores, read_card, write_card
+from superres.models.card import (
+    DatasetScores,
+    Scores,
+    TrainingPrecision,
+    read_card,
+    write_card,
+)
 from superres.models.registry import AUTO, DEFAULT_MODELS, all_cards, read_cards
 from training.evaluate import (
     JPEG_QUALITY,
@@ -189,7 +195,7 @@ def fit_command(
     devices: DeviceCount = 1,
     workers: Workers = 1,
     precision: Annotated[
-        Precision | None,
+        TrainingPrecision | None,
         typer.Option(help="Precision, if the config has auto; it may change on resume."),
     ] = None,
 ) -> None:
@@ -450,6 +456,37 @@ def convert_command(
     for name in names or exported:
         card = convert(models / name)
         Console().print(f"{models / card.name}: {', '.join(card.formats)}")
+
+
+@cli.command("quantise")
+def quantise_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of models; without any, all that have ONNX.")
+    ] = None,
+    data: Annotated[
+        Path, typer.Option(help="A folder of held-out HR pictures, such as photos512/val.")
+    ] = Path("data/photos512/val"),
+    pictures: Annotated[
+        int, typer.Option(help="Pictures on which each model is scored.", min=1)
+    ] = 24,
+    models: Models = DEFAULT_MODELS,
+) -> None:
+    """Make int8 files of models, and keep those that lose little and gain speed.
+
+    A model that does not offer int8 loses at once what it had.
+    """
+    from training.quantise import quantise
+
+    with_onnx = [card.name for card in read_cards(models) if "onnx" in card.formats]
+    for name in names or with_onnx:
+        measured = quantise(models / name, data, pictures=pictures)
+        lost = ", ".join(f"{lost:.3f} dB of {kind}" for kind, lost in measured.lost_db.items())
+        Console().print(
+            f"{name}: loses {lost}, {measured.gain:.2f} times as fast with "
+            f"{measured.float_layers} layers in float32: "
+            f"{'offered' if measured.offered else 'not offered'}",
+            highlight=False,
+        )
 
 
 def _to_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -192,7 +192,8 @@ def _add_onnx(made: Path, card: ModelCard, network: keras.Model) -> ModelCard:
     architecture = networks.NETWORKS[card.network]
     save_onnx(network, made / ONNX, upscale=card.geometry.upscale, multiple=architecture.multiple)
     formats = card.more_formats | {ONNX: hash_files(made / ONNX)}
-    card = write_card(made, card.model_copy(update={"more_formats": formats}))
+    # What was quantised before were other weights.
+    card = write_card(made, card.model_copy(update={"more_formats": formats, "int8": None}))
     _compare_with_keras(network, OnnxRuntimeEngine(made, card, device="cpu"))
     return card
 

@@ -32,11 +32,15 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from superres.arrays import RgbU8, to_float, to_integer
-from superres.engines.base import Precision
 from superres.evaluation.metrics import mean_scores, score
 from superres.evaluation.proof import Comparison
 from superres.evaluation.strip import draw_strip
-from superres.models.card import DataRecord, Scores, StartRecord
+from superres.models.card import (
+    DataRecord,
+    Scores,
+    StartRecord,
+    TrainingPrecision,
+)
 from training import networks
 from training.config import PicturesConfig, StageConfig, TrainingConfig
 from training.dataset import Domain, Pair, make_pair, whole_pictures
@@ -143,7 +147,7 @@ def fit(
     vgg19_weights: Path | None = None,
     devices: int = 1,
     workers: int = 1,
-    precision: Precision | None = None,
+    precision: TrainingPrecision | None = None,
 ) -> Outcome:
     """Train until all stages of the config are done, or until the deadline or a signal.
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import keras
 
-from superres.engines.base import Precision
-from superres.models.card import SessionRecord
+from superres.models.card import (
+    SessionRecord,
+    TrainingPrecision,
+)
 from training.sampler import SAMPLER_VERSION
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -19,7 +21,7 @@ PACKAGES = ("keras", "numpy", "pillow", "scipy")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "fma")
 
 
-def session(devices: int, precision: Precision) -> SessionRecord:
+def session(devices: int, precision: TrainingPrecision) -> SessionRecord:
     """Record of the code and the machine for a run that starts or resumes now."""
     commit, dirty = commit_and_dirty()
     backend = keras.backend.backend()

@@ -16,8 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from superres.engines.base import Precision
-from superres.models.card import DataRecord, Scores, SessionRecord, StartRecord, TrainingRecord
+from superres.models.card import (
+    DataRecord,
+    Scores,
+    SessionRecord,
+    StartRecord,
+    TrainingPrecision,
+    TrainingRecord,
+)
 from training.config import StageConfig, TrainingConfig
 from training.weights import RECORD, WEIGHTS, Weights, hash_weights, save_weights
 
@@ -35,7 +41,7 @@ class Progress:
     """State of a run: its position, history, variables and best weights."""
 
     config: TrainingConfig
-    precision: Precision
+    precision: TrainingPrecision
     """Precision in use, after ``auto`` is resolved."""
     stage: int = 0
     """Index of the current stage; the number of stages when the run is finished."""

@@ -5,7 +5,7 @@ import time
 import keras
 import numpy as np
 
-from superres.engines.base import Precision
+from superres.models.card import TrainingPrecision
 from training import networks
 from training.config import StageConfig, TrainingConfig
 from training.devices import Devices
@@ -20,7 +20,7 @@ TRIAL_BATCH = 2
 """Batch size of a trial. It is small because bfloat16 can be 14 times slower than float32."""
 
 
-def faster_precision(config: TrainingConfig) -> Precision:
+def faster_precision(config: TrainingConfig) -> TrainingPrecision:
     """Time a few steps of the first stage in each precision, and return the faster precision."""
     float32, bfloat16 = (
         seconds_per_step(config, config.stages[0], precision, batch_size=TRIAL_BATCH)

@@ -110,9 +110,11 @@ def _engines_for(card: ModelCard) -> dict[str, type[LoadedEngine]]:
 def _order(card: ModelCard, precision: PrecisionChoice, device: str) -> list[str]:
     """All runtimes, the fastest first, as ``benchmarks/runtimes.py`` measured them.
 
-    ONNX Runtime computes in float32 alone on a CPU. There, the kernels of a network on the bicubic
-    plane are few and wide, which TensorFlow's SavedModels are made for.
+    ONNX Runtime alone computes in int8, and on a CPU not in bfloat16. There, the kernels of a
+    network on the bicubic plane are few and wide, which TensorFlow's SavedModels are made for.
     """
+    if precision == "int8" and card.int8 is not None:
+        return sorted(ENGINES, key=lambda name: name != "onnxruntime")
     in_bfloat16 = precision == "bfloat16" or (precision == "auto" and computes_in_bfloat16())
     if device.startswith("gpu") or in_bfloat16 or card.geometry.domain == "hr":
         return list(ENGINES)

@@ -7,13 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from superres.engines.base import LoadedEngine, Signature, gpu_number
+from superres.engines.base import LoadedEngine, Precision, Signature, gpu_number
 from superres.errors import EngineError, ModelMismatch
 
 ONNX = "onnx"
 """Folder of the ONNX files in a model's folder, and their format's name."""
 ONNX_FILES: dict[Signature, str] = {"u8_float32": "u8.onnx", "f32": "f32.onnx"}
 """File of each signature. The weights that they share are in a file beside them."""
+INT8_FILE = "int8.onnx"
+"""File of the signature ``u8_int8``, of models whose card says that they offer it."""
 COREML = "CoreMLExecutionProvider"
 GPU_PROVIDERS = ("CUDAExecutionProvider", "DmlExecutionProvider", COREML)
 """What a build of ONNX Runtime may have for a GPU, the first in preference."""
@@ -23,7 +25,8 @@ CPU_PROVIDER = "CPUExecutionProvider"
 class OnnxRuntimeEngine(LoadedEngine):
     """ONNX files from ``tiles`` to ``answers``, one for uint8 and one for float32.
 
-    On a CPU it computes in float32 alone, as ONNX Runtime has no convolutions in bfloat16 there.
+    On a CPU it computes in float32, and in int8 where the model offers it; ONNX Runtime has no
+    convolutions in bfloat16 there.
     ``auto`` takes the GPU of CUDA or DirectML, where the installed build has one of them; CoreML,
     which every build for macOS has, is taken where it is asked for as ``gpu:0``.
     """
@@ -37,25 +40,39 @@ class OnnxRuntimeEngine(LoadedEngine):
         import onnxruntime
 
         self.device, providers = _find_device(onnxruntime.get_available_providers(), device)
+        if not self._on_cpu and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's libraries, where pip installed them
+        names = dict(ONNX_FILES)
+        if self.card.int8 is not None and self._on_cpu:
+            names["u8_int8"] = INT8_FILE
         try:
             self._sessions = {
-                signature: _session(files / name, providers)
-                for signature, name in ONNX_FILES.items()
+                signature: _session(files / name, providers) for signature, name in names.items()
             }
         except Exception as error:  # its classes have no other base
             raise ModelMismatch(
                 f"{self.card.name}: ONNX Runtime cannot load it: {error}"
             ) from error
         for signature, session in self._sessions.items():
-            self._check_types(signature, session)
+            self._check_provider(session, providers[0])
+            self._check_types(signature, names[signature], session)
 
-    def _check_types(self, signature: Signature, session: Any) -> None:
+    def _check_provider(self, session: Any, wanted: Any) -> None:
+        """ONNX Runtime takes the CPU instead of a GPU whose libraries it cannot load."""
+        name = wanted if isinstance(wanted, str) else wanted[0]
+        if session.get_providers()[0] != name:
+            raise EngineError(
+                f"ONNX Runtime cannot start {name}: install the CUDA and cuDNN that this build is "
+                "for, as by pip install 'onnxruntime-gpu[cuda,cudnn]', or set the device to cpu"
+            )
+
+    def _check_types(self, signature: Signature, file: str, session: Any) -> None:
         wanted = "tensor(float)" if signature == "f32" else "tensor(uint8)"
         takes = {one.name: one.type for one in session.get_inputs()}
         returns = {one.name: one.type for one in session.get_outputs()}
         if takes != {"tiles": wanted} or returns != {"answers": wanted}:
             raise ModelMismatch(
-                f"{self.card.name}: {ONNX_FILES[signature]} must take tiles and return answers, "
+                f"{self.card.name}: {file} must take tiles and return answers, "
                 f"both {wanted}; it takes {takes} and returns {returns}"
             )
 
@@ -69,6 +86,10 @@ class OnnxRuntimeEngine(LoadedEngine):
     @property
     def _on_cpu(self) -> bool:
         return self.device == "/CPU:0"
+
+    @property
+    def _precisions(self) -> tuple[Precision, ...]:
+        return ("float32", "int8") if "u8_int8" in self._sessions else ("float32",)
 
 
 def open_onnx(model: Path | bytes) -> Callable[[np.ndarray], np.ndarray]:

@@ -10,6 +10,7 @@ from superres.arrays import to_integer
 from superres.cli_options import Models
 from superres.codecs import decode
 from superres.errors import BadRequest, SuperresError
+from superres.importing.probe import Mode
 from superres.models.registry import DEFAULT_MODELS
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -22,7 +23,7 @@ def group() -> None:
 
 @cli.command("import")
 def import_command(
-    file: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    file: Annotated[Path, typer.Argument(help="An ONNX file; or a PyTorch file, with spandrel.")],
     name: Annotated[str, typer.Option(help="Name of the model, such as esrgan-x4.")],
     licence: Annotated[str, typer.Option(help="Licence of the network, for the card.")],
     source: Annotated[str, typer.Option(help="Where it comes from, for the card.")],
@@ -31,16 +32,23 @@ def import_command(
         int | None, typer.Option(help="Refuse a network of another scale.", min=1, max=4)
     ] = None,
     bgr: Annotated[bool, typer.Option("--bgr", help="Its channels are blue, green, red.")] = False,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="exact: tiled as though whole, to the bit; overlap: with a small error at the "
+            "seams; whole: small pictures alone, in one piece."
+        ),
+    ] = "exact",
     picture: Annotated[
         list[Path] | None,
         typer.Option(help="A picture to score it on beside bicubic; repeat the option for more."),
     ] = None,
     models: Models = DEFAULT_MODELS,
 ) -> None:
-    """Make a served model of an ONNX network.
+    """Make a served model of a network in ONNX or PyTorch.
 
     Layout, range of values, type, scale, alignment and halo are found by calling it. A network that
-    cannot be tiled exactly is refused.
+    cannot be tiled in the mode that is asked for is refused.
     """
     try:
         from superres.importing.model import import_model
@@ -57,14 +65,21 @@ def import_command(
         source=source,
         scale=scale,
         colours="bgr" if bgr else "rgb",
+        mode=mode,
         pictures=[to_integer(decode(one.read_bytes()).rgb, "uint8") for one in picture or ()],
     )
     console = Console()
     geometry, form = card.geometry, (card.legacy or {})["form"]
+    multiple = (card.legacy or {})["tiling"]["multiple"]
+    how = {
+        "exact": f"tiled exactly on steps of {multiple} px",
+        "overlap": f"tiled on steps of {multiple} px with up to "
+        f"{geometry.tiling.error_levels if geometry.tiling else 0:g} levels of 255 at the seams",
+        "whole": f"pictures of up to {geometry.largest_tile**2:,} pixels in one piece",
+    }[mode]
     console.print(
-        f"{models / name}: x{geometry.scale}, halo {geometry.halo} px, tiled exactly on steps of "
-        f"{(card.legacy or {})['tiling']['multiple']} px; {form['layout']}, {form['channels']} "
-        f"channels, {form['dtype']}, white is {form['largest']}",
+        f"{models / name}: x{geometry.scale}, halo {geometry.halo} px, {how}; {form['layout']}, "
+        f"{form['channels']} channels, {form['dtype']}, white is {form['largest']}",
         highlight=False,
     )
     for scores in card.scores:

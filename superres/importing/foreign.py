@@ -1,5 +1,6 @@
 """A foreign ONNX network: its input and output, and how to call it as this project does."""
 
+import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from onnx import TensorProto, compose, version_converter
 
 from superres.errors import BadRequest
 from superres.importing.graph import OPSET, Graph, Middle
+from superres.importing.pytorch import SUFFIXES, to_onnx
 
 Colours = Literal["rgb", "bgr"]
 PREFIX = "network/"
@@ -30,11 +32,16 @@ class Form:
 
 
 def read_network(file: Path) -> onnx.ModelProto:
-    """Read and check an ONNX file, with operators of at least version 18.
+    """Read and check an ONNX file, with operators of at least version 18, or a PyTorch file.
 
     Raises:
-        BadRequest: it is no ONNX file, or of operators that cannot be brought to that version.
+        BadRequest: it is no ONNX file, or of operators that cannot be brought to that version; see
+            also :func:`superres.importing.pytorch.to_onnx`.
     """
+    if file.suffix in SUFFIXES:
+        with tempfile.TemporaryDirectory() as scratch:
+            to_onnx(file, Path(scratch) / f"{file.stem}.onnx")
+            return read_network(Path(scratch) / f"{file.stem}.onnx")
     try:
         model = onnx.load(file)
         onnx.checker.check_model(model)

@@ -17,18 +17,17 @@ from superres.errors import BadRequest
 from superres.evaluation.proof import compare
 from superres.importing.foreign import Colours, Form, middle, read_form, read_network
 from superres.importing.graph import Middle, save_onnx, to_onnx
-from superres.importing.probe import Network, distance, probe
+from superres.importing.probe import Mode, Network, distance, probe
+from superres.importing.pytorch import SUFFIXES
 from superres.models.card import (
     DatasetScores,
     Example,
-    Geometry,
     ModelCard,
     Scores,
     hash_files,
     write_card,
 )
 
-LARGEST_TILE = 512
 EXAMPLE_SIDE = 32
 GIVEN = "given pictures"
 """Name, in the card, of the set on which an imported model was scored."""
@@ -44,12 +43,13 @@ def import_model(
     source: str,
     scale: int | None = None,
     colours: Colours = "rgb",
+    mode: Mode = "exact",
     pictures: Sequence[RgbU8] = (),
 ) -> ModelCard:
     """Make a model of an ONNX file in the models folder.
 
     Args:
-        file: the ONNX file.
+        file: the ONNX file, or a PyTorch file.
         models: the models folder.
         name: of the model; there must be none of that name.
         family: of the model.
@@ -57,6 +57,7 @@ def import_model(
         source: where the network comes from, for the card.
         scale: what its scale must be; none for the one that is found.
         colours: the order of the network's channels, which cannot be found by calling it.
+        mode: how it is to be tiled.
         pictures: on which it is scored beside bicubic.
 
     Raises:
@@ -66,8 +67,10 @@ def import_model(
     if (models / name).exists():
         raise BadRequest(f"{models / name} exists: take another name, or remove that model")
     model = read_network(file)
-    form = _with_range(model, read_form(model, colours))
-    found = probe(_open(model, form))
+    form = read_form(model, colours)
+    if file.suffix not in SUFFIXES:  # what spandrel reads takes 0 to 1
+        form = _with_range(model, form)
+    found = probe(_open(model, form), mode)
     if scale not in (None, found.scale):
         raise BadRequest(f"the network enlarges by {found.scale}, not by {scale}")
     models.mkdir(parents=True, exist_ok=True)
@@ -88,15 +91,13 @@ def import_model(
             "licence": licence,
             "file": file.name,
             "form": asdict(form),
-            "tiling": {"mode": "exact", "multiple": found.multiple},
+            "tiling": {"mode": mode, "multiple": found.multiple},
         }
         card = ModelCard(
             name=name,
             family=family,
             network="imported",
-            geometry=Geometry(
-                domain="lr", scale=found.scale, halo=found.halo, largest_tile=LARGEST_TILE
-            ),
+            geometry=found.geometry,
             parameters=parameters,
             # Of convolutions, all of whose weights are used once for each input pixel.
             multiply_adds_per_output_pixel=parameters // found.scale**2,

@@ -19,10 +19,23 @@ CARD = "card.json"
 FIRST_FORMAT = "savedmodel"
 """The format of cards without the field: they are from before there was another."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+TrainingPrecision = Literal["float32", "bfloat16"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tiling(_Frozen):
+    """How the planes of a network are cut that cannot be tiled exactly."""
+
+    mode: Literal["overlap", "whole"]
+    """``overlap``: its answers depend on the whole picture, but little on what is beyond the halo.
+    ``whole``: a plane is one tile, of at most as many pixels as the largest tile."""
+    multiple: int = Field(1, ge=1, le=16)
+    """Number that the sides of a plane must be multiples of, px."""
+    error_levels: float = Field(0, ge=0)
+    """Levels of 255 by which answers were found to depend on what is beyond the halo."""
 
 
 class Geometry(_Frozen):
@@ -36,6 +49,8 @@ class Geometry(_Frozen):
     """Input pixels a side that an answer depends on."""
     largest_tile: int = Field(ge=32, le=512, multiple_of=32)
     """Longest side of a tile, halo included, px."""
+    tiling: Tiling | None = None
+    """None for a network that is tiled exactly, as all are that were trained here."""
 
     @property
     def upscale(self) -> int:
@@ -65,6 +80,28 @@ class Example(_Frozen):
         shape = (1, self.height * upscale, self.width * upscale, 3)
         data = base64.b64decode(self.answer, validate=True)
         return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+
+
+class QuantisedRecord(_Frozen):
+    """What ``superres-train quantise`` measured of a model in int8, which it offers therefore."""
+
+    pictures: int = Field(ge=1)
+    """Pictures on which it was scored; it was calibrated on others."""
+    dataset: str
+    """Name of the set of both."""
+    lost_db: dict[str, float]
+    """Luma PSNR that it loses against float32, in the mean, by kind of picture."""
+    gain: float
+    """Times as fast as float32 it was, in processor time."""
+    float_layers: int = Field(ge=0)
+    """Convolutions that stay in float32."""
+    answer: str
+    """Its answer to the tile of the card's example: uint8, in base64."""
+
+    def answers(self, example: Example, upscale: int) -> TilesU8:
+        """That answer, as a batch of one."""
+        shape = (1, example.height * upscale, example.width * upscale, 3)
+        return np.frombuffer(base64.b64decode(self.answer, validate=True), np.uint8).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -139,7 +176,7 @@ class SessionRecord(_Frozen):
     """Instruction sets of the processor that change speed or rounding."""
     devices: int
     sampler_version: int
-    precision: Literal["float32", "bfloat16"] | None = None
+    precision: TrainingPrecision | None = None
     """None in records of before it could change from part to part."""
 
 
@@ -154,7 +191,7 @@ class TrainingRecord(_Frozen):
     started_from: StartRecord | None
     sessions: tuple[SessionRecord, ...]
     """Those parts of the run that differ in one of these facts, in order."""
-    precision: Literal["float32", "bfloat16"]
+    precision: TrainingPrecision
     """Of the last part."""
     steps: dict[str, int]
     """Steps done, by stage."""
@@ -189,6 +226,8 @@ class ModelCard(_Frozen):
     """SHA-256 of the network's files, by path inside their folder (``saved_model/``)."""
     more_formats: dict[Name, dict[str, str]] = Field(default_factory=dict)
     """The same network in further formats: their files, as in ``files``."""
+    int8: QuantisedRecord | None = None
+    """The int8 file among those of ONNX; none where it would lose too much or gain too little."""
     example: Example
     weights_sha256: str
     """Of the weights beside the SavedModel; see ``training.weights.hash_weights``."""
@@ -240,6 +279,10 @@ class ModelCard(_Frozen):
             del fields["format"]
         if not self.more_formats:  # likewise
             del fields["more_formats"]
+        if self.int8 is None:
+            del fields["int8"]
+        if self.geometry.tiling is None:
+            del fields["geometry"]["tiling"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from superres.arrays import RgbU8
 from superres.models.card import ModelCard
+from tests.conftest import PRECISIONS
 from tests.engines import BlurEngine
 from tests.hostile import mutated, seeds
 from tests.integration.test_callers import wait_until_idle
@@ -98,7 +99,7 @@ def test_damaged_pictures_are_answered_and_break_nothing(
 ):
     """`make fuzz INPUTS=1000000` for longer. What goes wrong is left in the temporary folder."""
     models = link_models(tmp_path / "models", "srcnn-x2")
-    settings = {"device": "cpu", "precision": "bfloat16", "models": models}
+    settings = {"device": "cpu", "precision": PRECISIONS[-1], "models": models}
     with serve_process(**settings, max_input_pixels=500_000) as (client, pid):
 
         def send(number: int) -> int:
@@ -131,7 +132,7 @@ def test_64_hostile_callers_hurt_nobody_else(
     """Health is reported, a good picture is made in time, and no memory is lost."""
     good = encoded(coffee[:256, :256], "JPEG")
     models = link_models(tmp_path / "models", "srcnn-x2")
-    settings = {"device": "cpu", "precision": "bfloat16", "models": models}
+    settings = {"device": "cpu", "precision": PRECISIONS[-1], "models": models}
     with serve_process(**settings, idle_timeout_s=300, min_bytes_per_s=1) as (client, pid):
 
         def enhance() -> float:

@@ -24,6 +24,7 @@ from app.settings import Settings
 from superres.codecs import probe
 from superres.forecast import forecast
 from superres.models.card import ModelCard
+from tests.conftest import PRECISIONS
 from tests.engines import BlurEngine
 from tests.integration.test_callers import Slow, gauge, wait_until_idle
 from tests.integration.test_errors import assert_problem
@@ -493,7 +494,7 @@ def test_a_service_that_is_killed_again_and_again_loses_no_job(
     jobs: list[dict[str, object]] = []
     folder = tmp_path / "jobs"
     models = link_models(tmp_path / "models", "srcnn-x4")
-    settings = {"device": "cpu", "precision": "bfloat16", "jobs": folder, "models": models}
+    settings = {"device": "cpu", "precision": PRECISIONS[-1], "jobs": folder, "models": models}
 
     def states(client: httpx.Client) -> list[str]:
         return [client.get(path(job)).json()["state"] for job in jobs]

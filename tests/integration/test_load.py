@@ -16,6 +16,7 @@ import pytest
 from superres.arrays import RgbU8
 from superres.codecs import OUTPUT_FORMATS, Picture, encode
 from superres.models.card import ModelCard
+from tests.conftest import PRECISIONS
 from tests.lazy import Lazy
 from tests.pictures import WIDE_PROFILE, encoded
 from tests.serving import link_models, resident_bytes, serve_process, wait_until_ready
@@ -93,7 +94,7 @@ def test_64_callers_each_get_what_they_get_alone_at_least_twice(
     serve, models: Path, coffee: RgbU8, seconds: int, record_property: Record
 ):
     calls = [call(coffee, number) for number in range(64)]
-    with serve(precision="bfloat16", models=models, max_requests=64) as client:
+    with serve(precision=PRECISIONS[-1], models=models, max_requests=64) as client:
         wait_until_ready(client)
         alone = [client.post("/enhance", **one) for one in calls]
         assert {answer.status_code for answer in alone} == {200}
@@ -238,7 +239,7 @@ def test_memory_after_many_requests_is_what_it_was_after_the_first_of_each_kind(
 ):
     """A network keeps memory for each shape that it sees."""
     calls = [call(coffee, number, largest=200) for number in range(kinds)]
-    settings = {"device": "cpu", "precision": "bfloat16", "models": models}
+    settings = {"device": "cpu", "precision": PRECISIONS[-1], "models": models}
     with serve_process(**settings) as (client, pid):
 
         def post(one: dict[str, object]) -> int:
@@ -265,7 +266,7 @@ def test_one_request_takes_no_more_memory_than_the_rule_and_the_forecast_allow(
     side = round((megapixels * 1e6) ** 0.5 / 3)
     samples = np.random.default_rng(0).integers(0, 2**bits, (side, side, 3), f"uint{bits}")
     models = link_models(tmp_path / "models", "srcnn-x3")
-    settings = memory.LIMITS | {"device": "cpu", "precision": "bfloat16", "models": models}
+    settings = memory.LIMITS | {"device": "cpu", "precision": PRECISIONS[-1], "models": models}
     with serve_process(**settings) as (client, pid):
         memory.measure(client, pid, Picture(samples[:50, :50]), "png")
         peak, rule, forecast = memory.measure(client, pid, Picture(samples), "png")

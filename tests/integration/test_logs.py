@@ -13,6 +13,7 @@ import pytest
 from app.logs import DECODERS, configure, make_handler
 from superres.codecs import decode
 from superres.errors import BadImage
+from tests.conftest import PRECISIONS
 from tests.engines import BlurEngine
 from tests.hostile import mutated
 from tests.integration.test_jobs import order, wait
@@ -126,7 +127,7 @@ def test_for_people_it_is_a_line_with_the_same(serve, srcnn_card, log):
 @pytest.mark.timeout(300)
 def test_the_whole_services_log_is_json_uvicorns_lines_too(tmp_path):
     file = tmp_path / "log"
-    settings = {"models": link_models(tmp_path / "models", "srcnn-x3"), "precision": "bfloat16"}
+    settings = {"models": link_models(tmp_path / "models", "srcnn-x3"), "precision": PRECISIONS[-1]}
     with serve_process(log=file, log_format="json", device="cpu", **settings) as (client, _):
         client.get("/models", headers={"X-Request-ID": "mine-10"})
     told = [json.loads(line) for line in file.read_text().splitlines()]

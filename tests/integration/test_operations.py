@@ -26,6 +26,7 @@ from app.main import create_app
 from app.settings import Settings
 from superres.models.card import ModelCard, write_card
 from superres.models.registry import DEFAULT_MODELS, read_cards
+from tests.conftest import PRECISIONS
 from tests.engines import BlurEngine
 from tests.integration.test_callers import gauge
 from tests.integration.test_errors import Stuck, assert_problem
@@ -225,7 +226,7 @@ def test_no_accepted_request_is_lost_to_sigterm(coffee, tmp_path: Path):
     """Callers who hold their connection, and callers who connect anew, until nobody listens."""
     pictures = photographs(coffee)
     models = link_models(tmp_path / "models", "srcnn-x3")
-    with serve_process(device="cpu", precision="bfloat16", models=models) as (client, pid):
+    with serve_process(device="cpu", precision=PRECISIONS[-1], models=models) as (client, pid):
         stopping = threading.Event()
         answered = threading.Semaphore(0)
 
@@ -322,7 +323,7 @@ def test_reloads_under_load_lose_nothing_mix_nothing_and_leave_no_memory(
 ):
     other = disguised(models)
     pictures = photographs(coffee)
-    settings = {"models": models, "api_keys": ADMIN_ENTRY, "precision": "bfloat16"}
+    settings = {"models": models, "api_keys": ADMIN_ENTRY, "precision": PRECISIONS[-1]}
     with serve_process(device="cpu", **settings) as (client, pid):
         client.headers.update(AS_ADMIN)
 
@@ -389,7 +390,7 @@ def test_a_bad_model_leaves_the_old_one_serving_and_sighup_does_as_the_call(
 ):
     other = disguised(models)
     log = tmp_path / "log"
-    settings = {"models": models, "api_keys": ADMIN_ENTRY, "precision": "bfloat16"}
+    settings = {"models": models, "api_keys": ADMIN_ENTRY, "precision": PRECISIONS[-1]}
     with serve_process(log=log, device="cpu", **settings) as (client, pid):
         client.headers.update(AS_ADMIN)
         before = client.post("/enhance", content=plain())

@@ -13,6 +13,7 @@ from upath import UPath
 
 from app.settings import Settings
 from superres.models.card import ModelCard
+from tests.conftest import PRECISIONS
 from tests.engines import BlurEngine
 from tests.integration.test_callers import gauge, wait_until_idle
 from tests.integration.test_errors import assert_problem
@@ -134,7 +135,7 @@ def test_what_a_service_was_at_when_it_stopped_is_done_by_another(
     """Killed, that counts as an attempt; told to stop, it hands over."""
     content = encoded(np.tile(chelsea, (3, 3, 1)))
     models = link_models(tmp_path / "models", "srcnn-x3")
-    own = {"device": "cpu", "precision": "bfloat16", "models": models, "drain_s": 0}
+    own = {"device": "cpu", "precision": PRECISIONS[-1], "models": models, "drain_s": 0}
     (UPath(settings["jobs"]) / "notes").write_bytes(b"")  # not empty when they look first
     with serve_process(**own, **settings) as one, serve_process(**own, **settings) as other:
         job = order(one[0], content, scale=3)

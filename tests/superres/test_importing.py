@@ -1,5 +1,6 @@
 """Networks from elsewhere become models that are tiled exactly, or are refused."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 
 from superres import Enhancer, load_model
-from superres.errors import BadRequest
-from superres.models.card import read_card
+from superres.codecs import Header
+from superres.errors import BadRequest, ImageTooLarge
+from superres.forecast import forecast
+from superres.models.card import Tiling, read_card
 from superres.models.registry import read_cards
 from tests.lazy import Lazy
 from tests.needs import package
@@ -109,13 +112,16 @@ def unet(file: Path) -> Path:
     return made.save(file)
 
 
-def pooled(file: Path) -> Path:
-    """Each answer depends on the mean of the whole picture."""
+def pooled(file: Path, weight: float = 1.0, multiple: int = 1) -> Path:
+    """Each answer depends on the mean of the whole picture, whose sides are multiples."""
     made = Foreign()
     whole = made.x
     made.add("GlobalAveragePool")
+    made.add("Sub", whole)
+    made.add("Mul", made.constant(weight / 2))
     made.add("Add", whole)
-    made.add("Mul", made.constant(0.5))
+    made.add("SpaceToDepth", blocksize=multiple)
+    made.add("DepthToSpace", blocksize=multiple)
     return made.save(file)
 
 
@@ -189,7 +195,7 @@ def test_colours_in_the_other_order_come_back_in_theirs(tmp_path: Path, chelsea)
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (pooled, r"answers depend on pixels 160 px away|depends on the whole picture"),
+        (pooled, r"depends? on .* --mode whole serves it on pictures of up to 262,144"),
         (lambda file: file.write_bytes(b"no network") and file, "is not an ONNX network"),
         (lambda file: Foreign(channels=4).save(file), r"the network takes \[1, 4, 0, 0\]"),
     ],
@@ -200,6 +206,54 @@ def test_what_cannot_be_served_exactly_is_refused_with_the_reason(build, reason,
     assert not list(tmp_path.glob("models/*"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_a_network_of_the_whole_picture_is_served_whole_if_that_is_asked_for(
+    multiple: int, tmp_path: Path, chelsea
+):
+    file = pooled(tmp_path / "network.onnx", multiple=multiple)
+    card = importing.import_model(file, tmp_path / "m", name="pooled", mode="whole", **ASKED)
+    assert card.geometry.tiling == Tiling(mode="whole", multiple=multiple)
+    assert card.legacy["tiling"] == {"mode": "whole", "multiple": multiple}
+    enhancer = load_model("pooled", models=tmp_path / "m", device="cpu")
+    for picture in (chelsea[:200, :320], chelsea[:33, :50]):
+        extended = np.pad(
+            picture, [(0, -side % multiple) for side in picture.shape[:2]] + [(0, 0)], "edge"
+        )
+        made = enhancer.enhance_rgb(picture, picture.shape[:2]).astype(float)
+        assert np.abs(made - (picture + extended.mean((0, 1))) / 2).max() < 0.51
+        assert forecast(Header("png", picture.shape[:2], 8), 0, 1, card.geometry).tiles == 1
+    large = np.zeros((513, 512, 3), np.uint8)
+    reason = r"whole pictures, of at most 262,144 pixels; this one has 262,656 \(512x513\)"
+    with pytest.raises(ImageTooLarge, match=reason):
+        enhancer.enhance_rgb(large, large.shape[:2])
+    with pytest.raises(ImageTooLarge, match=reason):
+        forecast(Header("png", (513, 512), 8), 0, 1, card.geometry)
+
+
+@pytest.mark.slow
+def test_overlap_takes_a_network_whose_far_influence_is_small_and_states_the_error(
+    tmp_path: Path, chelsea
+):
+    file = pooled(tmp_path / "strong.onnx")
+    with pytest.raises(BadRequest, match=r"tiled, because|160 px away change the answers by"):
+        importing.import_model(file, tmp_path / "m", name="n", mode="overlap", **ASKED)
+    file = pooled(tmp_path / "weak.onnx", weight=0.01)
+    card = importing.import_model(file, tmp_path / "m", name="n", mode="overlap", **ASKED)
+    tiling = card.geometry.tiling
+    assert tiling.mode == "overlap"
+    assert 0.3 < tiling.error_levels <= 1
+    engine = load_model("n", models=tmp_path / "m", device="cpu").engine
+    small = card.geometry.model_copy(update={"largest_tile": 96})
+    halves = np.repeat([[0] * 150 + [255] * 150], 200, axis=0).astype(np.uint8)
+    for picture in (chelsea, np.ascontiguousarray(np.dstack([halves] * 3))):
+        whole, tiled = (
+            Enhancer(engine, geometry).enhance_rgb(picture, picture.shape[:2]).astype(int)
+            for geometry in (card.geometry, small)
+        )
+        assert np.abs(whole - tiled).max() <= 1
+
+
 def test_a_name_that_is_taken_and_another_scale_are_refused(tmp_path: Path):
     file = espcn(tmp_path / "network.onnx")
     with pytest.raises(BadRequest, match="enlarges by 2, not by 3"):
@@ -207,6 +261,38 @@ def test_a_name_that_is_taken_and_another_scale_are_refused(tmp_path: Path):
     (tmp_path / "espcn").mkdir()
     with pytest.raises(BadRequest, match="take another name"):
         importing.import_model(file, tmp_path, name="espcn", **ASKED)
+
+
+def test_a_pytorch_file_without_pytorch_is_refused_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(
+        BadRequest, match=r"n\.pth needs more packages .* pip install spandrel torch"
+    ):
+        importing.import_model(tmp_path / "n.pth", tmp_path, name="n", **ASKED)
+
+
+@pytest.mark.soak  # no lock has spandrel and PyTorch
+def test_a_pytorch_file_that_spandrel_knows_is_imported(tmp_path: Path, chelsea):
+    package("spandrel")
+    import torch
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
+    torch.save({"params": network.state_dict()}, tmp_path / "compact.pth")
+    models = tmp_path / "models"
+    card = importing.import_model(tmp_path / "compact.pth", models, name="compact", **ASKED)
+    assert (card.geometry.scale, card.geometry.halo) == (2, 4)
+    assert card.legacy["file"] == "compact.pth"
+    assert tiled_as_whole(models, chelsea)
+    engine = load_model("compact", models=models, device="cpu").engine
+    samples = chelsea[None, :64, :80] / np.float32(255)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(samples.transpose(0, 3, 1, 2))).numpy()
+    assert np.abs(engine.predict(samples) - expected.transpose(0, 2, 3, 1).clip(0, 1)).max() < 1e-5
+    (tmp_path / "other.pth").write_bytes(b"nothing")
+    with pytest.raises(BadRequest, match=r"other\.pth cannot be converted to ONNX"):
+        importing.import_model(tmp_path / "other.pth", models, name="other", **ASKED)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from superres.models.card import (
     Example,
     Geometry,
     ModelCard,
+    Tiling,
     hash_files,
     read_card,
     write_card,
@@ -148,6 +149,9 @@ def test_a_further_format_belongs_to_the_checksum_and_not_to_the_name(srcnn_card
     assert not edited.intact
     assert edited.short_hash == srcnn_card.short_hash
     assert edited.formats == {"savedmodel": srcnn_card.files, **more}
+    tiling = Tiling(mode="whole")
+    geometry = srcnn_card.geometry.model_copy(update={"tiling": tiling})
+    assert not srcnn_card.model_copy(update={"geometry": geometry}).intact
 
 
 def test_a_format_that_was_edited_is_noticed(folder: Path):

@@ -1,13 +1,16 @@
 """ONNX Runtime beside TensorFlow: which of them runs a model, and that their answers agree."""
 
+import base64
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import superres.engines
+from superres import Enhancer
 from superres.engines import OnnxRuntimeEngine, check_files, engine_class, load_engine
 from superres.engines.onnxruntime import ONNX, _find_device
 from superres.engines.tensorflow import SavedModelEngine
@@ -19,6 +22,9 @@ from tests.needs import package
 
 pytestmark = pytest.mark.xdist_group("shipped model")
 CARDS = read_cards(DEFAULT_MODELS)
+QUANTISED = "edsr-nano-x3"
+"""A model that offers int8; `superres-train quantise` makes it so."""
+ORT = "onnxruntime"
 
 
 @pytest.fixture
@@ -87,6 +93,8 @@ def test_tiles_of_any_number_and_size_are_answered_alike(copy: Path, chelsea):
         ("edsr-lite-x3", "auto", "auto", False, "onnxruntime"),
         ("edsr-lite-x3", "float32", "cpu", True, "onnxruntime"),
         ("srcnn-x3", "float32", "cpu", True, "tensorflow"),
+        ("edsr-nano-x3", "int8", "cpu", True, "onnxruntime"),
+        ("srcnn-x3", "int8", "cpu", True, "tensorflow"),
     ],
 )
 def test_auto_takes_the_runtime_that_is_faster_for_the_model(
@@ -129,6 +137,69 @@ def test_bfloat16_that_onnx_runtime_has_not_is_refused(copy: Path):
         load_engine(copy, read_card(copy), precision="bfloat16", runtime="onnxruntime")
 
 
+@pytest.mark.slow
+def test_int8_is_near_float32_and_tiled_as_whole(chelsea):
+    package("onnxruntime")
+    card = choose(CARDS, QUANTISED, 3)
+    float32, int8 = (
+        load_engine(
+            DEFAULT_MODELS / card.name, card, device="cpu", precision=precision, runtime=ORT
+        )
+        for precision in ("float32", "int8")
+    )
+    assert int8.precision == "int8"
+    picture = chelsea[:150, :200]
+    size = (450, 600)
+    exact, whole, tiled = (
+        Enhancer(engine, geometry).enhance_rgb(picture, size)
+        for engine, geometry in (
+            (float32, card.geometry),
+            (int8, card.geometry),
+            (int8, card.geometry.model_copy(update={"largest_tile": 96})),
+        )
+    )
+    assert np.array_equal(whole, tiled)
+    assert 0.05 < np.abs(whole.astype(int) - exact).mean() < 0.6
+    samples = picture[None, :64, :64] / np.float32(255)
+    assert np.array_equal(float32.predict(samples), int8.predict(samples))
+
+
+@pytest.mark.parametrize(
+    ("seconds_of_float32", "agrees", "taken"),
+    [(1.4, True, "int8"), (1.2, True, "float32"), (1.4, False, "float32")],
+)
+def test_auto_takes_int8_where_it_agrees_with_the_card_and_is_much_faster(
+    monkeypatch, seconds_of_float32, agrees, taken
+):
+    """By a clock that only the network's calls move."""
+    package("onnxruntime")
+    card = choose(CARDS, QUANTISED, 3)
+    if not agrees:
+        answer = base64.b64encode(bytes(len(base64.b64decode(card.int8.answer)))).decode()
+        wrong = card.int8.model_copy(update={"answer": answer})
+        card = card.model_copy(update={"int8": wrong})
+    seconds = 0.0
+    call = OnnxRuntimeEngine._call
+
+    def timed(engine: OnnxRuntimeEngine, signature: str, tiles: np.ndarray) -> np.ndarray:
+        nonlocal seconds
+        seconds += seconds_of_float32 if signature == "u8_float32" else 1
+        return call(engine, signature, tiles)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "_call", timed)
+    monkeypatch.setattr("superres.engines.base.time", SimpleNamespace(perf_counter=lambda: seconds))
+    folder = DEFAULT_MODELS / card.name
+    assert OnnxRuntimeEngine(folder, card, device="cpu").precision == taken
+    if not agrees:
+        with pytest.raises(ModelMismatch, match="u8_int8 differs from the card's example"):
+            OnnxRuntimeEngine(folder, card, device="cpu", precision="int8")
+
+
+def test_a_model_that_does_not_offer_int8_computes_in_float32(copy: Path):
+    engine = load_engine(copy, read_card(copy), device="cpu", precision="int8", runtime=ORT)
+    assert engine.precision == "float32"
+
+
 def test_a_changed_onnx_file_is_noticed_and_named(copy: Path):
     file = copy / ONNX / "weights.bin"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
@@ -169,6 +240,15 @@ def test_an_error_of_the_runtime_is_an_engine_error(copy: Path):
     engine = load(copy)
     with pytest.raises(EngineError, match="srcnn-x3 failed on /CPU:0"):
         engine._call("u8_float32", np.zeros((1, 32, 32, 4), np.uint8))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDA")
+def test_a_gpu_that_onnx_runtime_cannot_start_is_no_cpu_by_another_name(copy: Path, monkeypatch):
+    """This build has no CUDA, and falls back as one that does not find CUDA's libraries."""
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: None)
+    with pytest.raises(EngineError, match="cannot start CUDAExecutionProvider: install the CUDA"):
+        OnnxRuntimeEngine(copy, read_card(copy), device="gpu:0")
 
 
 CUDA, COREML, CPU = (f"{one}ExecutionProvider" for one in ("CUDA", "CoreML", "CPU"))
