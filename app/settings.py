@@ -33,7 +33,8 @@ class Settings(BaseSettings):
     )
     runtime: Runtime = Field(
         "auto",
-        description="`tensorflow`, `onnxruntime`, or `auto`: the faster of those that are installed.",
+        description="`tensorflow`, `onnxruntime`, or `auto`: the faster of those "
+        "that are installed.",
     )
     default_model: str = Field(
         DEFAULT_MODEL,
@@ -67,8 +68,8 @@ class Settings(BaseSettings):
     deadline_s: float = Field(
         120,
         gt=0,
-        description="Most seconds from the last byte of a request to its response, which is then 504; "
-        "`X-Deadline-Ms` asks for less.",
+        description="Most seconds from the last byte of a request to its response, which is then "
+        "504; `X-Deadline-Ms` asks for less.",
     )
     idle_timeout_s: float = Field(
         30,
@@ -85,16 +86,16 @@ class Settings(BaseSettings):
     stalled_s: float = Field(
         60,
         gt=0,
-        description="Seconds without a finished tile while one waits, after which the service is not "
-        "ready.",
+        description="Seconds without a finished tile while one waits, after which the service "
+        "is not ready.",
     )
     tiles_in_flight: int = Field(
         16, ge=1, description="On a cluster, tiles that are at its devices at once."
     )
     jobs: Path | str = Field(
         DEFAULT_JOBS,
-        description="The folder of the jobs. One service alone may use it, unless the services share "
-        "`SUPERRES_JOBS_DATABASE`: then it may also be a bucket, `s3://BUCKET/FOLDER`.",
+        description="The folder of the jobs. One service alone may use it, unless the services "
+        "share `SUPERRES_JOBS_DATABASE`: then it may also be a bucket, `s3://BUCKET/FOLDER`.",
     )
     jobs_database: SecretStr = Field(
         SecretStr(""),
@@ -111,8 +112,8 @@ class Settings(BaseSettings):
     max_jobs_bytes: int = Field(
         10 * 2**30,
         ge=1,
-        description="Most bytes of uploads and results. For new ones, the oldest results of the key "
-        "that has the most are removed.",
+        description="Most bytes of uploads and results. For new ones, the oldest results of the "
+        "key that has the most are removed.",
     )
     max_watchers: int = Field(
         200,

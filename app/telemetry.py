@@ -52,7 +52,7 @@ class Telemetry:
         )
         self.callbacks = Counter(
             "superres_callbacks",
-            "Requests that report the end of a job: delivered, failed (sent again later), given_up.",
+            "Requests that report the end of a job: delivered, failed (and repeated), given_up.",
             ["outcome"],
             registry=self.registry,
         )
