@@ -32,6 +32,8 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "settings": reference.settings,
     "gains": models.gains,
     "scores": models.scores,
+    "selection": models.choice,
+    "model-costs": models.costs,
     "model-data": models.data,
     "model-facts": models.facts,
     "model-list": models.list_of_families,

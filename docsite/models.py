@@ -3,20 +3,27 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.quality import COMPRESSED, ORDER, short_table
 from docsite.markdown import table
 from superres.models.automatic_scores import all_scores
 from superres.models.card import DataRecord, DatasetScores, ModelCard
 from superres.models.registry import AUTO, DEFAULT_MODELS, read_cards
+from superres.models.selection import automatic_families
 from training.evaluate import JPEG_QUALITY
 from training.kinds import KINDS
 
 WORST = Path(__file__).parents[1] / "docs" / "models" / "worst.json"
 """The worst cases of each family, as ``benchmarks/worst_cases.py`` found them."""
+
+TIMES = {"srcnn_935": ("1", "1"), "edsr_5x32": ("0.43", "0.35"), "edsr_12x32": ("0.92", "0.69")}
+"""By network, its time at x3 for two sizes over that of SRCNN, by ``benchmarks/pareto.py``."""
+SCORED = ("Set5", "BSD100")
+"""The sets in the table of times and scores."""
 
 
 @cache
@@ -70,6 +77,36 @@ def gains(scale: str) -> str:
         for kind, suffix in suffixes.items()
     ]
     return table(["pictures that are enlarged", *sets], rows)
+
+
+def choice() -> str:
+    """Which family ``auto`` chooses for what a file shows."""
+    clean, compressed, photo, plain = automatic_families(cards())
+    rows = [
+        ["at most 32 colours, as pixel art", plain],
+        [
+            "compression, and little detail without blur: little but artefacts could be sharpened",
+            plain,
+        ],
+        ["noise that detail does not hide; blur; sharpening", photo],
+        [
+            "else a JPEG below a quality, by its quantisation tables; a lossy WebP; the blocks of a "
+            "JPEG, wherever they begin, also in a PNG",
+            compressed,
+        ],
+        ["none of these", clean],
+    ]
+    return table(["the file shows", "chosen"], [[shows, f"`{name}`"] for shows, name in rows])
+
+
+def costs() -> str:
+    """Time and quality of each family at x3, and of bicubic."""
+    rows = [["bicubic", "0.03", "0.03", *_psnrs(cards(), "bicubic")]]
+    for family in families():
+        of_family = [card for card in _of(family) if card.geometry.scale == 3]
+        for card in of_family:
+            rows.append([family, *TIMES.get(card.network, ("-", "-")), *_psnrs([card], "model")])
+    return table(["family", "512x512", "1200x900", *SCORED], rows)
 
 
 def facts(family: str) -> str:
@@ -163,6 +200,17 @@ def _largest_data(family: str) -> tuple[DataRecord, ...]:
 
 def _legacy_data(legacy: dict[str, Any]) -> list[str]:
     return [str(name) for name in legacy.get("data", ["unknown"])]
+
+
+def _psnrs(cards: Iterable[ModelCard], of: Literal["model", "bicubic"]) -> list[str]:
+    """PSNR of luma at x3 on the sets of ``SCORED``."""
+    found = {
+        one.dataset: f"{getattr(one, of).psnr_y:.2f}"
+        for card in cards
+        for one in card.scores
+        if one.scale == 3
+    }
+    return [found.get(name, "-") for name in SCORED]
 
 
 def _gain(family: str, dataset: str, scale: int) -> str:
