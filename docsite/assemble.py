@@ -76,7 +76,7 @@ def _places() -> dict[Path, str]:
     inside = {
         file: file.relative_to(DOCS).as_posix()
         for file in sorted(DOCS.rglob("*"))
-        if file.suffix in {".md", ".png", ".jpg", ".webp"}
+        if file.suffix in {".css", ".jpg", ".md", ".png", ".webp"}
     }
     return {REPOSITORY / path: place for path, place in ELSEWHERE.items()} | inside
 

@@ -3,13 +3,13 @@
 Whatever has no description there is an error, so that nothing can be left undocumented.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -95,9 +95,11 @@ def commands(program: str) -> str:
     command = get_command(COMMANDS[program])
     for path, parameter in _parameters(command, program):
         _described(getattr(parameter, "help", None), f"{parameter.name} of {path}")
-    text = get_docs_for_click(obj=command, ctx=click.Context(command), name=program)
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command), name=program)
     text = text.replace(str(DEFAULT_MODELS), "models/")
-    return text.partition("\n")[2].replace(f"$ {program}", program).strip()
+    text = text.partition("\n")[2].replace(f"$ {program}", program)
+    text = re.sub("(?<!`)``(?!`)", "`", text)  # of docstrings
+    return re.sub("^##", "###", text, flags=re.MULTILINE).strip()
 
 
 def api() -> str:
