@@ -90,8 +90,8 @@ def choice() -> str:
         ],
         ["noise that detail does not hide; blur; sharpening", photo],
         [
-            "else a JPEG below a quality, by its quantisation tables; a lossy WebP; the blocks of a "
-            "JPEG, wherever they begin, also in a PNG",
+            "else a JPEG below a quality, by its quantisation tables; a lossy WebP; the blocks of "
+            "a JPEG, wherever they begin, also in a PNG",
             compressed,
         ],
         ["none of these", clean],

@@ -60,19 +60,13 @@ def errors() -> str:
     """A row for each problem type."""
     statuses = {slug: status for status, slug in STATUS_AND_TYPE.values()} | OUTSIDE_THE_TABLE
     retried = {STATUS_AND_TYPE[kind][1] for kind in RETRIED}
-    rows = [
-        [
-            str(status := statuses[slug]),
-            f"`{slug}`",
-            TITLES[slug],
-            _described(CAUSES.get(slug), f"the problem {slug}"),
-            "yes" if slug in retried else "",
-            "" if status == 499 else f"`{error_class(_problem(status, slug)).__name__}`",
-        ]
-        for slug in sorted(TITLES, key=lambda slug: statuses[slug])
-    ]
-    head = ["status", "type", "title", "when", "`Retry-After`", "class in Python"]
-    return table(head, rows)
+    rows = []
+    for slug in sorted(TITLES, key=lambda slug: statuses[slug]):
+        status, cause = statuses[slug], _described(CAUSES.get(slug), f"the problem {slug}")
+        when = f"**{TITLES[slug]}.** {cause}" + " Has `Retry-After`." * (slug in retried)
+        raised = "" if status == 499 else f"`{error_class(_problem(status, slug)).__name__}`"
+        rows.append([str(status), f"`{slug}`", when, raised])
+    return table(["status", "type", "title, and when", "class in Python"], rows)
 
 
 def metrics() -> str:
