@@ -12,11 +12,9 @@ from docsite.reference import COMMANDS
 from superres.arrays import RgbU8
 
 REPOSITORY = Path(__file__).parents[1]
-DOCS = REPOSITORY / "docs"
-README = (REPOSITORY / "README.md").read_text()
 PAGES = {
     str(file.relative_to(REPOSITORY)): file.read_text()
-    for file in (REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md")))
+    for file in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
 }
 """Text of each document, by path."""
 
