@@ -33,9 +33,13 @@ def commands() -> Iterator[tuple[str, str]]:
                 yield page, command
 
 
-def calls() -> list[list[str]]:
-    """The words of each command that calls a program of ours."""
-    found = [shlex.split(re.sub(" [<>] .*", "", command)) for _, command in commands()]
+def calls(page: str | None = None) -> list[list[str]]:
+    """The words of each command that calls a program of ours, on all pages or on one."""
+    found = [
+        shlex.split(re.sub(" [<>] .*", "", command))
+        for path, command in commands()
+        if page in (None, path)
+    ]
     named = [[words[0].removeprefix(".venv/bin/"), *words[1:]] for words in found]
     return [words for words in named if words[0] in COMMANDS]
 
