@@ -65,9 +65,9 @@ def with_claims(readme: str, cards: Iterable[ModelCard]) -> str:
     set5 = {one.family: one.scores for one in at_3 if one.scores.dataset == "Set5"}
     auto, srcnn = set5[AUTO], set5["srcnn"]
     text = f"""\
-- **Sharper.** On Set5 at x3 it reaches {auto.model.psnr_y:.2f} dB, where bicubic has \
-{auto.bicubic.psnr_y:.2f} dB and SRCNN {srcnn.model.psnr_y:.2f} dB. On four sets it beats
-  bicubic on {_wins(at_3, AUTO)} ([Quality and its limits](docs/explanation/quality.md)).
+- **Sharper.** On Set5 at x3 it reaches {auto.model.psnr_y:.2f} dB (PSNR of luma), \
+where bicubic has {auto.bicubic.psnr_y:.2f} dB and SRCNN {srcnn.model.psnr_y:.2f} dB.
+  On four sets it beats bicubic on {_wins(at_3, AUTO)} ([Quality and its limits](docs/explanation/quality.md)).
 - **Compressed pictures, too.** After JPEG of quality 75, it beats bicubic on \
 {_wins(at_3, AUTO, COMPRESSED)} of these sets;
   the network for clean pictures alone does so on {_wins(at_3, clean, COMPRESSED)}
