@@ -65,8 +65,8 @@ def errors() -> str:
         status, cause = statuses[slug], _described(CAUSES.get(slug), f"the problem {slug}")
         when = f"**{TITLES[slug]}.** {cause}" + " Has `Retry-After`." * (slug in retried)
         raised = "" if status == 499 else f"`{error_class(_problem(status, slug)).__name__}`"
-        rows.append([str(status), f"`{slug}`", when, raised])
-    return table(["status", "type", "title, and when", "class in Python"], rows)
+        rows.append([str(status), f"`{slug}`", raised, when])
+    return table(["status", "type", "class in Python", "title, and when"], rows)
 
 
 def metrics() -> str:
