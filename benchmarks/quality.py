@@ -67,7 +67,8 @@ def with_claims(readme: str, cards: Iterable[ModelCard]) -> str:
     text = f"""\
 - **Sharper.** On Set5 at x3 it reaches {auto.model.psnr_y:.2f} dB (PSNR of luma), \
 where bicubic has {auto.bicubic.psnr_y:.2f} dB and SRCNN {srcnn.model.psnr_y:.2f} dB.
-  On four sets it beats bicubic on {_wins(at_3, AUTO)} ([Quality and its limits](docs/explanation/quality.md)).
+  On four sets it beats bicubic on {_wins(at_3, AUTO)}
+  ([Quality and its limits](docs/explanation/quality.md)).
 - **Compressed pictures, too.** After JPEG of quality 75, it beats bicubic on \
 {_wins(at_3, AUTO, COMPRESSED)} of these sets;
   the network for clean pictures alone does so on {_wins(at_3, clean, COMPRESSED)}

@@ -76,7 +76,8 @@ def main() -> None:
     found = {}
     cards = read_cards(DEFAULT_MODELS)
     for family in sorted({card.family for card in cards}):
-        model = choose(cards, family, SCALE).name
+        card = choose(cards, family, SCALE)
+        model = card.name
         enhancer = load_model(model, device="cpu")
         cases = [case(enhancer, model, name, kind) for name in PICTURES for kind in KINDS]
         seen = [one for one in cases if one.scores[0] < INVISIBLE]
@@ -86,7 +87,7 @@ def main() -> None:
         ]
         rows = np.concatenate([drawn(one) for one in worst])
         (FOLDER / f"{family}.webp").write_bytes(encode(Picture(rows), "webp", 85))
-        found[family] = [figures(one) for one in worst]
+        found[family] = {"hash": card.short_hash, "cases": [figures(one) for one in worst]}
         print(family, found[family])
     (FOLDER / "worst.json").write_text(json.dumps(found, indent=1) + "\n")
 

@@ -54,11 +54,13 @@ def assemble(pages: Path) -> list[str]:
 
     Returns:
         A line for each fault: a link or picture that leads nowhere, a page outside the navigation,
-        a place in the navigation without a page, a model family without a page.
+        a place in the navigation without a page, a model family without a page or with the worst
+        cases of other weights.
     """
+    if faults := list(_families_without_page()):
+        return faults
     shutil.rmtree(pages, ignore_errors=True)
     places = _places()
-    faults: list[str] = []
     for source, place in places.items():
         target = pages / place
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +70,7 @@ def assemble(pages: Path) -> list[str]:
             faults += broken
         else:
             shutil.copyfile(source, target)
-    return [*faults, *_outside_navigation(places.values()), *_families_without_page()]
+    return [*faults, *_outside_navigation(places.values())]
 
 
 def _places() -> dict[Path, str]:
@@ -131,3 +133,8 @@ def _families_without_page() -> Iterator[str]:
     for family in models.families():
         if not (DOCS / "models" / f"{family}.md").exists():
             yield f"the model family {family} has no page docs/models/{family}.md"
+    for family in models.without_worst_cases():
+        yield (
+            f"the worst cases of {family} are not of its present weights: run "
+            "benchmarks/worst_cases.py"
+        )

@@ -12,13 +12,14 @@ from benchmarks.quality import COMPRESSED, ORDER, short_table
 from docsite.markdown import table
 from superres.models.automatic_scores import all_scores
 from superres.models.card import DataRecord, DatasetScores, ModelCard
-from superres.models.registry import AUTO, DEFAULT_MODELS, read_cards
+from superres.models.registry import AUTO, DEFAULT_MODELS, choose, read_cards
 from superres.models.selection import automatic_families
 from training.evaluate import JPEG_QUALITY
 from training.kinds import KINDS
 
 WORST = Path(__file__).parents[1] / "docs" / "models" / "worst.json"
 """The worst cases of each family, as ``benchmarks/worst_cases.py`` found them."""
+WORST_SCALE = 3
 
 TIMES = {"srcnn_935": ("1", "1"), "edsr_5x32": ("0.43", "0.35"), "edsr_12x32": ("0.92", "0.69")}
 """By network, its time at x3 for two sizes over that of SRCNN, by ``benchmarks/pareto.py``."""
@@ -170,13 +171,27 @@ def data(family: str) -> str:
 
 def worst(family: str) -> str:
     """A caption for each worst case of a family."""
-    found: dict[str, list[dict[str, Any]]] = json.loads(WORST.read_text())
     lines = [
-        f"{i}. `{one['picture']}`, {one['kind']}, x{one['scale']}: {one['gain']:+.2f} dB "
+        f"{i}. `{one['picture']}`, as “{one['kind']}”, x{one['scale']}: {one['gain']:+.2f} dB "
         f"(bicubic {one['bicubic']:.2f} dB, `{one['model']}` {one['psnr']:.2f} dB)"
-        for i, one in enumerate(found[family], start=1)
+        for i, one in enumerate(_worst_cases()[family]["cases"], start=1)
     ]
     return "\n".join(lines)
+
+
+def without_worst_cases() -> list[str]:
+    """Families whose worst cases were not looked for with the weights that are shipped."""
+    found = _worst_cases()
+    return [
+        family
+        for family in families()
+        if found.get(family, {}).get("hash") != choose(cards(), family, WORST_SCALE).short_hash
+    ]
+
+
+def _worst_cases() -> dict[str, dict[str, Any]]:
+    cases: dict[str, dict[str, Any]] = json.loads(WORST.read_text())
+    return cases
 
 
 def _suffix(kind: str) -> str:

@@ -166,9 +166,7 @@ def test_links_out_of_the_site_become_paths_and_dead_ones_faults(monkeypatch: py
     ]
 
 
-def test_pages_outside_the_navigation_and_families_without_a_page_are_faults(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_pages_outside_the_navigation_are_faults():
     pages = set(site._places().values())
     assert list(site._outside_navigation(pages)) == []
     assert list(site._outside_navigation({*pages, "planted.md"})) == [
@@ -177,9 +175,17 @@ def test_pages_outside_the_navigation_and_families_without_a_page_are_faults(
     assert list(site._outside_navigation(pages - {"index.md"})) == [
         "index.md is in the navigation, and there is no such page: see nav in zensical.toml"
     ]
-    monkeypatch.setattr(models, "families", lambda: ["srcnn", "planted"])
-    assert list(site._families_without_page()) == [
-        "the model family planted has no page docs/models/planted.md"
+
+
+def test_a_family_without_a_page_or_with_old_worst_cases_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(models, "families", lambda: ["srcnn"])
+    monkeypatch.setattr(models, "_worst_cases", lambda: {"srcnn": {"hash": "0123456789ab"}})
+    monkeypatch.setattr(site, "DOCS", tmp_path)
+    assert site.assemble(tmp_path / "pages") == [
+        "the model family srcnn has no page docs/models/srcnn.md",
+        "the worst cases of srcnn are not of its present weights: run benchmarks/worst_cases.py",
     ]
 
 
