@@ -7,9 +7,10 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE =
 INSTALLED := .venv/installed-$(EXTRA)
 TOOLS := .venv/installed-tools
+SITE := .venv/installed-site
 RIVALS := .venv/installed-rivals
 
-.PHONY: install serve test test-slow test-onnx soak test-times coverage check fuzz bench bench-colours bench-load bench-memory gpu-pack format lock clean
+.PHONY: install serve test test-slow test-onnx soak test-times coverage check docs fuzz bench bench-colours bench-load bench-memory gpu-pack format lock clean
 
 install: $(TOOLS)
 
@@ -23,6 +24,11 @@ $(INSTALLED): requirements/$(EXTRA).lock pyproject.toml
 $(TOOLS): $(INSTALLED) requirements/train.lock requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/train.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	touch $@
+
+# What makes the site of the documentation.
+$(SITE): $(TOOLS) requirements/docs.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/docs.lock
 	touch $@
 
 # What `make bench` compares with.
@@ -77,7 +83,12 @@ coverage: $(TOOLS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-check: $(TOOLS)
+# The site in artefacts/site: a dead link, a page outside the navigation, or a setting, metric, error,
+# parameter or model without a description is an error.
+docs: $(SITE)
+	$(BIN)/python -m docsite
+
+check: $(TOOLS) docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -110,7 +121,7 @@ BENCH ?=
 bench: $(RIVALS)
 	PYTHONPATH=. $(BIN)/python benchmarks/speed.py $(BENCH)
 
-# All that a Linux machine with JAX, Git and no network needs to train CONFIG; see the README.
+# All that a Linux machine with JAX, Git and no network needs to train CONFIG; see docs/how-to/train.md.
 # DATA is the folder of the sets.
 CONFIG ?= edsr-lite-photo-x3
 DATA ?= $(SUPERRES_TRAINING_DATA)
@@ -151,6 +162,8 @@ lock: $(TOOLS)
 	$(COMPILE) pyproject.toml --extra train --constraints requirements/cluster.lock \
 		--constraints requirements/onnx.lock -o requirements/train.lock
 	$(COMPILE) --group dev --constraints requirements/cluster.lock -o requirements/dev.lock
+	$(COMPILE) --group docs --constraints requirements/dev.lock --constraints requirements/train.lock \
+		--constraints requirements/cluster.lock -o requirements/docs.lock
 	$(COMPILE) --group bench --constraints requirements/cluster.lock \
 		--constraints requirements/dev.lock -o requirements/bench.lock
 

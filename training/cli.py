@@ -147,8 +147,8 @@ def sheet_command(
     shrinks: Annotated[
         list[float], typer.Option(min=0.25, max=1, help="Factor to shrink pictures by first.")
     ] = [0.75],  # noqa: B006 (typer reads it)
-    crops: Annotated[int, typer.Option(min=1)] = 40,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    crops: Annotated[int, typer.Option(min=1, help="Number of crops to draw.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of crops and degradations.")] = 0,
 ) -> None:
     """Draw degraded crops beside their ground truth, to compare them with real photographs."""
     from training.degrade import load_degradations
