@@ -443,19 +443,29 @@ def test_a_large_picture_is_a_job_whose_tiles_are_counted_and_cancelling_removes
 
         page = open_page(str(service.base_url))
         page.evaluate("""() => {
-            window.seen = [];
+            [window.seen, window.heard] = [[], []];
             new MutationObserver(() => window.seen.push(document.getElementById("progress").value))
                 .observe(document.getElementById("progress"), { attributes: true });
+            const status = document.getElementById("announced");
+            new MutationObserver(() => window.heard.push(status.textContent))
+                .observe(status, { childList: true });
         }""")
         choose(page, large, "large.jpg")
         engine.allowed.release(30)
         expect(page.locator("#status")).to_have_text(working)
         screenshot(page, "enhance-job-light")
+        engine.allowed.release(8)
+        expect(page.locator("#announced")).to_contain_text("50 %")
         engine.allowed.release(1000)
         expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
         seen = page.evaluate("window.seen")
         assert seen == sorted(seen)
         assert len(set(seen)) > 3
+        *steps, verdict = page.evaluate("window.heard")
+        percents = [step.rsplit(": ")[-1] for step in steps]
+        assert percents == sorted({"0 %", "25 %", "50 %", "75 %"} & set(percents)), steps
+        assert len(percents) >= 3
+        assert verdict.endswith("plain enlarging")
         expect(page.locator("#download")).to_contain_text("Download JPEG")
         wait_for({"running": 0, "done": 0})
 
