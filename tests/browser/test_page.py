@@ -79,6 +79,8 @@ def test_a_dropped_picture_is_enhanced_shown_and_downloaded(
         expect(page.get_by_role("progressbar")).to_be_visible()
         expect(page.locator("#status")).to_contain_text("Enhancing to 1.2\u00a0MP")
         screenshot(page, "enhance-progress-light")
+        # It goes on while nothing is heard of the service.
+        page.wait_for_function("document.getElementById('progress').value > 0.2")
         engine.go.set()
         expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
         seen = page.evaluate("window.seen")
