@@ -7,7 +7,15 @@ from playwright.sync_api import expect
 
 from superres.arrays import RgbU8
 from superres.models.card import ModelCard
-from tests.browser.people import OpenPage, choose, drawn, hand_over, payload, tab_to
+from tests.browser.people import (
+    OpenPage,
+    assert_no_sideways_scroll,
+    choose,
+    drawn,
+    hand_over,
+    payload,
+    tab_to,
+)
 from tests.engines import HeldEngine
 from tests.pictures import encoded
 
@@ -23,12 +31,12 @@ def test_a_dropped_picture_is_enhanced_shown_and_downloaded(
     fake_service, open_in_firefox: OpenPage, cat: bytes
 ):
     page = open_in_firefox(str(fake_service.base_url), viewport={"width": 320, "height": 640})
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert_no_sideways_scroll(page)
     hand_over(page, "drop", cat)
     expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
     drawn(page)
     expect(page.locator("#verdict")).to_contain_text("harper than plain enlarging (+")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert_no_sideways_scroll(page)
     with page.expect_download() as download:
         page.locator("#download").click()
     assert download.value.suggested_filename == "cat-x3.png"

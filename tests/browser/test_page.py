@@ -17,11 +17,13 @@ from app.access import make_key
 from superres.arrays import RgbU8
 from superres.codecs import decode
 from superres.models.card import ModelCard
+from tests import heics
 from tests.browser.people import (
     PHONE,
     OpenPage,
     Screenshot,
     assert_accessible,
+    assert_no_sideways_scroll,
     choose,
     drawn,
     enhance,
@@ -578,7 +580,7 @@ def test_it_is_accessible_and_fits_in_light_in_dark_and_on_a_phone(
     def look(what: str) -> None:
         screenshot(page, f"{what}-{name}")
         assert_accessible(page)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert_no_sideways_scroll(page)
 
     look("enhance-empty")
     enhance(page, encoded(chelsea))
@@ -650,7 +652,13 @@ def test_more_settings_ask_for_a_size(fake_service, open_page: OpenPage, screens
     page.get_by_label("Fit", exact=True).select_option("cover")
     page.get_by_label("Format").select_option("webp")
     page.get_by_label("Quality").fill("80")
-    enhance(page, cat, "cat.png")
+    enhance(
+        page,
+        encoded(decode(cat).rgb, "JPEG", exif=b"Exif\0\0" + heics.exif(orientation=1)),
+        "cat.jpg",
+    )
+    expect(page.locator("#told")).to_contain_text("Kept")
+    expect(page.locator("#told")).to_contain_text("EXIF")
     screenshot(page, "more-settings")
     command = page.locator("#curl").text_content() or ""
     assert "width=200&height=200&fit=cover" in command
@@ -660,8 +668,11 @@ def test_more_settings_ask_for_a_size(fake_service, open_page: OpenPage, screens
     assert "cat-200x200.webp" in command
     expect(page.locator("#method")).to_contain_text("An estimate")
     page.get_by_label("Estimate the gain").uncheck()
+    page.get_by_label("Metadata").select_option("remove")
     page.get_by_label("Exact width").fill("")
     page.get_by_label("Fit", exact=True).select_option("")
     expect(page.locator("#python")).to_contain_text('height=200, format="webp", quality=80')
     page.get_by_role("button", name="Update").click()
     expect(page.locator("#verdict")).to_have_text("Enlarged to 267 × 200")
+    expect(page.locator("#told")).to_contain_text("Dropped")
+    expect(page.locator("#told")).not_to_contain_text("Kept")

@@ -107,6 +107,7 @@ def test_folders_are_dropped_and_chosen_with_all_that_is_in_them(
     expect(done).to_have_count(2, timeout=60_000)
     page.locator("#folder").set_input_files(folder)
     expect(done).to_have_count(4, timeout=60_000)
+    expect(page.locator("#film li")).to_have_count(4)  # what is no picture is left out
     assert sorted(done.all_inner_texts()) == ["a.png", "a.png", "b.jpg", "b.jpg"]
 
 
