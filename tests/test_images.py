@@ -116,7 +116,7 @@ def test_an_image_has_what_it_needs_and_its_size_is_bounded(
     sbom = json.loads(inside("cat", "sbom.cdx.json"))
     assert sbom["bomFormat"] == "CycloneDX"
     assert sbom["metadata"]["component"]["name"] == "superres"
-    listed = {component["name"].lower() for component in sbom["components"]}
+    listed = {component["name"].lower().replace("_", "-") for component in sbom["components"]}
     installed = inside("sh", "-c", "ls -d /opt/venv/lib/python*/site-packages/*.dist-info")
     assert {"numpy", "onnxruntime" if target == "slim" else "tensorflow-cpu"} <= listed
     assert abs(len(listed) - len(installed.split())) <= 1  # superres itself
@@ -132,7 +132,6 @@ def test_a_changed_line_of_code_makes_new_layers_of_less_than_a_megabyte(
         started = time.monotonic()
         project.run("make", "images", "IMAGES=cpu", f"BASE={os.environ.get('BASE', '')}")
         record_property("seconds", round(time.monotonic() - started, 1))
-        old = project.docker("image", "ls", "--quiet", "superres:cpu")
         format_ = ("--no-trunc", "--human=false", "--format={{.Size}}")
         sizes = project.docker("history", *format_, "superres:cpu").split()
         layers = [int(size) for size in reversed(sizes) if size != "0"]
@@ -141,7 +140,6 @@ def test_a_changed_line_of_code_makes_new_layers_of_less_than_a_megabyte(
         project.run("git", "checkout", "--", file)
         project.run("make", "images", "IMAGES=cpu", f"BASE={os.environ.get('BASE', '')}")
     before = project.inspect("superres:cpu")["RootFS"]["Layers"]
-    assert old
     assert len(changed) == len(layers)
     new = sum(size for layer, size in zip(changed, layers, strict=True) if layer not in before)
     record_property("bytes", new)
@@ -185,9 +183,8 @@ def test_a_picture_and_a_job_are_enhanced(service: httpx.Client, picture: bytes)
 
 
 def test_a_health_check_costs_little(project: Project, service: httpx.Client, record_property):
-    (check,) = (
-        project.inspect("superres:cpu")["Config"]["Healthcheck"]["Test"][1:] for _ in range(1)
-    )
+    kind, *check = project.inspect("superres:cpu")["Config"]["Healthcheck"]["Test"]
+    assert kind == "CMD"
     program = (
         "import resource, subprocess, sys\n"
         "for _ in range(10): subprocess.run(sys.argv[1:], check=True)\n"
