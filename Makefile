@@ -62,7 +62,9 @@ images:
 # is emptied.
 FOLDER ?=
 test-containers: $(TOOLS)
-	$(PYTEST) -m containers $(if $(FOLDER),--basetemp=$(FOLDER))
+	mkdir -p artefacts
+	$(PYTEST) -m containers $(if $(FOLDER),--basetemp=$(FOLDER)) --durations 0 \
+		--junitxml artefacts/containers.xml -o junit_family=xunit1
 
 # Seconds of setup and call by file and by test, of `make test` or, with MARK="slow", of another tier.
 MARK ?= not slow and not soak and not containers

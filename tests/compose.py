@@ -1,13 +1,16 @@
 """A clone of this project on a Docker engine: its images, and docker-compose.yml."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -56,10 +59,17 @@ class Project:
         self.name = f"superres-test-{port}"
         self.base_url = f"http://127.0.0.1:{port}"
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, check: bool = True, stdin: BinaryIO | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command in the clone's folder."""
         run = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=stdin,
+            capture_output=True,
+            text=True,
         )
         assert not (check and run.returncode), run.stdout + run.stderr
         return run
@@ -73,6 +83,22 @@ class Project:
     def docker(self, *arguments: str, check: bool = True) -> str:
         """Run ``docker``: what it prints."""
         return self.run("docker", *arguments, check=check).stdout.strip()
+
+    def fill_volume(self, volume: str, files: Mapping[str, bytes]) -> None:
+        """Make a volume of jobs with these files, as the user of the images has them."""
+        with tempfile.TemporaryFile() as archive:
+            with tarfile.open(fileobj=archive, mode="w") as tar:
+                for name, content in files.items():
+                    entry = tarfile.TarInfo(name)
+                    entry.size, entry.mode = len(content), 0o600
+                    entry.uid = entry.gid = 10001
+                    tar.addfile(entry, io.BytesIO(content))
+            archive.seek(0)
+            container = self.docker(
+                "create", f"--volume={volume}:/var/lib/superres", "superres:slim"
+            )
+            self.run("docker", "cp", "-", f"{container}:/var/lib/superres", stdin=archive)
+            self.docker("rm", container)
 
     def containers(self, service: str) -> list[str]:
         """Ids of the containers of a service, also of those that ended."""

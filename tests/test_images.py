@@ -16,11 +16,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.compose import Project, clone, engine_missing
 from tests.pictures import encoded
-from tests.runs import as_toml, small_config
 from tests.serving import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]
@@ -244,13 +242,13 @@ def test_jobs_of_the_last_release_are_still_there_after_an_upgrade(
     database.commit()
     jobs = [f"{row[0]}" for row in database.execute("SELECT id FROM jobs")]
     database.close()
+    files = {file.name: file.read_bytes() for file in OLD_JOBS.iterdir()}
+    files["jobs.sqlite"] = (tmp_path / "jobs.sqlite").read_bytes()
     volume = f"{project.name}-old"
-    mounts = ("-v", f"{volume}:/var/lib/superres", "-v", f"{OLD_JOBS}:/old:ro")
-    copy = "cp /old/* /new/* /var/lib/superres"
-    entry = ("--user=10001:10001", "--entrypoint=sh", "superres:slim", "-c", copy)
-    project.docker("run", "--rm", *mounts, "-v", f"{tmp_path}:/new:ro", *entry)
+    project.fill_volume(volume, files)
+    mount = f"--volume={volume}:/var/lib/superres"
     settings = ("-e=SUPERRES_WITHOUT_KEYS=true", f"-p=127.0.0.1:{project.base_url[-5:]}:8000")
-    start = ("run", "--detach", *mounts[:2], *settings, "superres:slim")
+    start = ("run", "--detach", mount, *settings, "superres:slim")
     container = project.docker(*start)
     try:
         with httpx.Client(base_url=project.base_url, timeout=300) as client:
@@ -265,7 +263,7 @@ def test_jobs_of_the_last_release_are_still_there_after_an_upgrade(
             "d.execute('UPDATE schema_version SET version = 99'); d.commit()"
         )
         entry = ("--entrypoint=python", "superres:slim", "-c", newer)
-        project.docker("run", "--rm", *mounts[:2], *entry)
+        project.docker("run", "--rm", mount, *entry)
         container = project.docker(*start)
         assert project.docker("wait", container) == "1"
         logs = project.run("docker", "logs", container)
