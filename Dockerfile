@@ -31,10 +31,10 @@ RUN --mount=type=bind,target=/context \
     [ "$head" = "$ref" ] || head=$(cat "$git/$ref" || sed -n "s, $ref\$,,p" $git/packed-refs) ; \
     head=${COMMIT:-$head} ; echo "${head:-unknown}" > /COMMIT
 
-# The service's code without its photographs, which are a layer of their own.
+# The service's code without what its pages show, which is a layer of its own.
 FROM base AS code
 COPY app app
-RUN rm -r app/web/photographs
+RUN rm -r app/web/photographs app/web/static
 
 # The environments: pip installs them from outside, and only they are copied into an image.
 FROM tools AS cpu-environment
@@ -65,19 +65,22 @@ LABEL org.opencontainers.image.title=superres \
       org.opencontainers.image.description="Image super-resolution over HTTP" \
       org.opencontainers.image.licenses=MIT
 
-# In each target, what changes often comes last. The code is installed in place, so that a change of
-# one line makes new layers of less than a megabyte.
+# In each target, what changes often comes last, and the code is installed before it is there: so a
+# change of one line makes new layers of less than a megabyte, and pip does not run again. Of the code,
+# pip only wants the folders of packages.
 FROM service AS gpu
 COPY --link --from=gpu-environment /opt/venv /opt/venv
 COPY --link models models
-COPY --link app/web/photographs app/web/photographs
-COPY --link superres superres
-COPY --link --from=code /app/app app
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    /opt/tools/bin/install-code \
+    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
+    && /opt/tools/bin/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
+COPY --link app/web/photographs app/web/photographs
+COPY --link app/web/static app/web/static
+COPY --link superres superres
+COPY --link --from=code /app/app app
 COPY --link --from=commit /COMMIT COMMIT
 ENV SUPERRES_DEVICE=gpu:0
 ARG COMMIT=unknown
@@ -90,14 +93,16 @@ CMD ["superres", "serve", "--host", "0.0.0.0"]
 FROM service AS slim
 COPY --link --from=slim-environment /opt/venv /opt/venv
 COPY --link models models
-COPY --link app/web/photographs app/web/photographs
-COPY --link superres superres
-COPY --link --from=code /app/app app
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    /opt/tools/bin/install-code \
+    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
+    && /opt/tools/bin/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
+COPY --link app/web/photographs app/web/photographs
+COPY --link app/web/static app/web/static
+COPY --link superres superres
+COPY --link --from=code /app/app app
 COPY --link --from=commit /COMMIT COMMIT
 ENV SUPERRES_DEVICE=cpu
 ARG COMMIT=unknown
@@ -116,14 +121,16 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY --link --from=cluster-environment /opt/venv /opt/venv
 COPY --link models models
-COPY --link app/web/photographs app/web/photographs
-COPY --link superres superres
-COPY --link --from=code /app/app app
 COPY --link pyproject.toml README.md LICENSE serve.yaml ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    /opt/tools/bin/install-code \
+    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
+    && /opt/tools/bin/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
+COPY --link app/web/photographs app/web/photographs
+COPY --link app/web/static app/web/static
+COPY --link superres superres
+COPY --link --from=code /app/app app
 COPY --link --from=commit /COMMIT COMMIT
 ENV RAY_USAGE_STATS_ENABLED=0
 ARG COMMIT=unknown
@@ -142,15 +149,17 @@ RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
     /opt/tools/bin/pip --python /opt/venv/bin/python install \
         --no-cache-dir --require-hashes -r requirements/train.lock
 COPY --link models models
+COPY --link pyproject.toml README.md LICENSE ./
+RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
+    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
+    && /opt/tools/bin/install-code \
+    && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+        --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs
+COPY --link app/web/static app/web/static
 COPY --link superres superres
 COPY --link --from=code /app/app app
 COPY --link training training
-COPY --link pyproject.toml README.md LICENSE ./
-RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    /opt/tools/bin/install-code \
-    && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
-        --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link --from=commit /COMMIT COMMIT
 COPY --link deploy/image/train /usr/local/bin/train
 RUN install -d -m 770 -o 10001 -g 0 runs
@@ -165,14 +174,16 @@ CMD ["--help"]
 
 FROM cpu-packages AS cpu
 COPY --link models models
-COPY --link app/web/photographs app/web/photographs
-COPY --link superres superres
-COPY --link --from=code /app/app app
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    /opt/tools/bin/install-code \
+    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
+    && /opt/tools/bin/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
+COPY --link app/web/photographs app/web/photographs
+COPY --link app/web/static app/web/static
+COPY --link superres superres
+COPY --link --from=code /app/app app
 COPY --link --from=commit /COMMIT COMMIT
 ENV SUPERRES_DEVICE=cpu
 ARG COMMIT=unknown
