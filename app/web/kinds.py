@@ -1,10 +1,10 @@
 """The kinds of pictures that the page offers, each with the family of models that suits it."""
 
-from superres.models.selection import CLEAN_FAMILY, JPEG_FAMILY, PHOTO_FAMILY
+from superres.models.selection import CLEAN_FAMILY, COMPRESSED_FAMILY, PHOTO_FAMILY
 
 KINDS = {
     "clean": CLEAN_FAMILY,
-    "compressed": JPEG_FAMILY,
+    "compressed": COMPRESSED_FAMILY,
     "noisy": PHOTO_FAMILY,
     "fast": "edsr-nano",
 }
