@@ -29,7 +29,8 @@ GAP, CAPTION = 4, 22
 def main() -> None:
     """Write the strip."""
     clean = automatic_families(read_cards(DEFAULT_MODELS))[0]  # the small copy is a clean picture
-    comparison = compare(load_model(clean, scale=SCALE, device="cpu"), read_sample(SAMPLE), SCALE)
+    enhancer = load_model(clean, scale=SCALE, device="cpu", precision="float32")
+    comparison = compare(enhancer, read_sample(SAMPLE), SCALE)
     bicubic, model = comparison.bicubic_scores.psnr_y, comparison.sr_scores.psnr_y
     strip = draw(
         {

@@ -78,7 +78,7 @@ def main() -> None:
     for family in sorted({card.family for card in cards}):
         card = choose(cards, family, SCALE)
         model = card.name
-        enhancer = load_model(model, device="cpu")
+        enhancer = load_model(model, device="cpu", precision="float32")
         cases = [case(enhancer, model, name, kind) for name in PICTURES for kind in KINDS]
         seen = [one for one in cases if one.scores[0] < INVISIBLE]
         worst = [

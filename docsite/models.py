@@ -89,10 +89,10 @@ def choice() -> str:
             "compression, and little detail without blur: little but artefacts could be sharpened",
             plain,
         ],
-        ["noise that detail does not hide; blur; sharpening", photo],
+        ["noise that detail does not hide; blur; sharpening beyond a threshold", photo],
         [
             "else a JPEG below a quality, by its quantisation tables; a lossy WebP; the blocks of "
-            "a JPEG, wherever they begin, also in a PNG",
+            "a JPEG, wherever they begin, also in a PNG; sharpened or not",
             compressed,
         ],
         ["none of these", clean],
@@ -120,12 +120,13 @@ def facts(family: str) -> str:
             f"{card.multiply_adds_per_output_pixel:,}",
             {"lr": "the picture", "hr": "the picture, enlarged by bicubic"}[card.geometry.domain],
             str(card.geometry.halo),
+            _int8(card),
             "yes" if card.reproducible else f"no: {card.reason}",
         ]
         for card in _of(family)
     ]
     head = ["model", "network", "weights", "multiply-adds per output pixel", "input", "halo, px"]
-    return table([*head, "can be made again"], rows)
+    return table([*head, "int8", "can be made again"], rows)
 
 
 def family_scores(family: str) -> str:
@@ -192,6 +193,13 @@ def without_worst_cases() -> list[str]:
 def _worst_cases() -> dict[str, dict[str, Any]]:
     cases: dict[str, dict[str, Any]] = json.loads(WORST.read_text())
     return cases
+
+
+def _int8(card: ModelCard) -> str:
+    if card.int8 is None:
+        return "no"
+    lost = max(card.int8.lost_db.values())
+    return f"loses {lost:.2f} dB, {card.int8.gain:.1f} times as fast"
 
 
 def _suffix(kind: str) -> str:

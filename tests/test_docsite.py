@@ -143,6 +143,7 @@ def test_tables_of_models_name_each_family_and_auto():
         assert models.data(family)
 
 
+@pytest.mark.slow  # make check does the same first
 def test_the_pages_have_no_fault(tmp_path: Path):
     assert site.assemble(tmp_path / "pages") == []
     pages = [page.read_text() for page in (tmp_path / "pages").rglob("*.md")]
