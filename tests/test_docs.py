@@ -154,6 +154,7 @@ def test_the_readmes_commands_work(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.slow
 def test_the_readmes_benchmark_of_the_proof_works(tmp_path: Path, coffee: RgbU8):
+    package("matplotlib")
     for i in range(3):
         hr = tmp_path / "Set14" / "x3" / f"{i}_hr.webp"
         hr.parent.mkdir(parents=True, exist_ok=True)
