@@ -3,6 +3,7 @@
 PYTHON ?= python3
 EXTRA ?= cpu
 BIN := .venv/bin
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Where bytecode may not be written, each of the tests' processes would compile everything anew.
 export PYTHONDONTWRITEBYTECODE =
 INSTALLED := .venv/installed-$(EXTRA)
@@ -10,7 +11,8 @@ TOOLS := .venv/installed-tools
 SITE := .venv/installed-site
 RIVALS := .venv/installed-rivals
 
-.PHONY: install serve test test-slow test-onnx soak test-times coverage check docs fuzz bench bench-colours bench-load bench-memory gpu-pack format lock clean
+.PHONY: install serve images test test-slow test-onnx test-containers soak test-times coverage check docs fuzz bench \
+	bench-colours bench-load bench-memory gpu-pack format lock clean
 
 install: $(TOOLS)
 
@@ -70,8 +72,24 @@ test-onnx: $(ONNX)/installed
 soak: $(TOOLS)
 	$(PYTEST) -m soak -p tests.soak
 
+# Images that run here; the target gpu needs a CUDA machine. BASE=python:3.13-slim takes another base.
+IMAGES ?= cpu slim train cluster
+images:
+	for target in $(IMAGES); do docker build --target $$target --tag superres:$$target \
+		--build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null) --build-arg VERSION=$(VERSION) \
+		$(if $(BASE),--build-arg BASE=$(BASE)) . || exit; done
+
+# The images and docker-compose.yml on a Docker engine; it skips where none answers. Compose mounts
+# folders of the tests, which have to be where the engine can see them: FOLDER=/tmp/containers, which
+# is emptied.
+FOLDER ?=
+test-containers: $(TOOLS)
+	mkdir -p artefacts
+	$(PYTEST) -m containers $(if $(FOLDER),--basetemp=$(FOLDER)) --durations 0 \
+		--junitxml artefacts/containers.xml -o junit_family=xunit1
+
 # Seconds of setup and call by file and by test, of `make test` or, with MARK="slow", of another tier.
-MARK ?= not slow and not soak
+MARK ?= not slow and not soak and not containers
 test-times: $(TOOLS)
 	mkdir -p artefacts
 	$(PYTEST) $(IN_PARALLEL) -m "$(MARK)" -p tests.times --durations 25 --junitxml artefacts/times.xml
@@ -79,7 +97,7 @@ test-times: $(TOOLS)
 coverage: $(TOOLS)
 	rm -rf artefacts/coverage
 	mkdir -p artefacts/coverage
-	$(BIN)/coverage run -m pytest -q $(IN_PARALLEL) -m "not soak"
+	$(BIN)/coverage run -m pytest -q $(IN_PARALLEL) -m "not soak and not containers"
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
@@ -166,6 +184,7 @@ lock: $(TOOLS)
 		--constraints requirements/cluster.lock -o requirements/docs.lock
 	$(COMPILE) --group bench --constraints requirements/cluster.lock \
 		--constraints requirements/dev.lock -o requirements/bench.lock
+	$(COMPILE) --group sbom -o requirements/sbom.lock
 
 clean:
 	rm -rf .venv $(ONNX) build *.egg-info

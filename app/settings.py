@@ -11,6 +11,8 @@ from superres.engines.base import PrecisionChoice, Runtime
 from superres.models.registry import DEFAULT_MODEL, DEFAULT_MODELS
 
 DEFAULT_JOBS = DEFAULT_MODELS.with_name("jobs")
+IMAGE_COMMIT = DEFAULT_MODELS.with_name("COMMIT")
+"""File in an image, with the commit that it was built from."""
 
 
 class Settings(BaseSettings):
@@ -171,3 +173,10 @@ class Settings(BaseSettings):
         "`metadata=strip`, and not for `bicubic`.",
     )
     commit: str = Field("unknown", description="The commit that `GET /version` shows.")
+
+    @property
+    def known_commit(self) -> str:
+        """The commit of the setting, or else of the image."""
+        if self.commit == "unknown" and IMAGE_COMMIT.is_file():
+            return IMAGE_COMMIT.read_text().strip()
+        return self.commit

@@ -131,9 +131,9 @@ def test_a_real_prometheus_has_an_answer_for_every_panel(
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(DEPLOY / "prometheus" / "alerts.yml")]
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [
-        f"127.0.0.1:{service.base_url.port}"
-    ]
+    (scrape,) = config["scrape_configs"]
+    (lookup,) = scrape["dns_sd_configs"]
+    lookup |= {"names": ["localhost"], "port": service.base_url.port}
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()
     process = subprocess.Popen(

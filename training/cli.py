@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -546,6 +547,8 @@ def main() -> None:
     """Run the command. An expected error prints one line and gives exit status 1."""
     # Without this, TensorFlow logs at every start which CPU features it was not built for.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # As the first process of a container, it would ignore what `docker stop` sends.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli()
     except (SuperresError, ValidationError, OSError, ValueError, RuntimeError) as error:

@@ -1,6 +1,10 @@
 """From photographs to an answer over HTTP, by the commands of the tutorial."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +64,18 @@ def test_pictures_are_prepared_learned_from_and_the_model_is_exported_scored_and
         answer = client.post("/enhance", content=encoded(read_sample("coffee")[:100, :100]))
         assert decode(answer.content).size == (300, 300)
         assert answer.headers["x-model"].startswith("mine-x3@")
+
+
+@pytest.mark.slow
+def test_sigterm_is_ctrl_c_before_the_training_begins(tmp_path: Path):
+    """The process waits for a manifest, from a pipe."""
+    manifest = tmp_path / "manifest.csv"
+    os.mkfifo(manifest)
+    program = "from training.cli import main; main()"
+    arguments = ("prepare", "manifest", str(manifest), "--out", str(tmp_path / "out"))
+    command = [sys.executable, "-c", program, *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with manifest.open("w"):  # once the process has opened it, too
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=100)
+    assert (process.returncode, "Traceback" in said) == (130, False)
