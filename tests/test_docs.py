@@ -27,7 +27,7 @@ from superres.schemas import PROBLEM_TYPE, JobReport
 from superres.webhooks import sign
 from tests.commands import superres
 from tests.documents import PAGES, REPOSITORY, at, blocks, calls, commands, photo_folder
-from tests.needs import program
+from tests.needs import package, program
 from training.config import TrainingConfig, load_config
 
 CURLS = [
