@@ -21,7 +21,7 @@ RUN apt-get update \
 COPY requirements/sbom.lock requirements/sbom.lock
 RUN python -m venv /opt/tools \
     && /opt/tools/bin/pip install --no-cache-dir --require-hashes -r requirements/sbom.lock
-COPY deploy/image/install-packages deploy/image/install-code /opt/tools/bin/
+COPY deploy/image/install-packages /opt/tools/bin/
 
 # The commit: the build argument, or that of the clone.
 FROM base AS commit
@@ -73,7 +73,6 @@ COPY --link --from=gpu-environment /opt/venv /opt/venv
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
     && /opt/tools/bin/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
@@ -95,7 +94,6 @@ COPY --link --from=slim-environment /opt/venv /opt/venv
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
     && /opt/tools/bin/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
@@ -123,7 +121,6 @@ COPY --link --from=cluster-environment /opt/venv /opt/venv
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE serve.yaml ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
     && /opt/tools/bin/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
@@ -151,7 +148,6 @@ RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
     && /opt/tools/bin/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
@@ -176,7 +172,6 @@ FROM cpu-packages AS cpu
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
     && /opt/tools/bin/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python

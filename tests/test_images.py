@@ -259,7 +259,7 @@ def test_jobs_of_the_last_release_are_still_there_after_an_upgrade(
     volume = f"{project.name}-old"
     project.fill_volume(volume, files)
     mount = f"--volume={volume}:/var/lib/superres"
-    settings = ("-e=SUPERRES_WITHOUT_KEYS=true", f"-p=127.0.0.1:{project.base_url[-5:]}:8000")
+    settings = ("-e=SUPERRES_WITHOUT_KEYS=true", f"-p=127.0.0.1:{free_port()}:8000")
     start = ("run", "--detach", mount, *settings, "superres:slim")
     container = project.docker(*start)
     try:
