@@ -73,7 +73,8 @@ COPY --link --from=gpu-environment /opt/venv /opt/venv
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    && /opt/tools/bin/install-code \
+    --mount=type=bind,source=deploy/image,target=/opt/image \
+    sh /opt/image/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs
@@ -94,7 +95,8 @@ COPY --link --from=slim-environment /opt/venv /opt/venv
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    && /opt/tools/bin/install-code \
+    --mount=type=bind,source=deploy/image,target=/opt/image \
+    sh /opt/image/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs
@@ -121,7 +123,8 @@ COPY --link --from=cluster-environment /opt/venv /opt/venv
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE serve.yaml ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    && /opt/tools/bin/install-code \
+    --mount=type=bind,source=deploy/image,target=/opt/image \
+    sh /opt/image/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs
@@ -148,7 +151,8 @@ RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    && /opt/tools/bin/install-code \
+    --mount=type=bind,source=deploy/image,target=/opt/image \
+    sh /opt/image/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs
@@ -172,7 +176,8 @@ FROM cpu-packages AS cpu
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    && /opt/tools/bin/install-code \
+    --mount=type=bind,source=deploy/image,target=/opt/image \
+    sh /opt/image/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs
