@@ -351,6 +351,7 @@ def test_training_that_is_stopped_writes_a_checkpoint(project: Project, data: Pa
 def test_a_cluster_goes_on_without_a_node_and_stops_without_losing_a_picture(
     project: Project, picture: bytes, record_property
 ):
+    project = Project(project.folder)  # with a port beside the other's
     with project.up("head", "worker") as client:
         workers = project.containers("worker")
         assert len(workers) == 2
