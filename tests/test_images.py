@@ -357,7 +357,8 @@ def test_a_cluster_goes_on_without_a_node_and_stops_without_losing_a_picture(
         assert len(workers) == 2
         load = Load(client, picture, threads=4)
         load.wait(8)
-        at_work = next(one for one in workers if "Device" in project.docker("top", one))
+        titles = ("sh", "-c", "cat /proc/[0-9]*/cmdline")
+        at_work = next(one for one in workers if "Device" in project.docker("exec", one, *titles))
         project.docker("kill", at_work)
         load.wait(16)
         assert load.ends.keys() == {"200"}
