@@ -21,7 +21,7 @@ RUN apt-get update \
 COPY requirements/sbom.lock requirements/sbom.lock
 RUN python -m venv /opt/tools \
     && /opt/tools/bin/pip install --no-cache-dir --require-hashes -r requirements/sbom.lock
-COPY deploy/image/install-packages deploy/image/install-code /opt/tools/bin/
+COPY deploy/image/install-packages /opt/tools/bin/
 
 # The commit: the build argument, or that of the clone.
 FROM base AS commit
@@ -73,8 +73,8 @@ COPY --link --from=gpu-environment /opt/venv /opt/venv
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
-    && /opt/tools/bin/install-code \
+    --mount=type=bind,source=deploy/image,target=/opt/image \
+    sh /opt/image/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs
@@ -95,8 +95,8 @@ COPY --link --from=slim-environment /opt/venv /opt/venv
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
-    && /opt/tools/bin/install-code \
+    --mount=type=bind,source=deploy/image,target=/opt/image \
+    sh /opt/image/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs
@@ -123,8 +123,8 @@ COPY --link --from=cluster-environment /opt/venv /opt/venv
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE serve.yaml ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
-    && /opt/tools/bin/install-code \
+    --mount=type=bind,source=deploy/image,target=/opt/image \
+    sh /opt/image/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs
@@ -151,8 +151,8 @@ RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
-    && /opt/tools/bin/install-code \
+    --mount=type=bind,source=deploy/image,target=/opt/image \
+    sh /opt/image/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs
@@ -176,8 +176,8 @@ FROM cpu-packages AS cpu
 COPY --link models models
 COPY --link pyproject.toml README.md LICENSE ./
 RUN --mount=from=tools,source=/opt/tools,target=/opt/tools \
-    sed -n 's/^    "\(superres[a-z.]*\)",$/\1/p' pyproject.toml | tr . / | xargs mkdir -p \
-    && /opt/tools/bin/install-code \
+    --mount=type=bind,source=deploy/image,target=/opt/image \
+    sh /opt/image/install-code \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
         --output-reproducible -o sbom.cdx.json /opt/venv/bin/python
 COPY --link app/web/photographs app/web/photographs

@@ -56,6 +56,7 @@ class Project:
         self.folder = folder
         port = free_port()
         self.environment = os.environ | settings | {"SUPERRES_PORT": str(port)}
+        self.port = port
         self.name = f"superres-test-{port}"
         self.base_url = f"http://127.0.0.1:{port}"
 

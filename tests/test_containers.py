@@ -51,8 +51,7 @@ def test_an_images_commands_make_a_working_service_from_an_empty_folder(
     app, venv, tools = tmp_path / "app", tmp_path / "venv", tmp_path / "tools"
     app.mkdir()
     subprocess.run([sys.executable, "-m", "venv", tools], check=True)
-    for script in ("install-packages", "install-code"):
-        shutil.copy(REPOSITORY / "deploy" / "image" / script, tools / "bin")
+    shutil.copy(REPOSITORY / "deploy" / "image" / "install-packages", tools / "bin")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     (tmp_path / "packages").mkdir()
@@ -62,6 +61,7 @@ def test_an_images_commands_make_a_working_service_from_an_empty_folder(
         "PATH": f"{venv / 'bin'}:{tmp_path / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(tmp_path / "packages"),
         "VENV": str(venv),
+        "TOOLS": str(tools),
         "SUPERRES_JOBS": str(tmp_path / "jobs"),
         "COLUMNS": "200",
     }
@@ -86,7 +86,8 @@ def test_an_images_commands_make_a_working_service_from_an_empty_folder(
                     shutil.copy(REPOSITORY / source, to)
         elif verb == "RUN":
             # The generator of the SBOM is not installed here.
-            command = re.sub(r"^\s*--mount=\S+\s+|&& \S+/cyclonedx-py .*", "", rest)
+            command = re.sub(r"--mount=\S+|&& \S+/cyclonedx-py .*", "", rest)
+            command = command.replace("/opt/image", str(REPOSITORY / "deploy" / "image"))
             run(command.replace("/opt/tools", str(tools)))
     assert "srcnn-x3" in run("superres models")
     pip = tools / "bin" / "pip"

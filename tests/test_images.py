@@ -16,10 +16,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.compose import Project, clone, engine_missing
 from tests.pictures import encoded
-from tests.serving import wait_until
+from tests.runs import as_toml, small_config
+from tests.serving import free_port, wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]
 TARGETS = ("cpu", "slim", "train", "cluster")
@@ -259,11 +261,12 @@ def test_jobs_of_the_last_release_are_still_there_after_an_upgrade(
     volume = f"{project.name}-old"
     project.fill_volume(volume, files)
     mount = f"--volume={volume}:/var/lib/superres"
-    settings = ("-e=SUPERRES_WITHOUT_KEYS=true", f"-p=127.0.0.1:{project.base_url[-5:]}:8000")
+    port = free_port()
+    settings = ("-e=SUPERRES_WITHOUT_KEYS=true", f"-p=127.0.0.1:{port}:8000")
     start = ("run", "--detach", mount, *settings, "superres:slim")
     container = project.docker(*start)
     try:
-        with httpx.Client(base_url=project.base_url, timeout=300) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
             wait_until(lambda: answers(client), seconds=300)
             results = [wait_for(client, f"/jobs/{job}") for job in jobs]
         assert [result.status_code for result in results] == [200] * 3
@@ -283,6 +286,86 @@ def test_jobs_of_the_last_release_are_still_there_after_an_upgrade(
     finally:
         project.docker("rm", "--force", container, check=False)
         project.docker("volume", "rm", "--force", volume)
+
+
+@pytest.fixture(scope="module")
+def data(project: Project) -> Path:
+    """The folder of data of the clone, with photographs; another user owns the models."""
+    folder = project.folder / "data" / "photographs"
+    folder.mkdir(parents=True)
+    for file in (project.folder / "app" / "web" / "photographs").glob("*.jpg"):
+        with Image.open(file) as photograph:
+            large = photograph.resize((540, 540))
+        for i in range(3):
+            large.rotate(90 * i).save(folder / f"{file.stem}-{i}.png")
+    if os.geteuid() == 0:
+        project.run("chown", "--recursive", "1234:1234", "models")
+    return folder.parent
+
+
+def write_config(data: Path, name: str, **changes: object) -> None:
+    config = small_config(
+        name=name,
+        family=name,
+        data=[{"name": "photos", "where": "split=train", "shrinks": [1.0]}],
+        validation={"name": "photos", "where": "split=val", "choose_by": "clean"},
+        stages=[changes, {}],
+    )
+    (data / f"{name}.toml").write_text(as_toml(config))
+
+
+def test_a_folder_of_photographs_becomes_a_served_model(
+    project: Project, service: httpx.Client, data: Path, picture: bytes
+):
+    def train(*arguments: str) -> str:
+        return project.compose("run", "--rm", "-T", "train", *arguments)
+
+    write_config(data, "mine")
+    train("prepare", "folder", "/data/photographs", "--out", "runs/sets/photos")
+    train("fit", "/data/mine.toml", "--data-root", "runs/sets")
+    train("export", "runs/mine", "--draft")
+    owner = (project.folder / "models").stat().st_uid
+    for made in ("runs", "runs/mine", "models/mine", "models/mine/card.json"):
+        assert (project.folder / made).stat().st_uid == owner
+    project.compose("kill", "--signal", "HUP", "api")
+    wait_until(lambda: '"mine"' in service.get("/models").text)
+    answer = service.post("/enhance?model=mine", content=picture)
+    assert (answer.status_code, answer.headers["x-model"][:5]) == (200, "mine@")
+
+
+def test_training_that_is_stopped_writes_a_checkpoint(project: Project, data: Path):
+    """``docker stop`` sends SIGTERM to the first process of the container."""
+    write_config(data, "long", steps=1_000_000, steps_per_validation=1_000_000)
+    run = ("run", "--detach", "-T", "train", "fit", "/data/long.toml", "--data-root", "runs/sets")
+    container = project.compose(*run).split()[-1]
+    try:
+        steps = project.folder / "runs" / "long" / "steps.csv"
+        wait_until(lambda: steps.exists() and steps.stat().st_size > 200, seconds=300)
+        project.docker("stop", "--time", "120", container)
+        assert "stopped at step" in project.docker("logs", container)
+        assert project.inspect(container)["State"]["ExitCode"] != 137
+    finally:
+        project.docker("rm", "--force", container)
+
+
+def test_a_cluster_goes_on_without_a_node_and_stops_without_losing_a_picture(
+    project: Project, picture: bytes, record_property
+):
+    project = Project(project.folder)  # with a port beside the other's
+    with project.up("head", "worker") as client:
+        workers = project.containers("worker")
+        assert len(workers) == 2
+        load = Load(client, picture, threads=4)
+        load.wait(8)
+        titles = ("sh", "-c", "cat /proc/[0-9]*/cmdline")
+        at_work = next(one for one in workers if "Device" in project.docker("exec", one, *titles))
+        project.docker("kill", at_work)
+        load.wait(16)
+        assert load.ends.keys() == {"200"}
+        seconds = load.stop_service(project, "head", "worker")
+        record_property("seconds", round(seconds, 1))
+        record_property("ends", dict(load.ends))
+        assert load.ends.keys() <= {"200", "503", "late"}
 
 
 def answers(client: httpx.Client) -> bool:
