@@ -11,7 +11,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from skimage import data, transform
@@ -88,6 +87,9 @@ def main() -> None:
     table = Table(title=f"one request at x{SCALE}: memory above idle, MB")
     for column in ("kind", "output, MP", "peak", "rule", "peak / rule", "forecast"):
         table.add_column(column, justify="left" if column == "kind" else "right")
+    # Imported here, as the tests that measure memory do without.
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for output_format, bits, channels in KINDS:

@@ -27,7 +27,7 @@ from superres.schemas import PROBLEM_TYPE, JobReport
 from superres.webhooks import sign
 from tests.commands import superres
 from tests.documents import PAGES, REPOSITORY, at, blocks, calls, commands, photo_folder
-from tests.needs import program
+from tests.needs import package, program
 from training.config import TrainingConfig, load_config
 
 CURLS = [
@@ -232,6 +232,7 @@ def test_the_config_of_the_tutorial_is_one(tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_benchmark_of_the_proof_works(tmp_path: Path, coffee: RgbU8):
+    package("matplotlib")
     for i in range(3):
         hr = tmp_path / "Set14" / "x3" / f"{i}_hr.webp"
         hr.parent.mkdir(parents=True, exist_ok=True)

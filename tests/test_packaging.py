@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import PathDistribution
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import Path as ZipPath
 from zipfile import ZipFile
@@ -125,7 +126,8 @@ def test_where_only_the_wheel_is_installed_the_command_and_the_client_work(
     if packages == "linked":
         (dist_info,) = (path for path in ZipPath(wheel).iterdir() if path.name.endswith("-info"))
         requires = PathDistribution(dist_info).requires or ()
-        link_required_packages(requires, links, extra="tensorflow")
+        runtime = "tensorflow" if find_spec("tensorflow") else "onnx"
+        link_required_packages(requires, links, extra=runtime)
         subprocess.run([*pip, "--no-deps", wheel], check=True)
     else:
         versions = tmp_path / "constraints.txt"

@@ -82,7 +82,7 @@ def test_a_dropped_picture_is_enhanced_shown_and_downloaded(
         expect(page.locator("#status")).to_contain_text("Enhancing to 1.2\u00a0MP")
         screenshot(page, "enhance-progress-light")
         # It goes on while nothing is heard of the service.
-        page.wait_for_function("document.getElementById('progress').value > 0.2")
+        wait_until(lambda: page.get_by_role("progressbar").evaluate("bar => bar.value") > 0.2)
         engine.go.set()
         expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
         seen = page.evaluate("window.seen")
@@ -402,7 +402,7 @@ def test_a_busy_service_is_told_and_a_wait_can_be_cancelled(
         waiting = pool.submit(service.post, "/enhance", content=plain())
         page = open_page(str(service.base_url))
         page.wait_for_function(
-            "fetch('metrics').then((a) => a.text())"
+            "() => fetch('metrics').then((a) => a.text())"
             ".then((t) => t.includes('superres_pictures_in_progress 1.0'))"
         )
         choose(page, cat)
