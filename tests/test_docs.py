@@ -29,7 +29,7 @@ from superres.models.registry import DEFAULT_MODELS, read_cards
 from superres.schemas import PROBLEM_TYPE, JobReport
 from superres.webhooks import sign
 from tests.commands import superres
-from tests.needs import program
+from tests.needs import package, program
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
