@@ -3,13 +3,16 @@
 PYTHON ?= python3
 EXTRA ?= cpu
 BIN := .venv/bin
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Where bytecode may not be written, each of the tests' processes would compile everything anew.
 export PYTHONDONTWRITEBYTECODE =
 INSTALLED := .venv/installed-$(EXTRA)
 TOOLS := .venv/installed-tools
+SITE := .venv/installed-site
 RIVALS := .venv/installed-rivals
 
-.PHONY: install serve test test-slow test-onnx soak test-times coverage check fuzz bench bench-colours bench-load bench-memory gpu-pack format lock clean
+.PHONY: install serve images test test-slow test-onnx test-containers soak test-times coverage check docs fuzz bench \
+	bench-colours bench-load bench-memory gpu-pack format lock clean
 
 install: $(TOOLS)
 
@@ -23,6 +26,11 @@ $(INSTALLED): requirements/$(EXTRA).lock pyproject.toml
 $(TOOLS): $(INSTALLED) requirements/train.lock requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/train.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	touch $@
+
+# What makes the site of the documentation.
+$(SITE): $(TOOLS) requirements/docs.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/docs.lock
 	touch $@
 
 # What `make bench` compares with.
@@ -64,8 +72,24 @@ test-onnx: $(ONNX)/installed
 soak: $(TOOLS)
 	$(PYTEST) -m soak -p tests.soak
 
+# Images that run here; the target gpu needs a CUDA machine. BASE=python:3.13-slim takes another base.
+IMAGES ?= cpu slim train cluster
+images:
+	for target in $(IMAGES); do docker build --target $$target --tag superres:$$target \
+		--build-arg COMMIT=$$(git rev-parse HEAD 2>/dev/null) --build-arg VERSION=$(VERSION) \
+		$(if $(BASE),--build-arg BASE=$(BASE)) . || exit; done
+
+# The images and docker-compose.yml on a Docker engine; it skips where none answers. Compose mounts
+# folders of the tests, which have to be where the engine can see them: FOLDER=/tmp/containers, which
+# is emptied.
+FOLDER ?=
+test-containers: $(TOOLS)
+	mkdir -p artefacts
+	$(PYTEST) -m containers $(if $(FOLDER),--basetemp=$(FOLDER)) --durations 0 \
+		--junitxml artefacts/containers.xml -o junit_family=xunit1
+
 # Seconds of setup and call by file and by test, of `make test` or, with MARK="slow", of another tier.
-MARK ?= not slow and not soak
+MARK ?= not slow and not soak and not containers
 test-times: $(TOOLS)
 	mkdir -p artefacts
 	$(PYTEST) $(IN_PARALLEL) -m "$(MARK)" -p tests.times --durations 25 --junitxml artefacts/times.xml
@@ -73,16 +97,27 @@ test-times: $(TOOLS)
 coverage: $(TOOLS)
 	rm -rf artefacts/coverage
 	mkdir -p artefacts/coverage
-	$(BIN)/coverage run -m pytest -q $(IN_PARALLEL) -m "not soak"
+	$(BIN)/coverage run -m pytest -q $(IN_PARALLEL) -m "not soak and not containers"
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-check: $(TOOLS)
+# The site in artefacts/site: a dead link, a page outside the navigation, or a setting, metric, error,
+# parameter or model without a description is an error.
+docs: $(SITE)
+	$(BIN)/python -m docsite
+
+check: $(TOOLS) docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
+		.github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	@# There is no wheel of hadolint for other machines.
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
 	@# It is in Debian's package prometheus.
@@ -110,7 +145,7 @@ BENCH ?=
 bench: $(RIVALS)
 	PYTHONPATH=. $(BIN)/python benchmarks/speed.py $(BENCH)
 
-# All that a Linux machine with JAX, Git and no network needs to train CONFIG; see the README.
+# All that a Linux machine with JAX, Git and no network needs to train CONFIG; see docs/how-to/train.md.
 # DATA is the folder of the sets.
 CONFIG ?= edsr-lite-photo-x3
 DATA ?= $(SUPERRES_TRAINING_DATA)
@@ -151,8 +186,11 @@ lock: $(TOOLS)
 	$(COMPILE) pyproject.toml --extra train --constraints requirements/cluster.lock \
 		--constraints requirements/onnx.lock -o requirements/train.lock
 	$(COMPILE) --group dev --constraints requirements/cluster.lock -o requirements/dev.lock
+	$(COMPILE) --group docs --constraints requirements/dev.lock --constraints requirements/train.lock \
+		--constraints requirements/cluster.lock -o requirements/docs.lock
 	$(COMPILE) --group bench --constraints requirements/cluster.lock \
 		--constraints requirements/dev.lock -o requirements/bench.lock
+	$(COMPILE) --group sbom -o requirements/sbom.lock
 
 clean:
 	rm -rf .venv $(ONNX) build *.egg-info

@@ -33,7 +33,7 @@ def serve_command(
         typer.Option("--cluster", help="On the Ray cluster of RAY_ADDRESS, else of this machine."),
     ] = False,
 ) -> None:
-    """Serve the HTTP API. Settings are environment variables, SUPERRES_*: see the README."""
+    """Serve the HTTP API. Settings are environment variables: see docs/reference/settings.md."""
     from app.access import read_keys
     from app.drain import serve
     from app.logs import configure

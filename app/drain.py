@@ -7,7 +7,9 @@ client that connects at that moment is refused by the kernel.
 
 import asyncio
 import logging
+import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ LAST_ANSWERS_S = 5
 LINGER_S = 0.5
 """Seconds in which who connected just before the end is still answered, and in which the rest of
 a body is taken that nobody wants: to close before it is there would cut the answer, too."""
+END_S = 12.0
+"""Seconds, after the bound, in which the process ends, also if a thread of it does not."""
 
 logger = logging.getLogger("superres")
 
@@ -63,6 +67,11 @@ class Drain:
     def draining(self) -> bool:
         """Whether the end has begun."""
         return self._service.draining
+
+    @property
+    def failed(self) -> bool:
+        """Whether the service could not start: there will never be a model to serve."""
+        return self._service.models.failure is not None
 
     def begin(self) -> float:
         """Accept no more work; the seconds that what is in flight may take."""
@@ -146,15 +155,24 @@ class Server(uvicorn.Server):
     Args:
         config: uvicorn's.
         drain: the app's, as ``app.state.drain``.
+        end_s: seconds, after the bound, in which the process is to end; by default it ends when
+            its threads have ended.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Drain, *, end_s: float | None = None) -> None:
         super().__init__(config)
         self._drain = drain
+        self._end_s = end_s
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop: also if no model can be served, so that whoever runs this notices."""
+        return await super().on_tick(counter) or self._drain.failed
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what is in flight, refuse the rest, and only then close."""
         await self._drain.finish(lambda: self.force_exit)
+        if self._end_s is not None:
+            _end_process_after(self._end_s)
         for server in self.servers:
             server.close()
         if self.server_state.connections:
@@ -163,7 +181,11 @@ class Server(uvicorn.Server):
 
 
 def serve(app: ASGIApp, drain: Drain, *, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; a second SIGINT does not wait."""
+    """Serve until SIGTERM or SIGINT; a second SIGINT does not wait.
+
+    Raises:
+        SystemExit: the models cannot be served; the log says why.
+    """
     config = uvicorn.Config(
         app,
         host=host,
@@ -172,4 +194,21 @@ def serve(app: ASGIApp, drain: Drain, *, host: str, port: int) -> None:
         log_config=None,
         access_log=False,  # the middleware's line says more, and no query
     )
-    Server(config, drain).run()
+    Server(config, drain, end_s=END_S).run()
+    if drain.failed:
+        raise SystemExit(1)
+
+
+def _end_process_after(seconds: float) -> None:
+    """End the process by then; what is on the disk is whole at every moment.
+
+    Without this, Python would wait for each thread, such as one that encodes a large picture.
+    """
+
+    def end() -> None:
+        logger.warning("a thread still works after %g s: the process ends without it", seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()

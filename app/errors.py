@@ -51,7 +51,7 @@ STATUS_AND_TYPE: dict[type[SuperresError], tuple[int, str]] = {
 }
 """Looked up along a class's bases, nearest first."""
 
-_TITLES = {
+TITLES = {
     "malformed-request": "The request cannot be parsed",
     "unauthorized": "A key is needed",
     "cross-origin": "Pages of other sites may not do this",
@@ -84,6 +84,49 @@ _TITLES = {
     "deadline-exceeded": "Deadline exceeded",
 }
 
+CAUSES = {
+    "malformed-request": "The form cannot be parsed, has no `file`, or has too many or too long "
+    "fields.",
+    "unauthorized": "There is no key, or not one that is known. The response has "
+    "`WWW-Authenticate`.",
+    "cross-origin": "A page of another site sends the request, and `SUPERRES_CORS_ORIGINS` does "
+    "not list it.",
+    "forbidden": "The key is not an administrator's, which `/admin` needs.",
+    "not-found": "There is no such path.",
+    "method-not-allowed": "The path does not have this method.",
+    "unknown-job": "There is no such job, or it belongs to another key.",
+    "not-acceptable": "`Accept` allows no available format.",
+    "body-too-slow": "The body paused for `SUPERRES_IDLE_TIMEOUT_S`, or was slower than "
+    "`SUPERRES_MIN_BYTES_PER_S`.",
+    "job-unfinished": "The result is not ready yet.",
+    "reload-failed": "A model in the models folder does not match its card; the old models stay.",
+    "body-too-large": "The body has more bytes than `SUPERRES_MAX_BODY_BYTES`.",
+    "unsupported-format": "The file is not a picture in a supported format. The message names what "
+    "it is and what to do instead, where that is known.",
+    "range-not-satisfiable": "`Range` begins after the end of the result; `Content-Range` has its "
+    "length.",
+    "unknown-host": "`Host` is not a name of the service: see `SUPERRES_TRUSTED_HOSTS`.",
+    "animated-image": "The file has more than one frame or page.",
+    "image-too-large": "There are too many input or output pixels, more than the output format "
+    "allows, or they need more memory than the service has.",
+    "unreadable-image": "The file is damaged, or reading it takes too much time or memory.",
+    "bad-parameter": "A parameter is out of range, unknown, or contradicts another one.",
+    "idempotency-key-reused": "The `Idempotency-Key` came with another request before.",
+    "unknown-model": "No model or family has this name.",
+    "too-many-requests": "The limit of the key is used up.",
+    "caller-gone": "The client disconnected. Only the metrics show this.",
+    "engine-failed": "The device failed; the log has details.",
+    "job-abandoned": "The service stopped twice while it worked on the job, or could not store "
+    "its result.",
+    "internal-error": "An error of the service; the log has details by `request_id`.",
+    "not-ready": "The models are being loaded, the service is stopping, or the device hangs.",
+    "busy": "There is no capacity, too many jobs wait, or the caller has an equal part already "
+    "while other callers wait.",
+    "storage-failed": "The disk of the jobs or `SUPERRES_MAX_JOBS_BYTES` is full, or their "
+    "database is locked.",
+    "deadline-exceeded": "The request took longer than `X-Deadline-Ms` or `SUPERRES_DEADLINE_S`.",
+}
+"""When each is the answer: the page docs/reference/errors.md."""
 
 RETRIED = (
     errors.NotReady,
@@ -109,7 +152,7 @@ def declare(*kinds: type[SuperresError]) -> dict[int | str, dict[str, Any]]:
             },
         )
         entry["description"] += ("; " if entry["description"] else "") + (
-            f"{_TITLES[slug]} (`{PROBLEM_TYPE}{slug}`)"
+            f"{TITLES[slug]} (`{PROBLEM_TYPE}{slug}`)"
         )
         if status == 401:
             entry["headers"] = {
@@ -225,7 +268,7 @@ def _problem(request: Request, status: int, slug: str, detail: str) -> JSONRespo
 def _told(status: int, slug: str, detail: str, request_id: str) -> Problem:
     return Problem(
         type=f"{PROBLEM_TYPE}{slug}",
-        title=_TITLES[slug],
+        title=TITLES[slug],
         status=status,
         detail=detail,
         request_id=request_id,

@@ -167,6 +167,7 @@ def create_app(
         responses=declare(UnknownHost),
     )
     app.state.drain = drain
+    app.state.metrics = telemetry.registry
     # The middleware that is added last is the outermost.
     app.add_middleware(DrainMiddleware, drain=drain)
     origins = _split(settings.cors_origins)

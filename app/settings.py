@@ -11,10 +11,15 @@ from superres.engines.base import PrecisionChoice, Runtime
 from superres.models.registry import DEFAULT_MODEL, DEFAULT_MODELS
 
 DEFAULT_JOBS = DEFAULT_MODELS.with_name("jobs")
+IMAGE_COMMIT = DEFAULT_MODELS.with_name("COMMIT")
+"""File in an image, with the commit that it was built from."""
 
 
 class Settings(BaseSettings):
-    """Every knob, with its default. Frozen: handed in, never changed."""
+    """Every setting, with its default. Frozen: handed in, never changed.
+
+    The descriptions are the page docs/reference/settings.md.
+    """
 
     model_config = SettingsConfigDict(env_prefix="SUPERRES_", frozen=True, extra="forbid")
 
@@ -22,109 +27,123 @@ class Settings(BaseSettings):
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|gpu:\d+)$",
-        description="auto (a GPU if there is one), cpu, or gpu:N.",
+        description="`auto` (a GPU if there is one), `cpu` or `gpu:N`.",
     )
     precision: PrecisionChoice = Field(
         "auto",
-        description="float32, bfloat16, int8 (float32 for models that do not offer it), or auto: "
-        "the fastest, found by trial at start-up.",
+        description="`float32`, `bfloat16`, `int8` (`float32` for models that do not offer it), or "
+        "`auto`: the fastest, found by trial at the start.",
     )
     runtime: Runtime = Field(
         "auto",
-        description="tensorflow, onnxruntime, or auto: the fastest that is installed.",
+        description="`tensorflow`, `onnxruntime`, or `auto`: the faster of those "
+        "that are installed.",
     )
     default_model: str = Field(
         DEFAULT_MODEL,
-        description="The model where a caller names none: auto, a family, a name, or bicubic.",
+        description="The model where a caller names none: `auto`, a family, a name or `bicubic`.",
     )
     preload: str = Field(
         "",
-        description="Families and names, separated by commas, or all: loaded at the start, after "
+        description="Families and names, separated by commas, or `all`: loaded at the start, after "
         "those of the default. Any other model is loaded at its first use.",
     )
     max_body_bytes: int = Field(
-        64 * 2**20, ge=1, description="Most bytes of a request's body; enforced while reading."
+        64 * 2**20, ge=1, description="Most bytes of a request's body; enforced while it is read."
     )
     max_input_pixels: int = Field(
-        MAX_INPUT_PIXELS, ge=1, description="Most pixels of a picture sent."
+        MAX_INPUT_PIXELS,
+        ge=1,
+        description="Most pixels of an input picture; checked from its header.",
     )
     max_output_pixels: int = Field(
-        MAX_OUTPUT_PIXELS, ge=1, description="Most pixels of a picture made."
+        MAX_OUTPUT_PIXELS, ge=1, description="Most pixels of an output picture."
     )
     max_requests: int = Field(
-        12, ge=1, description="Pictures being worked on at once; one more is answered 503."
+        12, ge=1, description="Pictures in progress at once; one more is answered 503."
     )
     max_memory_bytes: int = Field(
         4 * 2**30,
         ge=1,
-        description="Memory that all requests together may take; one more is answered 503.",
+        description="Bytes of memory that all requests together may take, from the first byte of a "
+        "body to the last byte of its response; one more is answered 503.",
     )
     deadline_s: float = Field(
         120,
         gt=0,
-        description="Seconds after which a request is answered 504; X-Deadline-Ms asks for less.",
+        description="Most seconds from the last byte of a request to its response, which is then "
+        "504; `X-Deadline-Ms` asks for less.",
     )
     idle_timeout_s: float = Field(
         30,
         gt=0,
-        description="Longest pause of a body that arrives, or of an answer that is taken, in "
+        description="Longest pause of a body that arrives, and of a response that is sent, in "
         "seconds.",
     )
     min_bytes_per_s: float = Field(
-        1000, gt=0, description="Lowest rate of a body, over a longer time than such a pause."
+        1000, gt=0, description="Lowest rate of a body, over a longer time than that pause."
     )
     drain_s: float = Field(
-        30, ge=0, description="Seconds that what is in flight may take after SIGTERM."
+        30, ge=0, description="Seconds that requests in flight may take after SIGTERM."
     )
     stalled_s: float = Field(
-        60, gt=0, description="Seconds without a tile done after which the device has stalled."
+        60,
+        gt=0,
+        description="Seconds without a finished tile while one waits, after which the service "
+        "is not ready.",
     )
     tiles_in_flight: int = Field(
-        16, ge=1, description="On a cluster, tiles that are with its devices at once."
+        16, ge=1, description="On a cluster, tiles that are at its devices at once."
     )
     jobs: Path | str = Field(
         DEFAULT_JOBS,
-        description="The folder of jobs; one service alone may work in it, unless they share "
-        "SUPERRES_JOBS_DATABASE: then it may be a bucket, s3://BUCKET/FOLDER.",
+        description="The folder of the jobs. One service alone may use it, unless the services "
+        "share `SUPERRES_JOBS_DATABASE`: then it may also be a bucket, `s3://BUCKET/FOLDER`.",
     )
     jobs_database: SecretStr = Field(
         SecretStr(""),
-        description="postgresql://USER:PASSWORD@HOST/NAME, for services that share their jobs.",
+        description="`postgresql://USER:PASSWORD@HOST/NAME`, for services that share their jobs.",
     )
     jobs_at_once: int = Field(
-        2, ge=1, description="Jobs being worked on at once, of the pictures that may be."
+        2,
+        ge=1,
+        description="Running jobs at once; they count towards `SUPERRES_MAX_REQUESTS`.",
     )
     max_waiting_jobs: int = Field(
-        100, ge=1, description="Jobs that wait for their turn; one more is answered 503."
+        100, ge=1, description="Most waiting jobs; one more is answered 503."
     )
     max_jobs_bytes: int = Field(
         10 * 2**30,
         ge=1,
-        description="Bytes of uploads and results; old results make room for new ones.",
+        description="Most bytes of uploads and results. For new ones, the oldest results of the "
+        "key that has the most are removed.",
     )
     max_watchers: int = Field(
-        200, ge=1, description="Streams of jobs' events open at once; one more is answered 503."
+        200,
+        ge=1,
+        description="Most streams of `GET /jobs/ID/events` at once; one more is answered 503.",
     )
     max_watchers_per_key: int = Field(
-        50, ge=1, description="The same with one key; one more is answered 429."
+        50, ge=1, description="The same for the jobs of one key; one more is answered 429."
     )
     keep_jobs_s: float = Field(
-        86_400, gt=0, description="Seconds that a job is kept after it has ended."
+        86_400, gt=0, description="Seconds that a job is kept after its end."
     )
-    job_deadline_s: float = Field(
-        3600, gt=0, description="Seconds of work after which a job is given up."
-    )
+    job_deadline_s: float = Field(3600, gt=0, description="Most seconds of work on a job.")
     callback_hosts: str = Field(
         "",
-        description="[http://]HOST[:PORT], separated by commas: hosts that the service may call "
-        "when a job has ended. Default: none.",
+        description="`[http://]HOST[:PORT]`, separated by commas: hosts that the service may call "
+        "when a job has ended. Without this list, callers could have requests sent into your "
+        "network.",
     )
     callback_secret: SecretStr = Field(
         SecretStr(""),
-        description="whsec_..., separated by commas: secrets that sign these calls.",
+        description="`whsec_...`, separated by commas: each of these secrets signs these calls.",
     )
     api_keys: SecretStr = Field(
-        SecretStr(""), description="NAME:SHA256[:admin][:LIMIT], separated by commas."
+        SecretStr(""),
+        description="`NAME:SHA256[:admin][:LIMIT]`, separated by commas, as `superres key` prints "
+        "them.",
     )
     rate_limit: str = Field(
         "120/minute", description="Requests allowed with a key that has no limit of its own."
@@ -133,22 +152,31 @@ class Settings(BaseSettings):
         False, description="Listen beyond loopback though there are no keys."
     )
     cors_origins: str = Field(
-        "", description="Origins, separated by commas, whose pages may call; * is all."
+        "",
+        description="Origins, separated by commas, whose pages may call the service; `*` is all.",
     )
     trusted_hosts: str = Field(
         "",
-        description="Names, separated by commas, by which the service is called; * is all. "
-        "Default: all, but localhost, 127.0.0.1 and [::1] without keys.",
+        description="Names, separated by commas, by which the service is called, as `example.org` "
+        "or `*.example.org`; `*` is all. Default: all; without keys `localhost,127.0.0.1,[::1]`.",
     )
     log_format: LogFormat = Field(
-        "console", description="Of the log's lines: console, for people, or json."
+        "console", description="Format of the log's lines: `console`, for people, or `json`."
     )
     traces: bool = Field(
-        False, description="OpenTelemetry traces, to where the OTEL_* variables say."
+        False,
+        description="Send OpenTelemetry traces; the `OTEL_*` variables set the destination.",
     )
     provenance: bool = Field(
         True,
-        description="Tell in the XMP of results that a model enhanced them, and which; nothing is "
-        "told with metadata=strip, or of bicubic.",
+        description="Write into the XMP of results that a model enhanced them, and which; not with "
+        "`metadata=strip`, and not for `bicubic`.",
     )
-    commit: str = Field("unknown", description="Commit that the image was built from.")
+    commit: str = Field("unknown", description="The commit that `GET /version` shows.")
+
+    @property
+    def known_commit(self) -> str:
+        """The commit of the setting, or else of the image."""
+        if self.commit == "unknown" and IMAGE_COMMIT.is_file():
+            return IMAGE_COMMIT.read_text().strip()
+        return self.commit

@@ -19,40 +19,40 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "superres_requests",
-            "Requests answered.",
+            "Requests answered, by method, route and status.",
             ["method", "route", "status"],
             registry=self.registry,
         )
         self.request_seconds = Histogram(
             "superres_request_seconds",
-            "Time from the request's head to the answer's last byte.",
+            "Seconds from the head of a request to the last byte of its response.",
             ["method", "route"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.stage_seconds = Histogram(
             "superres_stage_seconds",
-            "Time of each stage of POST /enhance: decode, proof, queue, infer, bicubic, encode.",
+            "Seconds of each stage of POST /enhance: decode, proof, queue, infer, bicubic, encode.",
             ["stage"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.pixels = Counter(
             "superres_pixels",
-            "Pixels of the pictures that POST /enhance took (input) and made (output).",
+            "Pixels of the input and output pictures of POST /enhance.",
             ["direction"],
             registry=self.registry,
         )
         self.proof_gain = Histogram(
             "superres_proof_gain_db",
-            "Estimated gain over bicubic on the callers' pictures, dB; see proof=true.",
+            "Estimated gain over bicubic on callers' pictures, in dB (proof=true, fallback=auto).",
             ["model"],
             buckets=_DECIBELS,
             registry=self.registry,
         )
         self.callbacks = Counter(
             "superres_callbacks",
-            "Requests that report the end of a job: delivered, failed, given_up.",
+            "Requests that report the end of a job: delivered, failed (and repeated), given_up.",
             ["outcome"],
             registry=self.registry,
         )

@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from app.web.samples import read_sample
-from tests.browser.conftest import ARGUMENTS
+from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.browser.people import PHONE, drawn
 from tests.needs import program
 from tests.serving import serve_process
@@ -112,7 +112,7 @@ def main() -> None:
         serve_process(device="cpu", default_model="auto") as (client, _),
         sync_playwright() as playwright,
     ):
-        browser = playwright.chromium.launch(executable_path=program("chromium"), args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=program(*CHROMIUM), args=ARGUMENTS)
         for name in sys.argv[1:] or SHOTS:
             visit, options = SHOTS[name]
             context = browser.new_context(**options)  # type: ignore[arg-type]

@@ -200,14 +200,15 @@ def check_answer(answer: httpx.Response) -> httpx.Response:
         raise SuperresError(
             f"{answer.url} answered {answer.status_code}, and not as the service does"
         ) from None
-    error = _error_class(problem)(problem.detail)
+    error = error_class(problem)(problem.detail)
     if isinstance(error, Unavailable):
         error.retry_after = int(answer.headers.get("retry-after", error.retry_after))
     error.add_note(f"{problem.status} {problem.type}, request {problem.request_id}")
     raise error
 
 
-def _error_class(problem: Problem) -> type[SuperresError]:
+def error_class(problem: Problem) -> type[SuperresError]:
+    """The class that the clients raise for a problem."""
     known = ERRORS.get(problem.type.removeprefix(PROBLEM_TYPE))
     if known is not None:
         return known

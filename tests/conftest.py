@@ -39,6 +39,7 @@ GROUPS = {
     "srcnn": "shipped model",
     "srcnn_in_each_precision": "shipped model",
     "chromium": "browser",
+    "firefox": "firefox",
     "fake_service": "fake service",
 }
 """Fixture that is slow to make -> xdist group of the tests that use it; the first found counts."""

@@ -1,7 +1,8 @@
-"""The part of KubeRay's custom resources that deploy/kuberay may use, as JSON Schema.
+"""The part of custom resources that deploy/ may use, as JSON Schema.
 
-By hand, from KubeRay's API reference (ray.io/v1): its own schema has 800,000 characters, nearly all
-of it Kubernetes' pods, which kubernetes-validate checks in its place.
+By hand, from the API references of KubeRay (ray.io/v1) and of the Prometheus operator
+(monitoring.coreos.com/v1). KubeRay's own schema has 800,000 characters, nearly all of it
+Kubernetes' pods, which kubernetes-validate checks in its place.
 """
 
 from typing import Any
@@ -26,9 +27,11 @@ _POD = {"type": "object", "required": ["spec"]}
 _CLUSTER = _closed(
     "headGroupSpec",
     rayVersion=_TEXT,
+    authOptions=_closed("mode", mode={"enum": ["disabled", "token"]}),
     enableInTreeAutoscaling=_BOOLEAN,
     autoscalerOptions=_closed(
         idleTimeoutSeconds=_COUNT,
+        securityContext={"type": "object"},
         upscalingMode={"enum": ["Default", "Aggressive", "Conservative"]},
         version={"enum": ["v1", "v2"]},
     ),
@@ -66,17 +69,34 @@ _SPECS = {
         ttlSecondsAfterFinished=_COUNT,
         activeDeadlineSeconds=_COUNT,
         backoffLimit=_COUNT,
+        submitterPodTemplate=_POD,
         rayClusterSpec=_CLUSTER,
     ),
 }
 
-SCHEMAS = {
-    kind: _closed(
+_LABELS = _closed("matchLabels", matchLabels=_PARAMETERS)
+_MONITOR = _closed(
+    "selector endpoints",
+    selector=_LABELS,
+    jobLabel=_TEXT,
+    endpoints={
+        "type": "array",
+        "minItems": 1,
+        "items": _closed("port", port=_TEXT, path=_TEXT, interval=_TEXT, scrapeTimeout=_TEXT),
+    },
+)
+
+
+def _resource(version: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return _closed(
         "apiVersion kind metadata spec",
-        apiVersion={"const": "ray.io/v1"},
+        apiVersion={"const": version},
         kind={"const": kind},
         metadata=_closed("name", name=_TEXT, namespace=_TEXT, labels=_PARAMETERS),
         spec=spec,
     )
-    for kind, spec in _SPECS.items()
+
+
+SCHEMAS = {kind: _resource("ray.io/v1", kind, spec) for kind, spec in _SPECS.items()} | {
+    "ServiceMonitor": _resource("monitoring.coreos.com/v1", "ServiceMonitor", _MONITOR)
 }

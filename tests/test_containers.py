@@ -43,13 +43,15 @@ def instructions(stage: str) -> list[str]:
 def test_an_images_commands_make_a_working_service_from_an_empty_folder(
     tmp_path: Path, packages: str, target: str, lock: str, runtime: str
 ):
-    """COPY and RUN, with /opt/venv and /app moved under an empty folder.
+    """COPY and RUN, with /opt and /app moved under an empty folder.
 
     Those packages of the lock file that are installed here, as they are after `make install`, pip
     finds on PYTHONPATH, and installs the others alone; a soak test has it install all of them.
     """
-    app, venv = tmp_path / "app", tmp_path / "venv"
+    app, venv, tools = tmp_path / "app", tmp_path / "venv", tmp_path / "tools"
     app.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", tools], check=True)
+    shutil.copy(REPOSITORY / "deploy" / "image" / "install-packages", tools / "bin")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     (tmp_path / "packages").mkdir()
@@ -58,6 +60,8 @@ def test_an_images_commands_make_a_working_service_from_an_empty_folder(
     environment = os.environ | {
         "PATH": f"{venv / 'bin'}:{tmp_path / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(tmp_path / "packages"),
+        "VENV": str(venv),
+        "TOOLS": str(tools),
         "SUPERRES_JOBS": str(tmp_path / "jobs"),
         "COLUMNS": "200",
     }
@@ -69,20 +73,25 @@ def test_an_images_commands_make_a_working_service_from_an_empty_folder(
         assert told.returncode == 0, told.stdout + told.stderr
         return told.stdout
 
-    stages = (f"{target}-environment", f"{target}-code", target)
-    for line in [line for stage in stages for line in instructions(stage)]:
+    for line in instructions(f"{target}-environment") + instructions(target):
         verb, _, rest = line.partition(" ")
-        if verb == "COPY" and not rest.startswith("--from"):
-            *sources, folder = rest.split()
-            for source in sources:
+        if verb == "COPY" and not re.search("--from=(?!code)", rest):
+            *sources, folder = (part for part in rest.split() if not part.startswith("--"))
+            for source in (source.removeprefix("/app/") for source in sources):
                 to = app / folder / source if folder == "./" else app / folder
                 to.parent.mkdir(parents=True, exist_ok=True)
-                copy = shutil.copytree if (REPOSITORY / source).is_dir() else shutil.copy
-                copy(REPOSITORY / source, to)
+                if (REPOSITORY / source).is_dir():
+                    shutil.copytree(REPOSITORY / source, to, dirs_exist_ok=True)
+                else:
+                    shutil.copy(REPOSITORY / source, to)
         elif verb == "RUN":
-            run(rest.replace("/opt/venv", str(venv)))
+            # The generator of the SBOM is not installed here.
+            command = re.sub(r"--mount=\S+|&& \S+/cyclonedx-py .*", "", rest)
+            command = command.replace("/opt/image", str(REPOSITORY / "deploy" / "image"))
+            run(command.replace("/opt/tools", str(tools)))
     assert "srcnn-x3" in run("superres models")
-    listed = run("pip list --format freeze").replace("_", "-")
+    pip = tools / "bin" / "pip"
+    listed = run(f"{pip} --python {venv}/bin/python list --format freeze").replace("_", "-")
     assert f"\n{runtime}==" in listed
     assert ("\nkeras==" in listed) is (target == "cpu")
     assert "nvidia" not in listed

@@ -84,6 +84,14 @@ def test_the_dashboard_is_the_one_that_is_provisioned():
         assert {target["datasource"]["uid"] for target in panel["targets"]} == {source["uid"]}
 
 
+def test_prometheus_looks_for_every_service_of_compose():
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    ((lookup,),) = (scrape["dns_sd_configs"] for scrape in config["scrape_configs"])
+    compose = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
+    serving = {name for name, service in compose.items() if ":8000" in str(service.get("ports"))}
+    assert (set(lookup["names"]), lookup["port"]) == (serving, 8000)
+
+
 def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not():
     tests = yaml.safe_load((DEPLOY / "prometheus" / "alerts_test.yml").read_text())["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]
@@ -131,9 +139,9 @@ def test_a_real_prometheus_has_an_answer_for_every_panel(
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(DEPLOY / "prometheus" / "alerts.yml")]
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [
-        f"127.0.0.1:{service.base_url.port}"
-    ]
+    (scrape,) = config["scrape_configs"]
+    del scrape["dns_sd_configs"]  # which asks a name server for the containers of Compose
+    scrape["static_configs"] = [{"targets": [f"127.0.0.1:{service.base_url.port}"]}]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()
     process = subprocess.Popen(

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -147,8 +148,8 @@ def sheet_command(
     shrinks: Annotated[
         list[float], typer.Option(min=0.25, max=1, help="Factor to shrink pictures by first.")
     ] = [0.75],  # noqa: B006 (typer reads it)
-    crops: Annotated[int, typer.Option(min=1)] = 40,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    crops: Annotated[int, typer.Option(min=1, help="Number of crops to draw.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of crops and degradations.")] = 0,
 ) -> None:
     """Draw degraded crops beside their ground truth, to compare them with real photographs."""
     from training.degrade import load_degradations
@@ -546,6 +547,8 @@ def main() -> None:
     """Run the command. An expected error prints one line and gives exit status 1."""
     # Without this, TensorFlow logs at every start which CPU features it was not built for.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # As the first process of a container, it would ignore what `docker stop` sends.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli()
     except (SuperresError, ValidationError, OSError, ValueError, RuntimeError) as error:

@@ -40,11 +40,16 @@ def session(devices: int, precision: TrainingPrecision) -> SessionRecord:
 
 
 def commit_and_dirty(repository: Path = REPOSITORY) -> tuple[str, bool | None]:
-    """The commit, and whether code differs from it; ``unknown`` and None outside a Git clone."""
+    """The commit, and whether code differs from it.
+
+    In an image, the commit that it was built from, and None; elsewhere outside a Git clone,
+    ``unknown`` and None.
+    """
     commit = _git(repository, "rev-parse", "HEAD")
     changed = _git(repository, "status", "--porcelain", "--", *CODE)
     if commit is None or changed is None:
-        return "unknown", None
+        image = repository / "COMMIT"
+        return image.read_text().strip() if image.is_file() else "unknown", None
     return commit, bool(changed)
 
 

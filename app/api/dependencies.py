@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi import Header as HttpHeader
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
@@ -171,7 +171,11 @@ JobsDependency = Annotated[JobQueue, Depends(get_jobs)]
 CallerDependency = Annotated[str | None, Depends(get_caller)]
 
 
-async def find_job(job_id: UUID, jobs: JobsDependency, caller: CallerDependency) -> Job:
+async def find_job(
+    job_id: Annotated[UUID, Path(description="As the `Location` of the job has it.")],
+    jobs: JobsDependency,
+    caller: CallerDependency,
+) -> Job:
     """The caller's job with this id.
 
     Raises:

@@ -22,38 +22,39 @@ class ServiceCollector(Collector):
         service = self._service
         yield GaugeMetricFamily(
             "superres_ready",
-            "1 if pictures can be enhanced now, by the default model.",
+            "1 if the default model can enhance pictures now.",
             value=_is_ready(service),
         )
         yield CounterMetricFamily(
-            "superres_tiles", "Tiles that the device has done.", value=service.done_tiles
+            "superres_tiles", "Tiles that the device has finished.", value=service.done_tiles
         )
         yield GaugeMetricFamily(
             "superres_queue_tiles", "Tiles that wait for the device.", value=service.queued_tiles
         )
         yield GaugeMetricFamily(
             "superres_stalled_seconds",
-            "How long the oldest tile has not moved.",
+            "Seconds since the oldest tile last moved. Above SUPERRES_STALLED_S, the service is "
+            "not ready.",
             value=service.stalled_seconds,
         )
         yield GaugeMetricFamily(
             "superres_pictures_in_progress",
-            "Pictures being worked on.",
+            "Pictures in progress.",
             value=service.admission.active_requests,
         )
         yield GaugeMetricFamily(
             "superres_reserved_bytes",
-            "Memory that requests hold, by what they may peak at.",
+            "Memory reserved for the peaks of requests in progress, of SUPERRES_MAX_MEMORY_BYTES.",
             value=service.admission.reserved_bytes,
         )
         yield GaugeMetricFamily(
             "superres_max_memory_bytes",
-            "Memory that requests may hold together.",
+            "The setting SUPERRES_MAX_MEMORY_BYTES.",
             value=service.admission.max_bytes,
         )
         engines = GaugeMetricFamily(
             "superres_engine_info",
-            "1 for each model that is served: its hash, precision and device.",
+            "1 for each model that is loaded: its hash, precision and device.",
             labels=["model", "hash", "precision", "device"],
         )
         for loaded in service.models.loaded:
@@ -65,12 +66,12 @@ class ServiceCollector(Collector):
     def _quality(self) -> Iterable[GaugeMetricFamily]:
         psnr = GaugeMetricFamily(
             "superres_model_psnr_db",
-            "Mean PSNR on a published set, from the model's card; bicubic's beside it.",
+            "Mean PSNR of each model and of auto on each published set, and bicubic's, in dB.",
             labels=["model", "method", "dataset", "channel"],
         )
         ssim = GaugeMetricFamily(
             "superres_model_ssim",
-            "Mean SSIM on a published set, from the model's card; bicubic's beside it.",
+            "Mean SSIM of each model and of auto on each published set, and bicubic's.",
             labels=["model", "method", "dataset", "channel"],
         )
         for name, family, one in all_scores(self._service.models.cards):

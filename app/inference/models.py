@@ -100,7 +100,8 @@ class Models:
         )
         self.cards = self._read_cards()
         self.loaded: tuple[LoadedModel, ...] = ()
-        self._failure: str | None = None
+        self.failure: str | None = None
+        """Why the service could not start, until a reload mends it."""
         self._started = False
         self._loading = asyncio.Lock()
         self._leased: list[Engine] = []
@@ -116,10 +117,10 @@ class Models:
         except Exception as error:
             self.loaded = ()  # all or none, as in a reload
             if isinstance(error, SuperresError):
-                self._failure = str(error)
+                self.failure = str(error)
                 logger.error("the models cannot be served: %s", error)
             else:
-                self._failure = f"{type(error).__name__}: {error}"
+                self.failure = f"{type(error).__name__}: {error}"
                 logger.exception("the models cannot be served")
         else:
             logger.info("ready after %.1f s", time.monotonic() - started)
@@ -181,8 +182,8 @@ class Models:
         Raises:
             NotReady: none is.
         """
-        if self._failure is not None:
-            raise NotReady(f"the models cannot be served: {self._failure}", retry_after=60)
+        if self.failure is not None:
+            raise NotReady(f"the models cannot be served: {self.failure}", retry_after=60)
         if not self.loaded:
             raise NotReady("the models are being loaded and checked", retry_after=5)
 
@@ -261,7 +262,7 @@ class Models:
                 self.loaded = models
                 self.cards = cards
                 self._started = True
-                self._failure = None
+                self.failure = None
                 self._record(measurements)
                 return changed
             finally:

@@ -231,10 +231,12 @@ class Service:
         Raises:
             EngineError: a model cannot be loaded.
         """
-        await self.models.require(*request.cards)
-        while context.seconds_left() > 0 and (
-            any(map(self.models.is_loading, request.cards)) or self._retry_after(request, context)
-        ):
+        while context.seconds_left() > 0:
+            # Each time: while the service starts, this loads nothing.
+            await self.models.require(*request.cards)
+            loading = any(map(self.models.is_loading, request.cards))
+            if not (loading or self._retry_after(request, context)):
+                return
             await anyio.sleep(ADMISSION_POLL_S)
 
     @contextmanager

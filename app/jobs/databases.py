@@ -278,7 +278,10 @@ def _make_private_folder(folder: Path) -> None:
     The mode of one that exists is its owner's business: it may be a shared one.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.stat().st_mode & 0o077:
+    status = folder.stat()
+    # In a container, any user may run the service, and all are in group 0.
+    others = 0o007 if status.st_gid == 0 else 0o077
+    if status.st_mode & others:
         logger.warning(
             "other users can look into %s, the folder of jobs, though not read its files: "
             "chmod 700 keeps them out",

@@ -19,9 +19,10 @@ class JobCollector(Collector):
         self._store = store
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        jobs = GaugeMetricFamily("superres_jobs", "Jobs that are kept.", labels=["state"])
+        jobs = GaugeMetricFamily("superres_jobs", "Stored jobs, by state.", labels=["state"])
         stored = GaugeMetricFamily(
-            "superres_jobs_stored_bytes", "Uploads and results of jobs, on the disk."
+            "superres_jobs_stored_bytes",
+            "Bytes of uploads and results of jobs, of SUPERRES_MAX_JOBS_BYTES.",
         )
         unsent = GaugeMetricFamily(
             "superres_callbacks_unsent", "Callbacks of ended jobs that are still to be sent."

@@ -14,7 +14,8 @@ from app.jobs.callbacks import forget_unfinished, note_end
 from app.jobs.databases import WRITE, Database, database_errors
 from app.jobs.eviction import choose_evictions
 from app.jobs.idempotency import find_submitted, keep_submission
-from app.jobs.rows import ENDED, STATES, Base, Callback, Job, Progress, State, Submission
+from app.jobs.rows import ENDED, STATES, Callback, Job, Progress, State, Submission
+from app.jobs.schema import prepare_tables
 from app.service_errors import StorageError
 from superres.errors import Busy, JobAbandoned
 
@@ -34,7 +35,7 @@ class JobRepository:
         discard_files: removes the files of a job; called after the commit that removed the row.
 
     Raises:
-        StorageError: the database does not answer.
+        StorageError: the database does not answer, or a later version has made its tables.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class JobRepository:
         self._writing = sessionmaker(writing, expire_on_commit=False)
         try:
             with database_errors(), writing.begin() as connection:
-                Base.metadata.create_all(connection)
+                prepare_tables(connection)
         except StorageError:
             self.close()
             raise

@@ -1,7 +1,7 @@
 """The tables of jobs.
 
-A database that an earlier version made gets the tables that it lacks, and no columns: what is new
-of a job has a table of its own.
+:mod:`app.jobs.schema` has the version of these tables. What is new of a job so far has a table of
+its own, so that no column had to be added to another one.
 """
 
 from typing import Any, Literal
@@ -17,6 +17,14 @@ ENDED: tuple[State, ...] = ("done", "failed")
 
 class Base(MappedAsDataclass, DeclarativeBase):
     """The base class of the tables."""
+
+
+class SchemaVersion(Base):
+    """A single row: the version of the tables."""
+
+    __tablename__ = "schema_version"
+
+    version: Mapped[int] = mapped_column(primary_key=True)
 
 
 class Progress(Base):

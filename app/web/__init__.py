@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from app.web.kinds import KINDS
 from app.web.languages import DEFAULT, read_words
 from app.web.samples import SAMPLES
 from superres.arrays import RgbU8
@@ -32,6 +33,11 @@ HEADERS = {
 
 LARGEST_PNG_PIXELS = 2_000_000
 """A larger picture goes into a page as JPEG: losslessly it would be tens of megabytes."""
+
+CLEAR_DB = 1.0
+"""Gain in dB from which a result is clearly sharper."""
+EQUAL_DB = 0.15
+"""Gain in dB up to which, and down to whose negative, a result looks like plain enlarging."""
 
 ASIDE = ("scale", "model")
 """Parameters with fields of their own in ``page.html``; the others are advanced."""
@@ -149,6 +155,9 @@ def _page(
         page_heading=escape(heading),
         page_lede=escape(lede),
         verb=escape(verb),
+        kinds=escape(json.dumps(KINDS)),
+        clear_db=CLEAR_DB,
+        equal_db=EQUAL_DB,
         chosen_scale=scale,
         smallest_scale=f"{bounds('scale')['min']:g}",
         largest_scale=f"{bounds('scale')['max']:g}",
@@ -276,12 +285,12 @@ def _comparison(comparison: Comparison, report: ComparisonReport, words: Mapping
 
 
 def _verdict(gain_db: float) -> str:
-    """The key of what a gain means, by the limits of ``static/results.js``."""
-    if gain_db >= 1:
+    """The key of what a gain means, as ``static/results.js`` has it."""
+    if gain_db >= CLEAR_DB:
         return "verdict_clear"
-    if gain_db > 0.15:
+    if gain_db > EQUAL_DB:
         return "verdict_sharper"
-    return "verdict_equal" if gain_db >= -0.15 else "verdict_loss"
+    return "verdict_equal" if gain_db >= -EQUAL_DB else "verdict_loss"
 
 
 def _decibels(psnr: float | str) -> str:

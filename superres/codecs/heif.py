@@ -21,8 +21,8 @@ def recognises(head: bytes) -> bool:
 
 
 def probe(file: BinaryFile, max_pixels: int) -> Header:
-    """Read the header."""
-    structure = headers.read(file)
+    """Read the header, which the first part of a file is enough for if its boxes are in it."""
+    structure = headers.read(file, whole=False)
     check_input_pixels(structure.shown, max_pixels)
     return structure.to_header("heif")
 

@@ -1,7 +1,7 @@
 """``model=auto``: chooses the model for a picture by what its file shows.
 
-One family is for clean pictures, one for those that were compressed and nothing else, and one for
-those with other damage: noise, blur, sharpening. Where none helps, bicubic is chosen.
+One family is for clean pictures, one for those that were compressed, sharpened or not, and one for
+those with other damage: noise and blur. Where none helps, bicubic is chosen.
 The thresholds are data: ``selection.toml``, which ``superres-train fit-selection`` writes.
 """
 
@@ -23,7 +23,7 @@ from superres.models.evidence import Evidence
 from superres.models.registry import choose
 
 CLEAN_FAMILY = "edsr-lite"
-JPEG_FAMILY = "edsr-lite-jpeg"
+COMPRESSED_FAMILY = "edsr-lite-compressed"
 PHOTO_FAMILY = "edsr-lite-photo"
 RULES_FILE = Path(__file__).with_name("selection.toml")
 
@@ -34,7 +34,8 @@ class Rules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     jpeg_quality: float
-    """A JPEG of a lower quality than this is for the JPEG model, and so is a lossy WebP."""
+    """A JPEG of a lower quality than this is for the model of compressed pictures. A lossy WebP is
+    for it too."""
     blockiness: float
     """So is a picture that is neither and has more blockiness than this."""
     noise: float
@@ -77,14 +78,14 @@ class Candidates:
     clean: ModelCard
     photo: ModelCard | None
     """None if the family has no model for the scale of ``clean``."""
-    jpeg: ModelCard | None = None
+    compressed: ModelCard | None = None
     """Likewise; the photo model takes its place."""
     bicubic: ModelCard = BICUBIC
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
         """Each of them once."""
-        cards = (self.clean, self.jpeg, self.photo, self.bicubic)
+        cards = (self.clean, self.compressed, self.photo, self.bicubic)
         return tuple({card.name: card for card in cards if card is not None}.values())
 
     @property
@@ -112,7 +113,7 @@ def automatic_families(cards: Iterable[ModelCard]) -> tuple[str, ...]:
     """
     families = {card.family for card in cards} - {BICUBIC.family}
     if CLEAN_FAMILY in families:
-        used = (CLEAN_FAMILY, JPEG_FAMILY, PHOTO_FAMILY)
+        used = (CLEAN_FAMILY, COMPRESSED_FAMILY, PHOTO_FAMILY)
         return (*(family for family in used if family in families), BICUBIC.family)
     if not families:
         raise ModelMissing("there is no model for auto to choose: the models folder has none")
@@ -131,7 +132,7 @@ def candidates(cards: Iterable[ModelCard], scale: float) -> Candidates:
     if families[0] != CLEAN_FAMILY:
         return Candidates(clean, clean)
     found = {card.family: card for card in cards if card.geometry.scale == clean.geometry.scale}
-    return Candidates(clean, found.get(PHOTO_FAMILY), found.get(JPEG_FAMILY))
+    return Candidates(clean, found.get(PHOTO_FAMILY), found.get(COMPRESSED_FAMILY))
 
 
 def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = None) -> Selection:
@@ -153,7 +154,7 @@ def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = Non
     if damage:
         card, what = candidates.photo, f"{compressed or 'a picture'} {damage}"
     elif compressed and not _is_light(evidence, rules):
-        card, what = candidates.jpeg or candidates.photo, compressed
+        card, what = candidates.compressed or candidates.photo, compressed
     else:
         card, what = candidates.clean, compressed or "a clean picture"
     if card is None:

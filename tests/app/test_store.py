@@ -1,9 +1,11 @@
 """The store of jobs: what it keeps, and what it finds after a crash."""
 
 import os
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID, uuid4
@@ -12,7 +14,7 @@ import anyio
 import psycopg
 import pytest
 from fastapi import Request
-from sqlalchemy import delete
+from sqlalchemy import delete, select, update
 
 from app.api.dependencies import get_caller
 from app.errors import describe_error
@@ -20,13 +22,16 @@ from app.jobs.callbacks import CallbackRepository
 from app.jobs.listing import JobSelection
 from app.jobs.queue import JobQueue
 from app.jobs.repository import ATTEMPTS
-from app.jobs.rows import Base, Callback, Job, Progress, Submission
+from app.jobs.rows import Base, Callback, Job, Progress, SchemaVersion, Submission
+from app.jobs.schema import VERSION
 from app.jobs.store import JobStore
 from app.service_errors import JobMissing, KeyReused, StorageError
 from superres.errors import BadRequest, Busy, EngineError, JobAbandoned
 from tests.storage import empty_database, new_database, postgres
 
 UPLOAD, RESULT = b"upload", b"result, longer"
+OLD_JOBS = Path(__file__).parents[1] / "jobs-0.1"
+"""Folder of version 0.1, with a job that is done and two that wait."""
 
 
 def job(created: float = 1.0, owner: str | None = None) -> Job:
@@ -92,6 +97,36 @@ def reopened(tmp_path: Path, database: str) -> Iterator[Callable[..., JobStore]]
 
     yield reopened
     stores[-1].close()
+
+
+def version(store: JobStore) -> int:
+    with store.rows.reading() as session:
+        return session.scalars(select(SchemaVersion.version)).one()
+
+
+def test_jobs_of_version_0_1_are_kept(tmp_path: Path):
+    shutil.copytree(OLD_JOBS, tmp_path, dirs_exist_ok=True)
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as old:
+        old.executescript((OLD_JOBS / "jobs.sql").read_text())
+    for _ in range(2):
+        with closing(open_store(tmp_path, max_waiting=9, max_bytes=9999)) as store:
+            store.recover()
+            assert store.rows.counts() == {"waiting": 2, "running": 0, "done": 1, "failed": 0}
+            assert version(store) == VERSION
+            assert len(store.files.read_upload(store.rows.oldest_waiting())) == 247
+
+
+def test_jobs_of_a_later_version_are_refused_and_left_alone(reopened):
+    store = reopened()
+    assert version(store) == VERSION
+    store.add(one := job(), UPLOAD)
+    with store.rows.writing() as session:
+        session.execute(update(SchemaVersion).values(version=VERSION + 1))
+    with pytest.raises(StorageError, match=f"tables of version {VERSION + 1}, and this superres"):
+        reopened()
+    with store.rows.writing() as session:
+        session.execute(update(SchemaVersion).values(version=VERSION))
+    assert reopened().rows.find(one.id).state == "waiting"
 
 
 def files(folder: Path) -> set[str]:
@@ -482,7 +517,7 @@ def test_of_equal_submissions_to_two_services_at_once_one_makes_a_job(two):
 def test_a_database_of_an_earlier_version_gets_the_tables_that_it_lacks(reopened):
     store = reopened()
     store.add(old := job(owner="alice"), UPLOAD)
-    new = [Submission.__table__, Callback.__table__]
+    new = [SchemaVersion.__table__, Submission.__table__, Callback.__table__]
     Base.metadata.drop_all(store.rows._database.engine, new)
     store = reopened()
     assert submit(store, job(2, owner="alice")).id == submit(store, job(3)).id

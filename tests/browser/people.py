@@ -69,6 +69,13 @@ def assert_accessible(page: Page) -> None:
     assert not found, found
 
 
+def assert_no_sideways_scroll(page: Page) -> None:
+    """Assert that the page is no wider than the window; a phone widens that to what is there."""
+    assert page.viewport_size is not None
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= page.viewport_size["width"]
+
+
 def drawn(page: Page) -> None:
     """Wait until the result is shown, with the spot of its detail."""
     expect(page.locator("figure[data-ready]")).to_be_visible(timeout=60_000)

@@ -17,11 +17,13 @@ from app.access import make_key
 from superres.arrays import RgbU8
 from superres.codecs import decode
 from superres.models.card import ModelCard
+from tests import heics
 from tests.browser.people import (
     PHONE,
     OpenPage,
     Screenshot,
     assert_accessible,
+    assert_no_sideways_scroll,
     choose,
     drawn,
     enhance,
@@ -79,6 +81,8 @@ def test_a_dropped_picture_is_enhanced_shown_and_downloaded(
         expect(page.get_by_role("progressbar")).to_be_visible()
         expect(page.locator("#status")).to_contain_text("Enhancing to 1.2\u00a0MP")
         screenshot(page, "enhance-progress-light")
+        # It goes on while nothing is heard of the service.
+        wait_until(lambda: page.get_by_role("progressbar").evaluate("bar => bar.value") > 0.2)
         engine.go.set()
         expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
         seen = page.evaluate("window.seen")
@@ -398,7 +402,7 @@ def test_a_busy_service_is_told_and_a_wait_can_be_cancelled(
         waiting = pool.submit(service.post, "/enhance", content=plain())
         page = open_page(str(service.base_url))
         page.wait_for_function(
-            "fetch('metrics').then((a) => a.text())"
+            "() => fetch('metrics').then((a) => a.text())"
             ".then((t) => t.includes('superres_pictures_in_progress 1.0'))"
         )
         choose(page, cat)
@@ -443,19 +447,29 @@ def test_a_large_picture_is_a_job_whose_tiles_are_counted_and_cancelling_removes
 
         page = open_page(str(service.base_url))
         page.evaluate("""() => {
-            window.seen = [];
+            [window.seen, window.heard] = [[], []];
             new MutationObserver(() => window.seen.push(document.getElementById("progress").value))
                 .observe(document.getElementById("progress"), { attributes: true });
+            const status = document.getElementById("announced");
+            new MutationObserver(() => window.heard.push(status.textContent))
+                .observe(status, { childList: true });
         }""")
         choose(page, large, "large.jpg")
         engine.allowed.release(30)
         expect(page.locator("#status")).to_have_text(working)
         screenshot(page, "enhance-job-light")
+        engine.allowed.release(8)
+        expect(page.locator("#announced")).to_contain_text("50 %")
         engine.allowed.release(1000)
         expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
         seen = page.evaluate("window.seen")
         assert seen == sorted(seen)
         assert len(set(seen)) > 3
+        *steps, verdict = page.evaluate("window.heard")
+        percents = [step.rsplit(": ")[-1] for step in steps]
+        assert percents == sorted({"0 %", "25 %", "50 %", "75 %"} & set(percents)), steps
+        assert len(percents) >= 3
+        assert verdict.endswith("plain enlarging")
         expect(page.locator("#download")).to_contain_text("Download JPEG")
         wait_for({"running": 0, "done": 0})
 
@@ -566,7 +580,7 @@ def test_it_is_accessible_and_fits_in_light_in_dark_and_on_a_phone(
     def look(what: str) -> None:
         screenshot(page, f"{what}-{name}")
         assert_accessible(page)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert_no_sideways_scroll(page)
 
     look("enhance-empty")
     enhance(page, encoded(chelsea))
@@ -638,7 +652,13 @@ def test_more_settings_ask_for_a_size(fake_service, open_page: OpenPage, screens
     page.get_by_label("Fit", exact=True).select_option("cover")
     page.get_by_label("Format").select_option("webp")
     page.get_by_label("Quality").fill("80")
-    enhance(page, cat, "cat.png")
+    enhance(
+        page,
+        encoded(decode(cat).rgb, "JPEG", exif=b"Exif\0\0" + heics.exif(orientation=1)),
+        "cat.jpg",
+    )
+    expect(page.locator("#told")).to_contain_text("Kept")
+    expect(page.locator("#told")).to_contain_text("EXIF")
     screenshot(page, "more-settings")
     command = page.locator("#curl").text_content() or ""
     assert "width=200&height=200&fit=cover" in command
@@ -648,8 +668,11 @@ def test_more_settings_ask_for_a_size(fake_service, open_page: OpenPage, screens
     assert "cat-200x200.webp" in command
     expect(page.locator("#method")).to_contain_text("An estimate")
     page.get_by_label("Estimate the gain").uncheck()
+    page.get_by_label("Metadata").select_option("remove")
     page.get_by_label("Exact width").fill("")
     page.get_by_label("Fit", exact=True).select_option("")
     expect(page.locator("#python")).to_contain_text('height=200, format="webp", quality=80')
     page.get_by_role("button", name="Update").click()
     expect(page.locator("#verdict")).to_have_text("Enlarged to 267 × 200")
+    expect(page.locator("#told")).to_contain_text("Dropped")
+    expect(page.locator("#told")).not_to_contain_text("Kept")

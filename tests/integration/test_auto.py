@@ -23,7 +23,7 @@ from tests.pictures import encoded, plain
 from tests.serving import link_models, wait_until
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
-NAMES = ("edsr-lite-jpeg-x3", "edsr-lite-photo-x3", "edsr-lite-x3", "srcnn-x3")
+NAMES = ("edsr-lite-compressed-x3", "edsr-lite-photo-x3", "edsr-lite-x3", "srcnn-x3")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_compressed_copy_is_compared_with_the_model_that_its_file_calls_for(au
     assert (clean["model"], clean["notes"]) == ("edsr-lite-x3", "")
     first = auto.get("/compare?model=auto&jpeg=40")
     report = first.json()
-    assert report["model"] == "edsr-lite-jpeg-x3"
+    assert report["model"] == "edsr-lite-compressed-x3"
     assert report["notes"] == "chosen for a JPEG of quality 40"
     assert report["bicubic"]["psnr_y"] < clean["bicubic"]["psnr_y"]
     named = auto.get(f"/compare?model={report['model']}&jpeg=40").json()
@@ -85,12 +85,12 @@ def files(coffee: np.ndarray) -> dict[str, tuple[bytes, str, str]]:
         "png": (encoded(picture), "edsr-lite-x3", "chosen for a clean picture"),
         "jpeg": (
             encoded(picture, "JPEG", quality=50),
-            "edsr-lite-jpeg-x3",
+            "edsr-lite-compressed-x3",
             "chosen for a JPEG of quality 50",
         ),
         "saved again": (
             saved_again,
-            "edsr-lite-jpeg-x3",
+            "edsr-lite-compressed-x3",
             "chosen for a picture with the blocks of a JPEG",
         ),
         "pixel art": (
@@ -172,7 +172,7 @@ def test_only_what_the_default_needs_is_loaded_at_the_start(serve: Serve, folder
     engines = CountingEngines(folder)
     with serve(engines, models=folder, default_model="auto") as client:
         ready = {model["name"] for model in client.get("/readyz").json()["models"]}
-        assert ready == {"edsr-lite-x3", "edsr-lite-jpeg-x3", "edsr-lite-photo-x3", "bicubic"}
+        assert ready == {"edsr-lite-x3", "edsr-lite-compressed-x3", "edsr-lite-photo-x3", "bicubic"}
         assert {model["name"] for model in client.get("/models").json()["models"]} == {
             *NAMES,
             "bicubic",
@@ -193,7 +193,7 @@ def test_the_default_can_be_another_model(serve: Serve, folder: Path, coffee):
         assert answer.headers["x-model"].startswith("srcnn-x3@")
         assert 'data-chosen="srcnn"' in client.get("/").text
         chosen = client.post("/enhance?model=auto", content=content)
-        assert chosen.headers["x-model"].startswith("edsr-lite-jpeg-x3@")
+        assert chosen.headers["x-model"].startswith("edsr-lite-compressed-x3@")
     with pytest.raises(ModelMissing, match="no model or family 'magic'"):
         serve(engines, models=folder, default_model="magic").__enter__()
 

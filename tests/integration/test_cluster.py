@@ -284,7 +284,8 @@ def test_two_replicas_carry_more_than_one(
     of_replicas, of_services = (max(made[1::2]) / max(made[0::2]) for made in (replicas, services))
     record_property("two replicas over one", round(of_replicas, 2))
     record_property("two services over one", round(of_services, 2))
-    # The target of 0.85 needs cores for the front and the callers: README tells what was reached.
+    # The target of 0.85 needs cores for the front and the callers; docs/how-to/cluster.md has
+    # what was reached.
     assert of_replicas >= 0.7 * min(of_services, 2)
 
 

@@ -17,6 +17,9 @@ import pytest
 from PIL import Image
 
 from app.access import make_key
+from app.drain import serve as serve_until_the_end
+from app.main import create_app
+from app.settings import Settings
 from superres.codecs import INPUT_FORMATS
 from superres.errors import EngineError, ModelMismatch
 from superres.models.card import ModelCard, write_card
@@ -194,26 +197,28 @@ def tampered(tmp_path: Path, srcnn_card: ModelCard) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("shipped model")
-def test_a_card_that_lies_keeps_the_service_from_becoming_ready_until_it_is_mended(
-    serve, tampered, srcnn_card
-):
+def test_a_card_that_lies_ends_the_service(tampered, srcnn_card, tmp_path_factory, caplog):
     folder = tampered / srcnn_card.name
     geometry = srcnn_card.geometry.model_copy(update={"halo": 5})
     write_card(folder, srcnn_card.model_copy(update={"geometry": geometry}))
+    jobs = tmp_path_factory.mktemp("jobs")
+    name = srcnn_card.name
+    app = create_app(Settings(device="cpu", models=tampered, default_model=name, jobs=jobs))
+    with pytest.raises(SystemExit) as ended:
+        serve_until_the_end(app, app.state.drain, host="127.0.0.1", port=0)
+    assert ended.value.code == 1
+    assert "the models cannot be served: " in caplog.text
+    assert "the card says a halo of 5 px" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("shipped model")
+def test_a_changed_file_is_refused_by_a_reload(serve, tampered, srcnn_card):
     key, entry = make_key("ops", admin=True)
     with serve(models=tampered, api_keys=entry) as client:
         client.headers["Authorization"] = f"Bearer {key}"
-        wait_until(lambda: "loaded and checked" not in client.get("/readyz").text)
-        answer = client.get("/readyz")
-        assert_problem(answer, 503, "not-ready", "the card says a halo of 5 px")
-        assert "\nsuperres_ready 0.0\n" in client.get("/metrics").text
-        assert client.get("/healthz").status_code == 200
-        answer = client.post("/enhance", content=plain())
-        assert_problem(answer, 503, "not-ready", "the card says a halo of 5 px")
-        write_card(folder, srcnn_card)
-        assert len(client.post("/admin/reload").json()["fresh"]) == 1
-        assert client.post("/enhance", content=plain()).status_code == 200
-        with (folder / "saved_model" / "saved_model.pb").open("ab") as changed:
+        wait_until_ready(client)
+        with (tampered / srcnn_card.name / "saved_model" / "saved_model.pb").open("ab") as changed:
             changed.write(b"!")
         refused = client.post("/admin/reload")
         assert_problem(refused, 409, "reload-failed", "the models stay as they are: srcnn-x3: ")

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -101,6 +103,47 @@ def test_health_is_told_before_any_model_is_loaded_and_the_default_one_answers_b
         engines.rest.set()
         assert wait(client, job)["state"] == "done"
         wait_until_ready(client)
+
+
+@pytest.mark.slow
+def test_a_job_that_comes_while_the_service_starts_has_its_model_loaded(tmp_path: Path):
+    """And does not hold up those after it."""
+    models = link_models(tmp_path / "models", "srcnn-x2", "srcnn-x3", "edsr-nano-x2")
+    engines = Loading(read_cards(models))
+    settings = Settings(device="cpu", models=models, default_model="srcnn")
+    with serve_app(settings, engines) as client:
+        engines.first.set()
+        wait_until(lambda: "1 of 2 models" in client.get("/readyz").text)
+        first = order(client, plain(), model="edsr-nano", scale=2)
+        second = order(client, plain(), model="srcnn", scale=3)
+        engines.rest.set()
+        assert {wait(client, job)["state"] for job in (first, second)} == {"done"}
+
+
+@pytest.mark.slow
+def test_a_thread_that_goes_on_does_not_keep_the_process(tmp_path: Path):
+    program = """
+import asyncio, sys, time
+from types import SimpleNamespace
+import uvicorn
+from app.drain import Drain, Server
+
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 300)
+    server.should_exit = True
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+models = SimpleNamespace(failure=None)
+drain = Drain(SimpleNamespace(settings=SimpleNamespace(drain_s=0), draining=False, models=models))
+server = Server(uvicorn.Config(app, port=0), drain, end_s=0.5)
+server.run()
+"""
+    run = subprocess.run([sys.executable, "-c", program], timeout=100, capture_output=True)
+    assert run.returncode == 1
+    assert b"a thread still works after 0.5 s" in run.stderr
 
 
 def test_what_was_begun_is_finished_while_newcomers_are_sent_elsewhere(srcnn_card):

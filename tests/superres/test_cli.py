@@ -126,7 +126,7 @@ def test_a_mistake_is_one_clear_line(photo: Path, tmp_path: Path, arguments, sta
 
 
 def test_the_installed_command_ends_with_one_line_and_a_status():
-    """What ends with 0 is the first command of the README, in tests/test_docs.py."""
+    """What ends with 0 is the first command of the documents, in tests/test_docs.py."""
     run = subprocess.run(
         [commands.INSTALLED, "models", "--models", "/nowhere"], capture_output=True, text=True
     )

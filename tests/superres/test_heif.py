@@ -17,7 +17,7 @@ from superres import load_model
 from superres.arrays import RgbU8
 from superres.codecs import conversion_notes, decode, encode, probe
 from superres.codecs.headers import heif as headers
-from superres.codecs.headers.isobmff import Property, read_meta
+from superres.codecs.headers.isobmff import Property, file_boxes, read_meta
 from superres.codecs.items import box
 from superres.colour_profiles import profile_of_cicp
 from superres.errors import AnimatedImage, BadImage, ImageTooLarge, UnsupportedFormat
@@ -344,7 +344,31 @@ def test_an_items_data_outside_the_file_are_noticed():
     data = heics.avif(np.zeros((64, 64, 3), np.uint8))
     assert len(read_meta(io.BytesIO(data)).items) == 1
     with pytest.raises(BadImage, match="an AV1 picture is not in the file"):
-        probe(data[:-10])
+        decode(data[:-10])
+
+
+def test_the_first_part_of_a_file_tells_its_header_if_its_boxes_are_in_it(photograph):
+    alpha = np.dstack([photograph, photograph[..., 0]])
+    files = [
+        heics.heic(photograph),
+        heics.heic(alpha),
+        heics.avif(photograph),
+        heics.avif(alpha),
+        heics.avif(photograph[..., 0]),
+        heics.avif(photograph.astype(np.uint16) * 4, bitspersample=10),
+        heics.avif(photograph.astype(np.uint16) * 16, bitspersample=12),
+        heics.phone(photograph, WIDE_PROFILE, side=64),
+    ]
+    for data in files:
+        header = probe(data)
+        boxes_end = next(end for kind, _, end in file_boxes(io.BytesIO(data)) if kind == b"meta")
+        # The arrangement of a grid is the first of its data.
+        for end in range(boxes_end + 20, len(data), len(data) // 20):
+            assert probe(data[:end]) == header, end
+            with pytest.raises(BadImage):
+                decode(data[:end])
+        with pytest.raises(BadImage):
+            probe(data[: boxes_end - 1])
 
 
 # What is written

@@ -91,17 +91,17 @@ def test_without_a_model_for_damaged_pictures_they_get_bicubic(
     between: Candidates, evidence: Evidence
 ):
     card, _ = select(evidence, between, RULES)
-    alone, _ = select(evidence, replace(between, photo=None, jpeg=None), RULES)
-    assert alone == (BICUBIC if card in (between.photo, between.jpeg) else card)
+    alone, _ = select(evidence, replace(between, photo=None, compressed=None), RULES)
+    assert alone == (BICUBIC if card in (between.photo, between.compressed) else card)
 
 
 @given(evidence=EVIDENCE)
-def test_without_a_jpeg_model_the_photo_model_takes_its_place(
+def test_without_a_model_for_compressed_pictures_the_photo_model_takes_its_place(
     between: Candidates, evidence: Evidence
 ):
     card, _ = select(evidence, between, RULES)
-    without, _ = select(evidence, replace(between, jpeg=None), RULES)
-    assert without == (between.photo if card == between.jpeg else card)
+    without, _ = select(evidence, replace(between, compressed=None), RULES)
+    assert without == (between.photo if card == between.compressed else card)
 
 
 @given(evidence=EVIDENCE, worse=st.floats(1, 100))
@@ -109,7 +109,7 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
     between: Candidates, evidence: Evidence, worse: float
 ):
     if evidence.jpeg_quality is not None:
-        order = [between.clean, between.jpeg, between.photo]
+        order = [between.clean, between.compressed, between.photo]
         before, _ = select(evidence, between, RULES)
         lower = min(evidence.jpeg_quality, worse)
         after, _ = select(replace(evidence, jpeg_quality=lower), between, RULES)
@@ -122,8 +122,8 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
     [
         ({}, "edsr-lite-x3", "chosen for a clean picture"),
         ({"jpeg_quality": 92.0}, "edsr-lite-x3", "chosen for a JPEG of quality 92"),
-        ({"jpeg_quality": 85.0}, "edsr-lite-jpeg-x3", "chosen for a JPEG of quality 85"),
-        ({"jpeg_quality": 12.0}, "edsr-lite-jpeg-x3", "chosen for a JPEG of quality 12"),
+        ({"jpeg_quality": 85.0}, "edsr-lite-compressed-x3", "chosen for a JPEG of quality 85"),
+        ({"jpeg_quality": 12.0}, "edsr-lite-compressed-x3", "chosen for a JPEG of quality 12"),
         (
             {"jpeg_quality": 95.0, "sharpness": 2.1},
             "edsr-lite-photo-x3",
@@ -134,7 +134,7 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
             "edsr-lite-photo-x3",
             "chosen for a JPEG of quality 85 with noise of 5.0 levels",
         ),
-        ({"lossy_webp": True}, "edsr-lite-jpeg-x3", "chosen for a lossy WebP"),
+        ({"lossy_webp": True}, "edsr-lite-compressed-x3", "chosen for a lossy WebP"),
         (
             {"lossy_webp": True, "sharpness": 0.7},
             "edsr-lite-photo-x3",
@@ -142,7 +142,7 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
         ),
         (
             {"blockiness": 0.5},
-            "edsr-lite-jpeg-x3",
+            "edsr-lite-compressed-x3",
             "chosen for a picture with the blocks of a JPEG",
         ),
         ({"noise": 5.0}, "edsr-lite-photo-x3", "chosen for a picture with noise of 5.0 levels"),
@@ -241,7 +241,7 @@ def test_files_of_each_kind_are_told_apart(between: Candidates, coffee):
     art = np.kron(np.random.default_rng(0).integers(0, 2, (30, 30, 1)), np.ones((4, 4, 1)))
     assert chosen(encoded(picture), between)[0] == "edsr-lite-x3"
     assert chosen(encoded(picture, "JPEG", quality=50), between) == (
-        "edsr-lite-jpeg-x3",
+        "edsr-lite-compressed-x3",
         "chosen for a JPEG of quality 50",
     )
     assert chosen(encoded((art * [200, 90, 30]).astype(np.uint8)), between)[0] == "bicubic"
@@ -261,7 +261,7 @@ def test_a_family_without_a_model_of_that_scale_is_left_out():
     cards = {card.name: card for card in all_cards(DEFAULT_MODELS)}
     x3 = [cards["edsr-lite-x2"], cards["edsr-lite-x3"], cards["edsr-lite-photo-x3"], BICUBIC]
     assert candidates(x3, 3).photo == cards["edsr-lite-photo-x3"]
-    assert candidates(x3, 3).jpeg is None
+    assert candidates(x3, 3).compressed is None
     assert candidates(x3, 2).photo is None
     assert candidates(x3, 4).photo == cards["edsr-lite-photo-x3"]  # both end at x3
     assert candidates(x3[:2], 3).photo is None
@@ -300,4 +300,4 @@ def test_a_model_is_loaded_when_a_picture_needs_it(between: Candidates, coffee):
         selection = enhancer.choose(content, decode(content))
         assert loaded == [] if quality == 50 else [selection.card.name]
         enhancer.enhancer(selection.card)
-    assert loaded == ["edsr-lite-jpeg-x3"]
+    assert loaded == ["edsr-lite-compressed-x3"]

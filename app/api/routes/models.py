@@ -17,7 +17,7 @@ async def get_version(service: ServiceDependency) -> Version:
     """The versions that a bug report should name."""
     return Version(
         version=version("superres"),
-        commit=service.settings.commit,
+        commit=service.settings.known_commit,
         python=platform.python_version(),
         models={card.name: card.short_hash for card in service.models.cards},
     )

@@ -3,14 +3,14 @@
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app.api.dependencies import ServiceDependency
 from app.errors import declare
 from app.web import HEADERS, enhance_page
 from app.web.languages import choose_language
-from app.web.samples import Sample, encode_sample
+from app.web.samples import THUMBNAIL_HEIGHT, Sample, encode_sample
 from superres import errors
 
 ACCESS = "open"
@@ -37,7 +37,12 @@ async def page(request: Request, service: ServiceDependency) -> HTMLResponse:
     },
     summary="A shipped photograph",
 )
-async def sample(sample: Sample, thumbnail: Annotated[bool, Query()] = False) -> Response:
+async def sample(
+    sample: Annotated[Sample, Path(description="Its name.")],
+    thumbnail: Annotated[
+        bool, Query(description=f"At a height of {THUMBNAIL_HEIGHT} pixels.")
+    ] = False,
+) -> Response:
     """To try the service without a picture at hand."""
     png = await anyio.to_thread.run_sync(encode_sample, sample, thumbnail)
     return Response(png, media_type="image/png", headers={"Cache-Control": "max-age=86400"})

@@ -20,8 +20,8 @@ export function showState(work, others = 0) {
   at("cancelled").hidden = state !== "cancelled";
   if (busy) showProgress(work, others);
   if (state === "failed") at("problem").textContent = work.problem.message;
-  const percent = busy ? `${number(100 * work.part)} % · ` : state === "done" ? "✓ · " : "";
-  document.title = percent + title;
+  const parts = busy ? [progressOf(work), title] : state === "done" ? ["✓", title] : [title];
+  document.title = parts.join(" · ");
   announce(work);
 }
 
@@ -34,9 +34,14 @@ export function complain(problem) {
 function showProgress(work, others) {
   at("status").textContent = work.doing;
   at("progress").value = work.part;
-  const left = work.secondsLeft ? say("time_left", { time: duration(work.secondsLeft) }) : "";
   const more = others ? say("more_pictures", { count: number(others) }) : "";
-  at("left").textContent = [`${number(100 * work.part)} %`, left, more].filter(Boolean).join(" · ");
+  at("left").textContent = [progressOf(work), more].filter(Boolean).join(" · ");
+}
+
+// As "34 % · about 12 s left".
+function progressOf({ part, secondsLeft }) {
+  const left = secondsLeft ? say("time_left", { time: duration(secondsLeft) }) : "";
+  return [`${number(100 * part)} %`, left].filter(Boolean).join(" · ");
 }
 
 // At a few steps alone: a screen reader would read every one of them.

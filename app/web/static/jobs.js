@@ -29,8 +29,16 @@ export function send(url, file, { signal, accept, asJob = false, on = {} }) {
     xhr.setRequestHeader("Accept", accept);
     if (asJob) xhr.setRequestHeader("Prefer", "respond-async");
     for (const [name, value] of Object.entries(authorization())) xhr.setRequestHeader(name, value);
-    xhr.upload.onprogress = ({ loaded, total }) => on.sending?.(loaded / total);
-    xhr.upload.onload = () => on.working?.();
+    let sent = false;
+    const working = () => {
+      if (!sent) on.working?.();
+      sent = true;
+    };
+    xhr.upload.onprogress = ({ loaded, total }) => {
+      on.sending?.(loaded / total);
+      if (loaded === total) working(); // Firefox loads only when the answer comes
+    };
+    xhr.upload.onload = working;
     xhr.onprogress = ({ loaded, total }) => {
       if (xhr.status === 200) on.receiving?.(total ? loaded / total : 0);
     };

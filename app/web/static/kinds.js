@@ -4,19 +4,14 @@ import { element } from "./elements.js";
 import { number, say } from "./words.js";
 
 const at = (id) => document.getElementById(id);
-const KINDS = [
-  { kind: "clean", families: ["edsr-lite"] },
-  { kind: "photo", families: ["edsr-lite-photo", "edsr-lite-jpeg"] },
-  { kind: "fast", families: ["edsr-nano"] },
-];
+const KINDS = JSON.parse(at("kinds").dataset.kinds); // kind -> family
 
 // Offers what the service has; models as it lists them. The automatic choice is there already.
 export function offer(models) {
   const families = [...new Set(models.map((model) => model.family))];
-  for (const { kind, families: suited } of KINDS) {
-    const family = suited.find((name) => families.includes(name));
-    if (family) at("kind-list").append(card(family, say(`kind_${kind}`), say(`kind_${kind}_line`), kind));
-  }
+  for (const [kind, family] of Object.entries(KINDS))
+    if (families.includes(family))
+      at("kind-list").append(card(family, say(`kind_${kind}`), say(`kind_${kind}_line`), kind));
   const named = [
     ...families.map((name) => [name, lineOfFamily(name, models), kindOf(name)]),
     ...models
@@ -26,10 +21,7 @@ export function offer(models) {
   at("all-models").hidden = named.length === 0;
   at("model-list").append(...named.map(([name, line, kind]) => card(name, name, line, kind)));
   choose(at("kinds").dataset.chosen);
-  at("kinds").addEventListener("change", () => {
-    mark();
-    if (at("kind-list").contains(document.activeElement)) return;
-  });
+  at("kinds").addEventListener("change", mark);
   // A choice by pointer closes the list; by arrow keys it stays, to be looked through.
   at("kinds").addEventListener("click", ({ target, detail }) => {
     if (target.closest(".kind") && detail > 0 && target.matches("input") === false)
@@ -57,7 +49,7 @@ export function nameOf(model) {
 // The family that is asked what the automatic choice would take; undefined without models.
 export function familyOfAuto(models) {
   const families = models.filter((model) => model.parameters).map((model) => model.family);
-  return families.find((name) => name === "edsr-lite") ?? families[0];
+  return families.find((name) => name === KINDS.clean) ?? families[0];
 }
 
 // Families that are offered as kinds, in their order.
@@ -87,7 +79,7 @@ function card(value, name, line, kind) {
 
 function kindOf(family) {
   if (family === "bicubic") return "plain";
-  return KINDS.find(({ families }) => families.includes(family))?.kind ?? "clean";
+  return Object.keys(KINDS).find((kind) => KINDS[kind] === family) ?? "clean";
 }
 
 function lineOfFamily(family, models) {

@@ -2,13 +2,14 @@
 
 import { say } from "./words.js";
 
+// Other damage, which decides, comes before the compression that the picture has besides.
 const REASONS = [
+  [/noise of ([\d.]+) levels/, "reason_noise", "level"],
+  [/is blurred/, "reason_blurred"],
+  [/was sharpened/, "reason_sharpened"],
   [/a JPEG of quality (\d+)/, "reason_jpeg", "quality"],
   [/a lossy WebP/, "reason_webp"],
   [/the blocks of a JPEG/, "reason_blocks"],
-  [/noise of ([\d.]+) levels/, "reason_noise", "level"],
-  [/a blurred picture/, "reason_blurred"],
-  [/was sharpened/, "reason_sharpened"],
   [/few colours/, "reason_few_colours"],
   [/a clean picture/, "reason_clean"],
 ];

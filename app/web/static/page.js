@@ -69,7 +69,7 @@ async function take(files) {
   if (!settings.valid) return at("scale").focus();
   const works = [];
   for (const picture of taken) {
-    const work = new Work(picture, settings.parameters());
+    const work = new Work(picture, settings.parameters(), { batch: files.length > 1 });
     const refusal = refusalOf(picture.file);
     if (refusal) Object.assign(work, { state: "failed", problem: refusal, refused: true });
     else if (!works.length) work.asked = await settings.parametersFor(picture);

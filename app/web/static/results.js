@@ -9,8 +9,8 @@ import { bytes, decibels, number, say } from "./words.js";
 import { enlargePlainly, gainOf } from "./work.js";
 
 const at = (id) => document.getElementById(id);
-const CLEAR_DB = 1; // from which a result is clearly sharper
-const EQUAL_DB = 0.15; // up to which the two look alike
+const CLEAR_DB = Number(document.body.dataset.clearDb); // from which a result is clearly sharper
+const EQUAL_DB = Number(document.body.dataset.equalDb); // up to which the two look alike
 const TRIED_SIDE = 1024; // px of the part of a picture on which other models are tried
 const urls = []; // of the blobs that can be downloaded
 

@@ -18,7 +18,7 @@ export function number(value, digits = 0) {
 
 export function megapixels(pixels) {
   const millions = pixels / 1e6;
-  return `${number(millions, millions < 10 ? 1 : 0)}\u00a0MP`;
+  return `${number(millions, millions < 0.1 ? 3 : millions < 10 ? 1 : 0)}\u00a0MP`;
 }
 
 export function bytes(count) {

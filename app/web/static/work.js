@@ -23,10 +23,10 @@ export class Work {
   problem = null;
   controller = new AbortController();
 
-  // picture: {file, size: {width, height} or undefined}; asked: the parameters.
-  constructor(picture, asked) {
-    this.picture = picture;
-    this.asked = asked;
+  // picture: {file, size: {width, height} or undefined}; asked: the parameters; batch: whether the
+  // picture came with others.
+  constructor(picture, asked, { batch = false } = {}) {
+    Object.assign(this, { picture, asked, batch });
   }
 
   get ended() {
@@ -104,7 +104,7 @@ export class Queue {
     if (facts) picture.size ??= { width: facts.input_width, height: facts.input_height };
     const pixels = facts ? facts.output_width * facts.output_height : guessedPixels(work);
     const seconds = facts?.seconds_expected || GUESSED_SECONDS;
-    const batch = this.works.filter((other) => !other.ended).length > 1;
+    const batch = work.batch || this.works.filter((other) => !other.ended).length > 1;
     const asJob = batch || pixels >= JOB_PIXELS || seconds > JOB_SECONDS;
     const query = new URLSearchParams(provable(asked, picture.size));
     const doing = say("enhancing", { size: megapixels(pixels) });

@@ -82,6 +82,17 @@ def read_still(data: bytes, parts: Budget) -> Coded:
     return sequence.coded
 
 
+def read_configuration(av1c: bytes, size: Size) -> Coded:
+    """What a configuration record says of a picture of that size, without the data of its item.
+
+    Raises:
+        IndexError: it ends too soon.
+    """
+    flags = av1c[2]
+    depth = 8 if not flags & 64 else 12 if flags & 32 else 10
+    return Coded(size, depth, bool(flags & 16))
+
+
 def _length(data: bytes, at: int) -> tuple[int, int]:
     """A number in LEB128, and where it ends."""
     number = 0

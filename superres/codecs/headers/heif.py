@@ -95,8 +95,13 @@ def brands(head: bytes) -> set[bytes]:
     return {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
 
 
-def read(file: BinaryFile) -> HeifStructure:
+def read(file: BinaryFile, *, whole: bool = True) -> HeifStructure:
     """Read the items, and of the primary one what its decoder will see.
+
+    Args:
+        file: the file.
+        whole: whether all of it is there. Of the first part of a file, the data that are not there
+            are not read: what its boxes say of them stands, and EXIF and XMP are left out.
 
     Raises:
         AnimatedImage: a sequence of pictures.
@@ -110,17 +115,17 @@ def read(file: BinaryFile) -> HeifStructure:
     ):
         raise several_frames("AVIF" if meta.brands[0] == b"avis" else "HEIF")
     try:
-        return _read(file, meta)
+        return _read(file, meta, whole=whole)
     except (struct.error, IndexError, ZeroDivisionError) as error:
         raise damaged("a property of its picture ends too soon") from error
 
 
-def _read(file: BinaryFile, meta: Meta) -> HeifStructure:
+def _read(file: BinaryFile, meta: Meta, *, whole: bool) -> HeifStructure:
     primary = meta.items.get(meta.primary)
     if primary is None:
         raise damaged("it has no picture")
     parts = Budget("parts of coded pictures", MAX_CODED_PARTS)
-    read_coded = _CodedReader(file, meta, parts)
+    read_coded = _CodedReader(file, meta, parts, whole=whole)
     coded, coding, pixels = read_coded(primary)
     alpha = _alpha(meta, read_coded, coded.size, coding)
     crop, turns = read_shown(primary, coded.size)
@@ -130,7 +135,7 @@ def _read(file: BinaryFile, meta: Meta) -> HeifStructure:
             f"tenth of it; this picture shows {crop.width}x{crop.height} of {pixels:,} pixels: "
             "save it again"
         )
-    exif, xmp = _described(file, meta)
+    exif, xmp = _described(file, meta) if whole else (None, None)
     return HeifStructure(
         size=coded.size,
         head=b"",
@@ -151,8 +156,9 @@ def _read(file: BinaryFile, meta: Meta) -> HeifStructure:
 class _CodedReader:
     """Reads what a decoder makes of a picture, once for each property of a codec."""
 
-    def __init__(self, file: BinaryFile, meta: Meta, parts: Budget) -> None:
+    def __init__(self, file: BinaryFile, meta: Meta, parts: Budget, *, whole: bool) -> None:
         self._file, self._meta, self._parts = file, meta, parts
+        self._end = None if whole else file.seek(0, 2)
         self._configurations: dict[bytes, tuple[Coded, int]] = {}
 
     def tile(self, item: Item) -> Item:
@@ -202,7 +208,13 @@ class _CodedReader:
         return (height, width), tiles
 
     def _read_picture(self, item: Item) -> Coded:
-        if item.kind == AV1:
+        is_there = self._end is None or item.ends_by(self._end)
+        if item.kind == AV1 and not is_there:
+            configuration = item.property(b"av1C")
+            if configuration is None:
+                raise damaged("its AV1 picture has no parameters")
+            coded = av1.read_configuration(configuration, _extent(item))
+        elif item.kind == AV1:
             data = self._meta.data(self._file, item, 2**62, "an AV1 picture")
             coded = av1.read_still(data, self._parts)
         elif item.kind == HEVC:
@@ -214,7 +226,8 @@ class _CodedReader:
             coded, length_bytes = self._configurations[configuration]
             if item.in_meta:
                 raise UnsupportedFormat("HEIF with pixels among its properties is not read")
-            hevc.check_data(self._file, item.extents, length_bytes, self._parts)
+            if is_there:
+                hevc.check_data(self._file, item.extents, length_bytes, self._parts)
         else:
             kind = item.kind.decode("latin-1")
             raise UnsupportedFormat(

@@ -56,6 +56,10 @@ class Item:
         """The first property of that kind."""
         return next((one.body for one in self.properties if one.kind == kind), None)
 
+    def ends_by(self, place: int) -> bool:
+        """Whether all data are in the first ``place`` bytes of the file."""
+        return self.in_meta or all(one.offset + one.length <= place for one in self.extents)
+
 
 @dataclass(frozen=True)
 class Meta:
