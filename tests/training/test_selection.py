@@ -32,7 +32,7 @@ def between() -> Candidates:
 
 
 def example(between: Candidates, best: str, **changes: float) -> Example:
-    """A file on which ``clean``, ``jpeg``, ``photo`` or ``bicubic`` is a decibel better."""
+    """A file on which ``clean``, ``compressed``, ``photo`` or ``bicubic`` is a decibel better."""
     psnr = {card.name: 30.0 for card in between.cards}
     psnr[getattr(between, best).name] += 1
     return Example("1.png", "", replace(CLEAN, **changes), psnr)
@@ -41,14 +41,14 @@ def example(between: Candidates, best: str, **changes: float) -> Example:
 def test_the_thresholds_that_are_found_choose_the_best_model(between: Candidates):
     data = [example(between, "clean")]
     data += [example(between, "clean", jpeg_quality=q) for q in (88, 92, 97)]
-    data += [example(between, "jpeg", jpeg_quality=q) for q in (30, 60, 80)]
+    data += [example(between, "compressed", jpeg_quality=q) for q in (30, 60, 80)]
     data += [example(between, "photo", jpeg_quality=80, sharpness=s) for s in (0.8, 2.2)]
-    data += [example(between, "jpeg", blockiness=b) for b in (0.3, 0.8)]
+    data += [example(between, "compressed", blockiness=b) for b in (0.3, 0.8)]
     data += [example(between, "photo", noise=n) for n in (4, 9)]
     data += [example(between, "clean", noise=4, detail=60)]
     data += [example(between, "photo", sharpness=s) for s in (0.6, 2.8)]
     data += [example(between, "bicubic", jpeg_quality=50, detail=d) for d in (1, 4)]
-    data += [example(between, "jpeg", jpeg_quality=50, detail=d) for d in (6, 9)]
+    data += [example(between, "compressed", jpeg_quality=50, detail=d) for d in (6, 9)]
     rules = fit(data, between)
     assert all(one.regret(select(one.evidence, between, rules).card.name) == 0 for one in data)
     assert 80 < rules.jpeg_quality < 88
@@ -120,8 +120,8 @@ def test_auto_is_scored_by_its_choice_for_each_file(
     clean = evaluate(enhancer, tmp_path, 3)
     assert loaded == [between.clean.name]
     evaluate(enhancer, tmp_path, 3, lr_jpeg=40)
-    assert between.jpeg is not None
-    assert loaded == [between.clean.name, between.jpeg.name]
+    assert between.compressed is not None
+    assert loaded == [between.clean.name, between.compressed.name]
     chat = evaluate(enhancer, tmp_path, 3, kind=("blur 0.8, jpeg 60", KINDS["blur 0.8, jpeg 60"]))
     assert chat.dataset == f"{clean.dataset}-blur-0.8-jpeg-60"
     assert chat.pictures[0].gain_db == clean.pictures[0].gain_db == 0
