@@ -37,8 +37,7 @@ class OnnxRuntimeEngine(LoadedEngine):
     INSTALL: ClassVar[str] = "pip install onnxruntime, or onnxruntime-gpu for CUDA"
 
     def _load(self, files: Path, device: str) -> None:
-        import onnxruntime
-
+        onnxruntime = _import_onnxruntime()
         self.device, providers = _find_device(onnxruntime.get_available_providers(), device)
         if not self._on_cpu and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA's libraries, where pip installed them
@@ -98,9 +97,16 @@ def open_onnx(model: Path | bytes) -> Callable[[np.ndarray], np.ndarray]:
     return lambda tiles: session.run(["answers"], {"tiles": tiles})[0]
 
 
-def _session(model: Path | bytes, providers: list[Any]) -> Any:
+def _import_onnxruntime() -> Any:
+    # Otherwise it prepares to report its use as it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def _session(model: Path | bytes, providers: list[Any]) -> Any:
+    onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
     # By itself it takes a thread a core of the machine, whichever of them this process may use.
     options.intra_op_num_threads = _usable_cores()

@@ -1,6 +1,7 @@
 """ONNX Runtime beside TensorFlow: which of them runs a model, and that their answers agree."""
 
 import base64
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -234,6 +235,12 @@ def test_onnx_files_that_their_card_lists_and_that_are_wrong_are_refused(
     write_card(copy, card.model_copy(update={"more_formats": {ONNX: hash_files(copy / ONNX)}}))
     with pytest.raises(ModelMismatch, match=reason):
         load(copy)
+
+
+def test_onnx_runtime_reports_its_use_to_nobody(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    load(copy)
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def test_an_error_of_the_runtime_is_an_engine_error(copy: Path):
