@@ -35,7 +35,7 @@ def serve_command(
 ) -> None:
     """Serve the HTTP API. Settings are environment variables: see docs/reference/settings.md."""
     from app.access import read_keys
-    from app.drain import serve
+    from app.drain import END_S, serve
     from app.logs import configure
     from app.main import create_app
 
@@ -57,7 +57,7 @@ def serve_command(
         return
     app = create_app(settings)
     configure(settings.log_format)
-    serve(app, app.state.drain, host=host, port=port)
+    serve(app, app.state.drain, host=host, port=port, end_s=END_S)
 
 
 @commands.command("key")

@@ -180,11 +180,13 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(app: ASGIApp, drain: Drain, *, host: str, port: int) -> None:
+def serve(app: ASGIApp, drain: Drain, *, host: str, port: int, end_s: float | None = None) -> None:
     """Serve until SIGTERM or SIGINT; a second SIGINT does not wait.
 
+    The arguments are those of :class:`Server` and of uvicorn.
+
     Raises:
-        SystemExit: the models cannot be served; the log says why.
+        SystemExit: the service could not start; the log says why.
     """
     config = uvicorn.Config(
         app,
@@ -194,7 +196,7 @@ def serve(app: ASGIApp, drain: Drain, *, host: str, port: int) -> None:
         log_config=None,
         access_log=False,  # the middleware's line says more, and no query
     )
-    Server(config, drain, end_s=END_S).run()
+    Server(config, drain, end_s=end_s).run()
     if drain.failed:
         raise SystemExit(1)
 

@@ -31,8 +31,8 @@ class Settings(BaseSettings):
     )
     precision: PrecisionChoice = Field(
         "auto",
-        description="`float32`, `bfloat16`, `int8` (`float32` for models that do not offer it), or "
-        "`auto`: the fastest, found by trial at the start.",
+        description="`float32`, `bfloat16`, `int8` (by ONNX Runtime on a CPU; `float32` for "
+        "models that do not offer it), or `auto`: the fastest, found by trial at the start.",
     )
     runtime: Runtime = Field(
         "auto",

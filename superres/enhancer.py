@@ -131,13 +131,15 @@ def plan(made: Size, geometry: Geometry) -> tiling.Plan:
     plane = (made[0] // upscale, made[1] // upscale)
     if geometry.tiling is not None and geometry.tiling.mode == "whole":
         most = geometry.largest_tile**2
-        if plane[0] * plane[1] > most:
+        cut = tiling.whole(plane, geometry.tiling.multiple)
+        height, width = cut.tile
+        if height * width > most:
             raise ImageTooLarge(
                 f"this model works on whole pictures, of at most {most:,} pixels; this one has "
-                f"{plane[0] * plane[1]:,} ({plane[1]}x{plane[0]}): send a smaller one, or choose "
-                "another model"
+                f"{height * width:,} ({width}x{height}), with sides that are multiples of "
+                f"{geometry.tiling.multiple}: send a smaller one, or choose another model"
             )
-        return tiling.whole(plane, geometry.tiling.multiple)
+        return cut
     return tiling.plan(plane, largest_tile=geometry.largest_tile, halo=geometry.halo)
 
 

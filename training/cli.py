@@ -462,7 +462,8 @@ def convert_command(
 @cli.command("quantise")
 def quantise_command(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names of models; without any, all that have ONNX.")
+        list[str] | None,
+        typer.Argument(help="Names of models; without any, all that were trained here."),
     ] = None,
     data: Annotated[
         Path, typer.Option(help="A folder of held-out HR pictures, such as photos512/val.")
@@ -478,7 +479,11 @@ def quantise_command(
     """
     from training.quantise import quantise
 
-    with_onnx = [card.name for card in read_cards(models) if "onnx" in card.formats]
+    with_onnx = [
+        card.name
+        for card in read_cards(models)
+        if "onnx" in card.formats and card.network != "imported"
+    ]
     for name in names or with_onnx:
         measured = quantise(models / name, data, pictures=pictures)
         lost = ", ".join(f"{lost:.3f} dB of {kind}" for kind, lost in measured.lost_db.items())

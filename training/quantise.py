@@ -67,9 +67,11 @@ def quantise(folder: Path, data: Path, *, pictures: int) -> Outcome:
         pictures: number of pictures on which the model is scored, spread evenly over the others.
 
     Raises:
-        ValueError: the folder has too few pictures.
+        ValueError: the folder has too few pictures, or nothing of the network would be in int8.
     """
     card = read_card(folder)
+    if not _inner(_named(folder)):
+        raise ValueError(f"{card.name} has no convolution between its first and its last one")
     files = picture_files([data])
     if len(files) < 2 * max(pictures, CALIBRATION_PICTURES):
         raise ValueError(
@@ -183,6 +185,8 @@ def _inner(model: onnx.ModelProto) -> list[str]:
     kernels = {
         node.name: shapes[node.input[1]] for node in model.graph.node if node.op_type == "Conv"
     }
+    if len(kernels) < 2:
+        return []
     first, *_, last = kernels.values()
     return [
         name

@@ -116,7 +116,11 @@ class Device:
 
     def _engine(self, label: str, precision: PrecisionChoice) -> LoadedEngine:
         for engine in self._engines:
-            if _label(engine.card) == label and precision in ("auto", engine.precision):
+            if _label(engine.card) != label:
+                continue
+            if precision in ("auto", engine.precision) or (
+                precision == "int8" and engine.card.int8 is None  # computes in float32 then
+            ):
                 return engine
         # It is not one of the default, or was replaced after this replica had started.
         for card in read_cards(self._settings.models):

@@ -224,9 +224,10 @@ class Service:
         )
 
     async def wait_for_admission(self, request: ModelRequest, context: WorkContext) -> None:
-        """Wait until :meth:`admit`, called at once, raises neither NotReady nor Busy.
+        """Wait until the models are loaded and :meth:`admit`, called at once, raises no Busy.
 
-        Also returns when the deadline has passed.
+        Also returns when the deadline has passed, after a load that has begun. A model that was
+        replaced in the meantime is left to :meth:`admit`.
 
         Raises:
             EngineError: a model cannot be loaded.

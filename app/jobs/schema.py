@@ -9,14 +9,19 @@ from app.service_errors import StorageError
 
 
 def _add_missing_tables(connection: Connection) -> None:
-    """From 0, which has no version: tables may be missing, and no column is."""
+    """From 0, which has no version: tables may be missing, and no column is.
+
+    They get the form of today, not that of version 1.
+    """
     Base.metadata.create_all(connection)
 
 
 UPGRADES: tuple[Callable[[Connection], None], ...] = (_add_missing_tables,)
 """What brings the tables from each version, counted from 0, to the next one.
 
-Whoever changes a table appends to these, and never changes one that was released.
+Whoever changes a table appends to these, and never changes one that was released. Each step must
+leave alone a table that already has its change, because the first one makes missing tables in
+their newest form.
 """
 VERSION = len(UPGRADES)
 """Version of the tables of :mod:`app.jobs.rows`."""

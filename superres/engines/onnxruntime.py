@@ -1,5 +1,6 @@
 """The engine of ONNX files on ONNX Runtime. This is the one place that imports it."""
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ COREML = "CoreMLExecutionProvider"
 GPU_PROVIDERS = ("CUDAExecutionProvider", "DmlExecutionProvider", COREML)
 """What a build of ONNX Runtime may have for a GPU, the first in preference."""
 CPU_PROVIDER = "CPUExecutionProvider"
+
+logger = logging.getLogger("superres")
 
 
 class OnnxRuntimeEngine(LoadedEngine):
@@ -52,18 +55,18 @@ class OnnxRuntimeEngine(LoadedEngine):
             raise ModelMismatch(
                 f"{self.card.name}: ONNX Runtime cannot load it: {error}"
             ) from error
-        for signature, session in self._sessions.items():
-            self._check_provider(session, providers[0])
-            self._check_types(signature, names[signature], session)
-
-    def _check_provider(self, session: Any, wanted: Any) -> None:
-        """ONNX Runtime takes the CPU instead of a GPU whose libraries it cannot load."""
-        name = wanted if isinstance(wanted, str) else wanted[0]
-        if session.get_providers()[0] != name:
+        # ONNX Runtime takes the CPU instead of a GPU whose libraries it cannot load.
+        name = providers[0] if self._on_cpu else providers[0][0]
+        if any(session.get_providers()[0] != name for session in self._sessions.values()):
+            if device == "auto":
+                logger.warning("ONNX Runtime cannot start %s: the CPU is used", name)
+                return self._load(files, "cpu")
             raise EngineError(
                 f"ONNX Runtime cannot start {name}: install the CUDA and cuDNN that this build is "
                 "for, as by pip install 'onnxruntime-gpu[cuda,cudnn]', or set the device to cpu"
             )
+        for signature, session in self._sessions.items():
+            self._check_types(signature, names[signature], session)
 
     def _check_types(self, signature: Signature, file: str, session: Any) -> None:
         wanted = "tensor(float)" if signature == "f32" else "tensor(uint8)"

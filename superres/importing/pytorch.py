@@ -5,7 +5,7 @@ from pathlib import Path
 
 from superres.errors import BadRequest
 
-SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".safetensors"})
+SUFFIXES = frozenset({".ckpt", ".pth", ".safetensors"})
 SIDE = 64
 """Side of the picture on which the network is traced, px."""
 INSTALL = (
@@ -17,7 +17,8 @@ INSTALL = (
 def to_onnx(file: Path, onnx_file: Path) -> None:
     """Write the network of a PyTorch file as an ONNX file, with dynamic sides.
 
-    spandrel recognises the network by its weights, and reads no code from the file.
+    spandrel recognises the network by its weights, and reads no code from such a file, as it would
+    from TorchScript (.pt).
 
     Raises:
         BadRequest: spandrel or PyTorch is not installed, spandrel does not know the network, or

@@ -223,12 +223,14 @@ def test_a_network_of_the_whole_picture_is_served_whole_if_that_is_asked_for(
         made = enhancer.enhance_rgb(picture, picture.shape[:2]).astype(float)
         assert np.abs(made - (picture + extended.mean((0, 1))) / 2).max() < 0.51
         assert forecast(Header("png", picture.shape[:2], 8), 0, 1, card.geometry).tiles == 1
-    large = np.zeros((513, 512, 3), np.uint8)
-    reason = r"whole pictures, of at most 262,144 pixels; this one has 262,656 \(512x513\)"
+    # What counts is the tile: a picture of one column is extended to four.
+    tall = 262_144 // multiple + multiple
+    large = np.zeros((tall, 1, 3), np.uint8)
+    reason = rf"whole pictures, of at most 262,144 pixels; this one has .* \({multiple}x{tall}\)"
     with pytest.raises(ImageTooLarge, match=reason):
         enhancer.enhance_rgb(large, large.shape[:2])
     with pytest.raises(ImageTooLarge, match=reason):
-        forecast(Header("png", (513, 512), 8), 0, 1, card.geometry)
+        forecast(Header("png", (tall, 1), 8), 0, 1, card.geometry)
 
 
 @pytest.mark.slow

@@ -250,12 +250,16 @@ def test_an_error_of_the_runtime_is_an_engine_error(copy: Path):
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDA")
-def test_a_gpu_that_onnx_runtime_cannot_start_is_no_cpu_by_another_name(copy: Path, monkeypatch):
+def test_a_gpu_that_onnx_runtime_cannot_start_is_no_cpu_by_another_name(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     """This build has no CUDA, and falls back as one that does not find CUDA's libraries."""
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr("onnxruntime.preload_dlls", lambda: None)
     with pytest.raises(EngineError, match="cannot start CUDAExecutionProvider: install the CUDA"):
         OnnxRuntimeEngine(copy, read_card(copy), device="gpu:0")
+    assert OnnxRuntimeEngine(copy, read_card(copy), device="auto").device == "/CPU:0"
+    assert "cannot start CUDAExecutionProvider: the CPU is used" in caplog.text
 
 
 CUDA, COREML, CPU = (f"{one}ExecutionProvider" for one in ("CUDA", "CoreML", "CPU"))
