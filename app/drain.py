@@ -123,6 +123,7 @@ class Drain:
                 exchange.started = True
                 if self.draining:
                     MutableHeaders(scope=message)["Connection"] = "close"
+                if b"expect" not in dict(scope["headers"]):  # who expects a word sends no body yet
                     with anyio.move_on_after(LINGER_S):
                         while not exchange.body_is_whole:
                             await receive_and_note()

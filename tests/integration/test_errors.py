@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -129,6 +130,20 @@ def test_too_many_bytes_declared_or_not(serve, srcnn_card: ModelCard):
             assert_problem(answer, 413, "body-too-large", "at most 1,000 bytes; this one has")
         answer = client.post("/enhance", files={"file": bytes(1000)})
         assert_problem(answer, 413, "body-too-large", "at most 1,000 bytes")
+
+
+def test_a_refusal_reaches_those_who_send_the_whole_body_first(serve, srcnn_card: ModelCard):
+    """As proxies do, for which it is an error if the service closes before it has taken all."""
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}, max_body_bytes=1_000) as client:
+        address = (client.base_url.host, client.base_url.port)
+        with socket.create_connection(address, timeout=60) as connection:
+            head = f"Host: localhost\r\nConnection: close\r\nContent-Length: {32 * 2**20}\r\n\r\n"
+            connection.sendall(b"POST /enhance HTTP/1.1\r\n" + head.encode())
+            for _ in range(32):
+                connection.sendall(bytes(2**20))
+            answer = connection.recv(2**16).decode()
+        assert answer.startswith("HTTP/1.1 413 ")
+        assert "at most 1,000 bytes" in answer
         assert client.post("/enhance", content=plain()).status_code == 200
 
 

@@ -7,12 +7,15 @@ const at = (id) => document.getElementById(id);
 
 // Calls take(files) for what comes in, and fail(problem) where a sample cannot be fetched.
 export function listen(take, fail) {
-  for (const id of ["file", "folder"])
-    at(id)?.addEventListener("change", () => {
+  for (const id of ["file", "folder"]) {
+    const takeChosen = () => {
       const files = [...at(id).files];
       at(id).value = ""; // so that the same file can be chosen again
       take(id === "folder" ? files.filter(isPicture) : files);
-    });
+    };
+    at(id)?.addEventListener("change", takeChosen);
+    if (at(id)?.files.length) takeChosen(); // before the page was ready
+  }
   document.addEventListener("paste", (event) => {
     const files = [...event.clipboardData.files];
     if (files.length) take(files);
