@@ -183,7 +183,12 @@ def test_the_commands_work(folder: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copy(folder / "photo.jpg", folder / "photos" / "sub" / "photo.jpg")
     monkeypatch.chdir(folder)
     environment = Path(sys.executable).parent
-    found = [call for _, call in commands() if call.startswith(".venv/bin/superres ")]
+    found = [
+        call
+        for _, call in commands()
+        # One needs a shell, and one never ends.
+        if call.startswith(".venv/bin/superres ") and not re.search(" < | --watch ", call)
+    ]
     assert len(found) == 7
     said = ""
     for number, command in enumerate(found):
