@@ -91,8 +91,9 @@ def choice() -> str:
         ],
         ["noise that detail does not hide; blur; sharpening beyond a threshold", photo],
         [
-            "else a JPEG below a quality, by its quantisation tables; a lossy WebP; the blocks of "
-            "a JPEG, wherever they begin, also in a PNG; sharpened or not",
+            "else a JPEG below a quality, by its quantisation tables; a lossy WebP, an AVIF, a "
+            "HEIC or a JPEG XL of few bits per pixel; the blocks of a JPEG, wherever they begin, "
+            "also in a PNG; sharpened or not",
             compressed,
         ],
         ["none of these", clean],

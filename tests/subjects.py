@@ -62,10 +62,12 @@ def turned(photograph: RgbU8, orientation: int) -> bytes:
 
 CLEAN = Evidence(
     jpeg_quality=None,
-    lossy_webp=False,
+    coded_as="",
+    bits_per_pixel=12.0,
     few_colours=False,
     blockiness=0.02,
     noise=0.3,
+    colour_noise=0.2,
     detail=15.0,
     sharpness=1.8,
 )

@@ -18,7 +18,7 @@ SEED = 21
 class Kind:
     """A kind of picture file: what happened to the picture, and how it was encoded last."""
 
-    container: Literal["png", "jpeg", "webp"]
+    container: Literal["png", "jpeg", "webp", "avif", "jxl"]
     quality: tuple[int, int] = (100, 100)
     """Range of the quality of the last encoding; unused for PNG."""
     steps: tuple[Step, ...] = ()
@@ -31,9 +31,9 @@ class Kind:
         quality = int(random.integers(*self.quality, endpoint=True))
         if self.container == "png":
             return encode(Picture(lr), "png")
-        if self.container == "webp":
-            return encode(Picture(lr), "webp", quality)
-        return to_jpeg(lr, quality)
+        if self.container == "jpeg":
+            return to_jpeg(lr, quality)
+        return encode(Picture(lr), self.container, quality)
 
 
 _BLUR = Blur(kind="blur", sigma=(0.8, 0.8))
@@ -57,7 +57,11 @@ FITTED_KINDS: dict[str, Kind] = KINDS | {
     "jpeg 95": Kind("jpeg", (95, 95)),
     "jpeg 83": Kind("jpeg", (83, 83)),
     "jpeg 60": Kind("jpeg", (60, 60)),
-    "webp 60": Kind("webp", (60, 60)),
+    "webp 50 to 95": Kind("webp", (50, 95)),
+    "avif 50 to 95": Kind("avif", (50, 95)),
+    "jxl 50 to 95": Kind("jxl", (50, 95)),
+    "noise 5, jpeg 75 to 95": Kind("jpeg", (75, 95), (Noise(kind="noise", sigma=(5, 5)),)),
+    "grey noise 5": Kind("png", steps=(Noise(kind="noise", sigma=(5, 5), grey=1.0),)),
     "noise 2": Kind("png", steps=(Noise(kind="noise", sigma=(2, 2)),)),
     "blur 0.8": Kind("png", steps=(_BLUR,)),
     "sharpen, jpeg 92": Kind("jpeg", (92, 92), (_SHARPEN,)),

@@ -25,6 +25,7 @@ from superres.models.registry import choose
 CLEAN_FAMILY = "edsr-lite"
 COMPRESSED_FAMILY = "edsr-lite-compressed"
 PHOTO_FAMILY = "edsr-lite-photo"
+BLURRED = "that is blurred"
 RULES_FILE = Path(__file__).with_name("selection.toml")
 
 
@@ -33,18 +34,26 @@ class Rules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    jpeg_quality: float
-    """A JPEG of a lower quality than this is for the model of compressed pictures. A lossy WebP is
-    for it too."""
+    light: float
+    """A JPEG whose quality lacks less of 100 than this times the root of its detail, since strong
+    detail survives more, is as good as clean; any other is for the model of compressed pictures."""
+    light_bits: float
+    """A file of another lossy format whose bits per pixel are more than this times the root of its
+    detail is as good as clean; any other is for that model too."""
     blockiness: float
     """So is a picture that is neither and has more blockiness than this."""
     noise: float
     """A picture whose noise is more than this times the root of its detail, since strong detail
     hides noise, is for the photo model."""
+    colour_noise: float
+    """So is one whose noise of colours is more than this times the root of its detail, since noise
+    harms strong detail less."""
     blurred: float
     """So is a picture with less sharpness than this."""
     sharpened: float
     """So is a picture with more sharpness than this."""
+    noise_compressed: float
+    """For compressed pictures in place of ``noise``; their noise of colours is gone."""
     blurred_compressed: float
     """For compressed pictures in place of ``blurred``."""
     sharpened_compressed: float
@@ -147,16 +156,17 @@ def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = Non
     if evidence.few_colours:
         return Selection(candidates.bicubic, "chosen for a picture of few colours, as pixel art")
     compressed = _compression(evidence, rules)
-    sharp = evidence.sharpness >= rules.blurred_compressed
-    if compressed and sharp and evidence.detail < rules.detail:
-        return Selection(candidates.bicubic, f"chosen for {compressed} and little detail")
     damage = _other_damage(evidence, rules)
+    if compressed and damage != BLURRED and evidence.detail < rules.detail:
+        return Selection(candidates.bicubic, f"chosen for {compressed} and little detail")
     if damage:
         card, what = candidates.photo, f"{compressed or 'a picture'} {damage}"
-    elif compressed and not _is_light(evidence, rules):
-        card, what = candidates.compressed or candidates.photo, compressed
+    elif not compressed:
+        card, what = candidates.clean, "a clean picture"
+    elif _is_light(evidence, rules):
+        card, what = candidates.clean, f"{compressed}, as good as a clean picture"
     else:
-        card, what = candidates.clean, compressed or "a clean picture"
+        card, what = candidates.compressed or candidates.photo, compressed
     if card is None:
         reason = f"chosen for {what}, for which there is no model at this scale"
         return Selection(candidates.bicubic, reason)
@@ -167,23 +177,28 @@ def _compression(evidence: Evidence, rules: Rules) -> str:
     """How the picture was compressed with loss; empty if nothing shows it."""
     if evidence.jpeg_quality is not None:
         return f"a JPEG of quality {evidence.jpeg_quality:.0f}"
-    if evidence.lossy_webp:
-        return "a lossy WebP"
+    if evidence.coded_as:
+        return f"a picture compressed as {evidence.coded_as}"
     return "a picture with the blocks of a JPEG" if evidence.blockiness > rules.blockiness else ""
 
 
 def _is_light(evidence: Evidence, rules: Rules) -> bool:
-    """Whether the picture is a JPEG of so high a quality that it is as good as clean."""
-    return evidence.jpeg_quality is not None and evidence.jpeg_quality >= rules.jpeg_quality
+    """Whether the picture was compressed so little that it is as good as clean."""
+    root = math.sqrt(evidence.detail + 1)
+    if evidence.jpeg_quality is not None:
+        return 100 - evidence.jpeg_quality < rules.light * root
+    return bool(evidence.coded_as) and evidence.bits_per_pixel > rules.light_bits * root
 
 
 def _other_damage(evidence: Evidence, rules: Rules) -> str:
     """What calls for the photo model; empty if nothing does."""
-    if evidence.noise > rules.noise * math.sqrt(evidence.detail + 1):
-        return f"with noise of {evidence.noise:.1f} levels"
-    blurred, sharpened = rules.blurred, rules.sharpened
+    noise, blurred, sharpened = rules.noise, rules.blurred, rules.sharpened
     if _compression(evidence, rules):
-        blurred, sharpened = rules.blurred_compressed, rules.sharpened_compressed
+        noise, blurred = rules.noise_compressed, rules.blurred_compressed
+        sharpened = rules.sharpened_compressed
+    root = math.sqrt(evidence.detail + 1)
+    if evidence.noise > noise * root or evidence.colour_noise > rules.colour_noise * root:
+        return f"with noise of {max(evidence.noise, evidence.colour_noise):.1f} levels"
     if evidence.sharpness < blurred and evidence.detail:
-        return "that is blurred"
+        return BLURRED
     return "that was sharpened" if evidence.sharpness > sharpened else ""

@@ -41,6 +41,8 @@ def test_verdicts_and_reasons_are_those_of_the_service(fake_service, open_page: 
     meant = dict(zip(reasons, told, strict=True))
     assert not [reason for reason in reasons if meant[reason] in reason], meant
     assert meant["chosen for a JPEG of quality 60"] == "Compressed photo: JPEG of quality 60"
+    assert meant["chosen for a JPEG of quality 99, as good as a clean picture"] == "Clean picture"
+    assert meant["chosen for a picture compressed as AVIF"] == "Compressed photo: AVIF"
     assert meant["chosen for a JPEG of quality 60 with noise of 30.0 levels"] == (
         words["reason_noise"].format(level="30.0")
     )
@@ -53,10 +55,12 @@ def every_reason() -> set[str]:
         select(Evidence(*facts), between).reason
         for facts in product(
             (None, 60.0, 99.0),
-            (False, True),
+            ("", "AVIF"),
+            (0.1, 20.0),
             (False, True),
             (0.0, 1.0),
             (0.0, 30.0),
+            (0.0,),
             (0.5, 20.0),
             (0.1, 1.4, 3.9),
         )

@@ -29,24 +29,31 @@ from superres.models.selection import (
 from superres.resample import degrade
 from tests.pictures import encoded
 from tests.subjects import CLEAN
+from training.degrade import gaussian_blur
 
+EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"
 RULES = Rules(
-    jpeg_quality=90,
+    light=2.5,
+    light_bits=0.5,
     blockiness=0.1,
     noise=0.7,
+    colour_noise=0.8,
     blurred=1,
     sharpened=2.2,
+    noise_compressed=0.9,
     blurred_compressed=1,
     sharpened_compressed=2,
     detail=6,
 )
+CODED = st.tuples(st.none() | st.floats(1, 100), st.just("")) | st.just((None, "AVIF"))
 EVIDENCE = st.builds(
-    Evidence,
-    jpeg_quality=st.none() | st.floats(1, 100),
-    lossy_webp=st.booleans(),
+    lambda coded, **others: Evidence(*coded, **others),
+    CODED,
+    bits_per_pixel=st.floats(0, 24),
     few_colours=st.booleans(),
     blockiness=st.floats(0, 3),
     noise=st.floats(0, 50),
+    colour_noise=st.floats(0, 50),
     detail=st.floats(0, 100),
     sharpness=st.floats(0, 4),
 )
@@ -77,11 +84,11 @@ def test_any_evidence_leads_to_a_candidate_and_a_reason(between: Candidates, evi
 def test_more_damage_never_leads_back_to_the_model_for_clean_pictures(
     between: Candidates, evidence: Evidence, worse: float
 ):
-    damaged = replace(
-        evidence,
-        jpeg_quality=min(evidence.jpeg_quality or 100, worse),
-        blockiness=evidence.blockiness + worse,
-    )
+    damaged = replace(evidence, blockiness=evidence.blockiness + worse)
+    if evidence.coded_as:
+        damaged = replace(damaged, bits_per_pixel=evidence.bits_per_pixel / (1 + worse))
+    else:
+        damaged = replace(damaged, jpeg_quality=min(evidence.jpeg_quality or 100, worse))
     if select(evidence, between, RULES).card != between.clean:
         assert select(damaged, between, RULES).card != between.clean
 
@@ -121,7 +128,16 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
     ("change", "model", "reason"),
     [
         ({}, "edsr-lite-x3", "chosen for a clean picture"),
-        ({"jpeg_quality": 92.0}, "edsr-lite-x3", "chosen for a JPEG of quality 92"),
+        (
+            {"jpeg_quality": 92.0},
+            "edsr-lite-x3",
+            "chosen for a JPEG of quality 92, as good as a clean picture",
+        ),
+        (
+            {"jpeg_quality": 92.0, "detail": 8.0},
+            "edsr-lite-compressed-x3",
+            "chosen for a JPEG of quality 92",
+        ),
         ({"jpeg_quality": 85.0}, "edsr-lite-compressed-x3", "chosen for a JPEG of quality 85"),
         ({"jpeg_quality": 12.0}, "edsr-lite-compressed-x3", "chosen for a JPEG of quality 12"),
         (
@@ -134,11 +150,20 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
             "edsr-lite-photo-x3",
             "chosen for a JPEG of quality 85 with noise of 5.0 levels",
         ),
-        ({"lossy_webp": True}, "edsr-lite-compressed-x3", "chosen for a lossy WebP"),
         (
-            {"lossy_webp": True, "sharpness": 0.7},
+            {"coded_as": "AVIF", "bits_per_pixel": 1.5},
+            "edsr-lite-compressed-x3",
+            "chosen for a picture compressed as AVIF",
+        ),
+        (
+            {"coded_as": "AVIF", "bits_per_pixel": 3.0},
+            "edsr-lite-x3",
+            "chosen for a picture compressed as AVIF, as good as a clean picture",
+        ),
+        (
+            {"coded_as": "WebP", "bits_per_pixel": 1.5, "sharpness": 0.7},
             "edsr-lite-photo-x3",
-            "chosen for a lossy WebP that is blurred",
+            "chosen for a picture compressed as WebP that is blurred",
         ),
         (
             {"blockiness": 0.5},
@@ -147,6 +172,12 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
         ),
         ({"noise": 5.0}, "edsr-lite-photo-x3", "chosen for a picture with noise of 5.0 levels"),
         ({"noise": 5.0, "detail": 60.0}, "edsr-lite-x3", "chosen for a clean picture"),
+        (
+            {"colour_noise": 4.0},
+            "edsr-lite-photo-x3",
+            "chosen for a picture with noise of 4.0 levels",
+        ),
+        ({"colour_noise": 4.0, "detail": 30.0}, "edsr-lite-x3", "chosen for a clean picture"),
         ({"few_colours": True}, "bicubic", "chosen for a picture of few colours, as pixel art"),
         (
             {"jpeg_quality": 50.0, "detail": 4.0},
@@ -199,13 +230,60 @@ def test_noise_is_measured_in_levels(coffee):
     assert measured[2] == pytest.approx(8, rel=0.35)
 
 
-def test_a_webp_says_whether_it_is_lossy(coffee):
-    image = Image.fromarray(coffee[:64, :64])
-    for options, lossy in (({"quality": 60}, True), ({"lossless": True}, False)):
-        for extra in ({}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}):
-            file = io.BytesIO()
-            image.save(file, "WEBP", **options, **extra)
-            assert examined(file.getvalue()).lossy_webp is lossy
+def test_texture_hides_noise_of_luma_but_not_of_colours():
+    random = np.random.default_rng(0)
+    texture = 128 + 12 * random.standard_normal((128, 128, 1))
+    alike = np.repeat(texture, 3, axis=2)
+    for sigma in (0, 2, 5):
+        noisy = alike + sigma * random.standard_normal((128, 128, 3))
+        found = examine(b"", Picture(np.rint(noisy).clip(0, 255).astype(np.uint8)))
+        assert found.noise > 9
+        assert found.colour_noise == pytest.approx(sigma, rel=0.25, abs=0.3)
+
+
+@pytest.mark.parametrize("background", [0.0, 0.8])
+def test_sharpness_is_that_of_the_edges_in_focus(coffee, background: float):
+    picture = degrade(coffee, (200, 300)).astype(np.float32)
+    share = np.clip((np.arange(300) / 300 - background) / 0.1 + 1, 0, 1)[:, None]
+
+    def sharpness(blur: float) -> float:
+        in_focus = gaussian_blur(picture, blur, blur, 0.0)
+        shown = share * in_focus + (1 - share) * gaussian_blur(picture, 6.0, 6.0, 0.0)
+        return examine(b"", Picture(np.rint(shown).clip(0, 255).astype(np.uint8))).sharpness
+
+    assert sharpness(0.1) > 1.4
+    assert sharpness(0.8) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "coded_as"),
+    [
+        ("WEBP", {"quality": 60}, "WebP"),
+        ("WEBP", {"quality": 60, "exif": EXIF}, "WebP"),
+        ("WEBP", {"lossless": True}, ""),
+        ("WEBP", {"lossless": True, "exif": EXIF}, ""),
+        ("AVIF", {"quality": 60}, "AVIF"),
+        ("PNG", {}, ""),
+        ("JPEG", {"quality": 60}, ""),
+    ],
+)
+def test_a_lossy_format_that_is_not_jpeg_is_named(coffee, name: str, options, coded_as: str):
+    file = io.BytesIO()
+    Image.fromarray(coffee[:64, :64]).save(file, name, **options)
+    found = examined(file.getvalue())
+    assert found.coded_as == coded_as
+    assert found.bits_per_pixel == 8 * len(file.getvalue()) / 64**2
+
+
+@pytest.mark.parametrize("output_format", ["webp", "avif", "jxl"])
+def test_a_file_of_few_bits_is_compressed_and_one_of_many_is_clean(
+    between: Candidates, coffee, output_format: str
+):
+    picture = Picture(degrade(coffee, (200, 300)))
+    card, reason = select(examined(encode(picture, output_format, 50)), between)
+    assert (card.family, "as good as" in reason) == ("edsr-lite-compressed", False)
+    card, reason = select(examined(encode(picture, output_format, 98)), between)
+    assert (card.family, "as good as" in reason) == ("edsr-lite", True)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (7, 9), (130, 20)])

@@ -31,7 +31,7 @@ def between() -> Candidates:
     return candidates(all_cards(DEFAULT_MODELS), 3)
 
 
-def example(between: Candidates, best: str, **changes: float) -> Example:
+def example(between: Candidates, best: str, **changes: float | str) -> Example:
     """A file on which ``clean``, ``compressed``, ``photo`` or ``bicubic`` is a decibel better."""
     psnr = {card.name: 30.0 for card in between.cards}
     psnr[getattr(between, best).name] += 1
@@ -46,12 +46,17 @@ def test_the_thresholds_that_are_found_choose_the_best_model(between: Candidates
     data += [example(between, "compressed", blockiness=b) for b in (0.3, 0.8)]
     data += [example(between, "photo", noise=n) for n in (4, 9)]
     data += [example(between, "clean", noise=4, detail=60)]
+    data += [example(between, "photo", colour_noise=n) for n in (5, 9)]
+    data += [example(between, "clean", colour_noise=2)]
+    data += [example(between, "clean", jpeg_quality=85, detail=60)]
+    data += [example(between, "compressed", coded_as="AVIF", bits_per_pixel=b) for b in (0.2, 1)]
+    data += [example(between, "clean", coded_as="AVIF", bits_per_pixel=b) for b in (4, 20)]
     data += [example(between, "photo", sharpness=s) for s in (0.6, 2.8)]
     data += [example(between, "bicubic", jpeg_quality=50, detail=d) for d in (1, 4)]
     data += [example(between, "compressed", jpeg_quality=50, detail=d) for d in (6, 9)]
     rules = fit(data, between)
     assert all(one.regret(select(one.evidence, between, rules).card.name) == 0 for one in data)
-    assert 80 < rules.jpeg_quality < 88
+    assert 12 < rules.light * 4 <= 20  # the root of the detail of CLEAN, plus 1, is 4
     assert 4 < rules.detail <= 6
 
 
