@@ -235,7 +235,7 @@ def test_a_card_with_an_edited_field_is_refused(tmp_path: Path):
     folder = tmp_path / "srcnn-x3"
     shutil.copytree(DEFAULT_MODELS / "srcnn-x3", folder)
     text = (folder / "card.json").read_text()
-    (folder / "card.json").write_text(text.replace('"reproducible": false', '"reproducible": true'))
+    (folder / "card.json").write_text(text.replace('"reproducible": true', '"reproducible": false'))
     with pytest.raises(ModelMismatch, match="was edited"):
         read_card(folder)
 
