@@ -170,7 +170,12 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
             "edsr-lite-compressed-x3",
             "chosen for a picture with the blocks of a JPEG",
         ),
-        ({"noise": 5.0}, "edsr-lite-photo-x3", "chosen for a picture with noise of 5.0 levels"),
+        ({"noise": 3.2}, "edsr-lite-photo-x3", "chosen for a picture with noise of 3.2 levels"),
+        (
+            {"noise": 3.2, "jpeg_quality": 85.0},
+            "edsr-lite-compressed-x3",
+            "chosen for a JPEG of quality 85",
+        ),
         ({"noise": 5.0, "detail": 60.0}, "edsr-lite-x3", "chosen for a clean picture"),
         (
             {"colour_noise": 4.0},
@@ -230,6 +235,20 @@ def test_noise_is_measured_in_levels(coffee):
     assert measured[2] == pytest.approx(8, rel=0.35)
 
 
+def test_blocks_count_relative_to_the_steps_beside_them(coffee):
+    decoded = decode(encoded(degrade(coffee, (200, 300)), "JPEG", quality=40)).rgb
+    faint = np.rint(decoded / 2.0 + 64).astype(np.uint8)
+    found = [examine(b"", Picture(picture)).blockiness for picture in (decoded, faint)]
+    assert found[1] == pytest.approx(found[0], rel=0.3)
+
+
+def test_texture_of_one_colour_is_no_noise():
+    cloth = np.full((128, 128, 3), 100, np.uint8)
+    cloth[..., 0] = np.random.default_rng(0).integers(60, 140, (128, 128))
+    assert examine(b"", Picture(cloth)).noise > 5
+    assert examine(b"", Picture(cloth)).colour_noise == 0
+
+
 def test_texture_hides_noise_of_luma_but_not_of_colours():
     random = np.random.default_rng(0)
     texture = 128 + 12 * random.standard_normal((128, 128, 1))
@@ -253,6 +272,13 @@ def test_sharpness_is_that_of_the_edges_in_focus(coffee, background: float):
 
     assert sharpness(0.1) > 1.4
     assert sharpness(0.8) < 0.9
+
+
+def test_grain_does_not_make_a_blurred_picture_sharp(coffee):
+    blurred = gaussian_blur(degrade(coffee, (200, 300)).astype(np.float32), 0.8, 0.8, 0.0)
+    grain = 3 * np.random.default_rng(0).standard_normal((200, 300, 1))
+    picture = np.rint(blurred + grain).clip(0, 255).astype(np.uint8)
+    assert examine(b"", Picture(picture)).sharpness < 0.8
 
 
 @pytest.mark.parametrize(
