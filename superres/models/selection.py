@@ -53,7 +53,7 @@ class Rules(BaseModel):
     sharpened: float
     """So is a picture with more sharpness than this."""
     noise_compressed: float
-    """For compressed pictures in place of ``noise``; their noise of colours is gone."""
+    """For compressed pictures in place of ``noise``."""
     blurred_compressed: float
     """For compressed pictures in place of ``blurred``."""
     sharpened_compressed: float
