@@ -150,10 +150,7 @@ def data(family: str) -> str:
     """The pictures that a family learned from: sets, licences, and what it began with."""
     lines = []
     for card in _of(family):
-        if card.training is None:
-            legacy = card.legacy or {}
-            lines.append(f"- `{card.name}`: {', '.join(_legacy_data(legacy))}.")
-            continue
+        assert card.training is not None  # noqa: S101  imported models are not shipped
         start = card.training.started_from
         sets = ", ".join(f"{one.name} ({one.pictures} pictures)" for one in card.training.data)
         begun = f", beginning with the weights of `{start.config}`" if start else ""
@@ -220,10 +217,6 @@ def _largest_data(family: str) -> tuple[DataRecord, ...]:
     """The sets of that model of a family which learned from the most pictures."""
     records = [card.training.data for card in _of(family) if card.training]
     return max(records, key=lambda sets: sum(one.pictures for one in sets), default=())
-
-
-def _legacy_data(legacy: dict[str, Any]) -> list[str]:
-    return [str(name) for name in legacy.get("data", ["unknown"])]
 
 
 def _psnrs(cards: Iterable[ModelCard], of: Literal["model", "bicubic"]) -> list[str]:

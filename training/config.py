@@ -223,11 +223,6 @@ def load_config(name_or_path: str) -> TrainingConfig:
     return config
 
 
-def legacy_models() -> dict[str, str]:
-    """Shipped models that cannot be reproduced, each with the reason."""
-    return tomllib.loads((Path(str(files("training"))) / "legacy.toml").read_text())
-
-
 def parents(config: TrainingConfig) -> list[TrainingConfig]:
     """The committed configs that a run depends on, in the order to train them.
 

@@ -29,7 +29,7 @@ from superres.models.card import (
     write_card,
 )
 from training import networks
-from training.config import configs_folder, legacy_models, load_config
+from training.config import configs_folder, load_config
 from training.onnx import save_onnx
 from training.provenance import commit_and_dirty
 from training.run import STEPS
@@ -87,15 +87,12 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
             "name",
             "family",
             "training",
-            "legacy",
             "reproducible",
             "reason",
             "scores",
         )
         facts = {name: getattr(old, name) for name in copied} | {"draft": old.draft or draft}
-        if old.training is None:
-            facts["reason"] = legacy_models()[old.name]
-        elif not draft:
+        if old.training is not None and not draft:
             check_record(old.training)
     else:
         record = read_record(run)

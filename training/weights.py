@@ -148,8 +148,8 @@ def recorded(folder: Path) -> tuple[Design, Weights]:
     weights = load_weights(folder / WEIGHTS)
     if (folder / CARD).exists():
         card = read_card(folder)
-        config = card.training.config if card.training else (card.legacy or {})["config"]
-        expected = card.weights_sha256
+        assert card.training is not None  # noqa: S101  imported models have none, and no weights
+        config, expected = card.training.config, card.weights_sha256
     else:
         record = read_record(folder)
         config, expected = record.config, record.weights_sha256

@@ -232,9 +232,9 @@ class ModelCard(_Frozen):
     weights_sha256: str
     """Of the weights beside the SavedModel; see ``training.weights.hash_weights``."""
     training: TrainingRecord | None
-    """None for a model from before such records."""
+    """None for an imported model."""
     legacy: dict[str, Any] | None = None
-    """What is known of the training of such a model."""
+    """Where an imported model comes from, and what was found in its file."""
     reproducible: bool
     """Whether ``superres-train reproduce`` makes this model again."""
     reason: str

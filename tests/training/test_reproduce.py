@@ -21,7 +21,7 @@ from superres.models.registry import DEFAULT_MODELS, read_cards
 from tests.lazy import Lazy
 from tests.runs import as_toml, prepared, small_config, train, write_pictures
 from training.cli import cli
-from training.config import legacy_models, load_config, parents
+from training.config import load_config, parents
 from training.evaluate import evaluate
 
 export = Lazy("training.export")
@@ -205,22 +205,14 @@ def test_a_start_that_is_not_committed_or_was_changed_is_refused(configs, small_
 
 
 @pytest.mark.parametrize("card", read_cards(DEFAULT_MODELS), ids=lambda card: card.name)
-def test_a_shipped_model_can_be_made_again_or_says_why_not(card: ModelCard):
-    reason = legacy_models().get(card.name, "")
-    assert (card.reproducible, card.reason) == (not reason, reason)
-    assert not card.draft
-    assert card.training is None or not reason
-    assert (card.legacy is not None) == bool(reason)
-    if card.training is not None:
-        export.check_record(card.training)
-        assert card.weights_sha256 == card.training.weights_sha256
-        config = load_config(card.name)
-        facts = (config.name, config.family, config.network, config.scale)
-        assert (card.name, card.family, card.network, card.geometry.scale) == facts
-
-
-def test_no_reason_is_given_for_a_model_that_is_not_shipped():
-    assert legacy_models().keys() <= {card.name for card in read_cards(DEFAULT_MODELS)}
+def test_a_shipped_model_can_be_made_again(card: ModelCard):
+    assert (card.reproducible, card.reason, card.draft) == (True, "", False)
+    assert card.training is not None
+    export.check_record(card.training)
+    assert card.weights_sha256 == card.training.weights_sha256
+    config = load_config(card.name)
+    facts = (config.name, config.family, config.network, config.scale)
+    assert (card.name, card.family, card.network, card.geometry.scale) == facts
 
 
 @pytest.mark.parametrize("card", read_cards(DEFAULT_MODELS), ids=lambda card: card.name)
