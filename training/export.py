@@ -92,7 +92,8 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
             "scores",
         )
         facts = {name: getattr(old, name) for name in copied} | {"draft": old.draft or draft}
-        if old.training is not None and not draft:
+        if not draft:
+            assert old.training is not None  # noqa: S101  or it would have no weights
             check_record(old.training)
     else:
         record = read_record(run)

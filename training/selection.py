@@ -148,7 +148,7 @@ thousand, which another set of pictures would not have."""
 
 
 def fit(data: Sequence[Example], candidates: Candidates) -> Rules:
-    """Find the thresholds with the least mean regret.
+    """Find thresholds of about the least mean regret.
 
     From several starts, one threshold after another is set to the best value of its grid, until
     nothing changes; the best end counts. Of the values that are about as good, the one in the

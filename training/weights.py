@@ -148,7 +148,8 @@ def recorded(folder: Path) -> tuple[Design, Weights]:
     weights = load_weights(folder / WEIGHTS)
     if (folder / CARD).exists():
         card = read_card(folder)
-        assert card.training is not None  # noqa: S101  imported models have none, and no weights
+        if card.training is None:
+            raise WeightsMismatch(f"{folder / CARD} has no record of a training")
         config, expected = card.training.config, card.weights_sha256
     else:
         record = read_record(folder)

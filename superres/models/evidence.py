@@ -35,10 +35,11 @@ class Evidence:
     jpeg_quality: float | None
     """Quality of the luma table on libjpeg's scale, 1 to 100; None where it is not a JPEG."""
     coded_as: str
-    """The label of another lossy format, as ``AVIF``; empty if the file is of none. What is stored
-    without loss in such a format counts too: its many bits tell."""
+    """The label of another lossy format, as ``AVIF``; empty if the file is of none. A photograph
+    that such a file holds without loss is told by its many bits; a drawing is not."""
     bits_per_pixel: float
-    """The file's size."""
+    """Bits of the file for a pixel, without its metadata. Further pictures in it count, as the
+    depth map in the HEIC of a phone."""
     few_colours: bool
     """Whether there are at most :data:`MOST_COLOURS`."""
     blockiness: float
@@ -71,13 +72,13 @@ def examine(data: bytes, picture: Picture) -> Evidence:
     return Evidence(
         jpeg_quality=_jpeg_quality(data),
         coded_as=_coded_as(data, picture),
-        bits_per_pixel=8 * len(data) / math.prod(picture.size),
+        bits_per_pixel=_bits_per_pixel(data, picture),
         few_colours=_few_colours(windows),
         blockiness=sum(map(_blockiness, steps)) / 2,
         noise=_noise(luma),
         colour_noise=_colour_noise(windows),
         detail=math.sqrt(detail),
-        sharpness=sum(map(_sharpness, steps)) / 2,
+        sharpness=_mean_of_any([_sharpness(one) for one in steps]),
     )
 
 
@@ -86,7 +87,10 @@ def _jpeg_quality(data: bytes) -> float | None:
     settings = jpeg.jpeg_settings(data)
     if settings is None or not settings.tables:
         return None
-    percent = 100 * sum(sorted(settings.tables[0])[:_FINEST_STEPS]) / _FINEST_SUM
+    steps = sorted(settings.tables[0])[:_FINEST_STEPS]
+    if steps[-1] == 1:  # libjpeg has no smaller step
+        return 100.0
+    percent = 100 * sum(steps) / _FINEST_SUM
     return (200 - percent) / 2 if percent <= 100 else 5000 / percent
 
 
@@ -97,6 +101,18 @@ def _coded_as(data: bytes, picture: Picture) -> str:
     if picture.source_format in ("avif", "heif", "jxl"):
         return FORMATS[picture.source_format].label
     return ""
+
+
+def _bits_per_pixel(data: bytes, picture: Picture) -> float:
+    metadata = (picture.exif, picture.icc_profile, picture.xmp)
+    size = len(data) - sum(len(one) for one in metadata if one)
+    return 8 * max(0, size) / math.prod(picture.size)
+
+
+def _mean_of_any(directions: list[float]) -> float:
+    """The mean of what was found; a direction without steps, as across stripes, has nothing."""
+    found = [one for one in directions if one]
+    return sum(found) / len(found) if found else 0.0
 
 
 def _mean_square(values: np.ndarray) -> float:

@@ -35,19 +35,19 @@ class Rules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     light: float
-    """A JPEG whose quality lacks less of 100 than this times the root of its detail, since strong
-    detail survives more, is as good as clean; any other is for the model of compressed pictures."""
+    """A JPEG is as good as clean if 100 - quality is less than this times the root of 1 + detail,
+    since strong detail survives more. Any other JPEG is for the model of compressed pictures."""
     light_bits: float
-    """A file of another lossy format whose bits per pixel are more than this times the root of its
-    detail is as good as clean; any other is for that model too."""
+    """A file of another lossy format is as good as clean if its bits per pixel are more than this
+    times that root. Any other is for the model of compressed pictures."""
     blockiness: float
-    """So is a picture that is neither and has more blockiness than this."""
+    """So is a picture that is in none of these formats and has more blockiness than this."""
     noise: float
-    """A picture whose noise is more than this times the root of its detail, since strong detail
-    hides noise, is for the photo model."""
+    """A picture whose noise is more than this times that root, since strong detail hides noise, is
+    for the photo model."""
     colour_noise: float
-    """So is one whose noise of colours is more than this times the root of its detail, since noise
-    harms strong detail less."""
+    """So is one whose noise of colours is more than this times that root, since noise harms strong
+    detail less."""
     blurred: float
     """So is a picture with less sharpness than this."""
     sharpened: float
@@ -157,13 +157,14 @@ def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = Non
         return Selection(candidates.bicubic, "chosen for a picture of few colours, as pixel art")
     compressed = _compression(evidence, rules)
     damage = _other_damage(evidence, rules)
-    if compressed and damage != BLURRED and evidence.detail < rules.detail:
+    light = bool(compressed) and _is_light(evidence, rules)
+    if compressed and not light and damage != BLURRED and evidence.detail < rules.detail:
         return Selection(candidates.bicubic, f"chosen for {compressed} and little detail")
     if damage:
         card, what = candidates.photo, f"{compressed or 'a picture'} {damage}"
     elif not compressed:
         card, what = candidates.clean, "a clean picture"
-    elif _is_light(evidence, rules):
+    elif light:
         card, what = candidates.clean, f"{compressed}, as good as a clean picture"
     else:
         card, what = candidates.compressed or candidates.photo, compressed

@@ -42,7 +42,9 @@ def test_verdicts_and_reasons_are_those_of_the_service(fake_service, open_page: 
     assert not [reason for reason in reasons if meant[reason] in reason], meant
     assert meant["chosen for a JPEG of quality 60"] == "Compressed photo: JPEG of quality 60"
     assert meant["chosen for a JPEG of quality 99, as good as a clean picture"] == "Clean picture"
-    assert meant["chosen for a picture compressed as AVIF"] == "Compressed photo: AVIF"
+    for more in ("", " and little detail"):
+        reason = f"chosen for a picture compressed as AVIF{more}"
+        assert meant[reason] == "Compressed photo: AVIF"
     assert meant["chosen for a JPEG of quality 60 with noise of 30.0 levels"] == (
         words["reason_noise"].format(level="30.0")
     )

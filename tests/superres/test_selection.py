@@ -195,6 +195,11 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
             "chosen for a JPEG of quality 50 that is blurred",
         ),
         ({"detail": 4.0}, "edsr-lite-x3", "chosen for a clean picture"),
+        (
+            {"jpeg_quality": 98.0, "detail": 4.0},
+            "edsr-lite-x3",
+            "chosen for a JPEG of quality 98, as good as a clean picture",
+        ),
         ({"sharpness": 0.7}, "edsr-lite-photo-x3", "chosen for a picture that is blurred"),
         ({"sharpness": 2.5}, "edsr-lite-photo-x3", "chosen for a picture that was sharpened"),
     ],
@@ -299,6 +304,28 @@ def test_a_lossy_format_that_is_not_jpeg_is_named(coffee, name: str, options, co
     found = examined(file.getvalue())
     assert found.coded_as == coded_as
     assert found.bits_per_pixel == 8 * len(file.getvalue()) / 64**2
+
+
+@pytest.mark.parametrize("output_format", ["webp", "avif"])
+def test_metadata_does_not_count_as_bits_of_the_picture(coffee, output_format: str):
+    picture = Picture(degrade(coffee, (100, 150)))
+    exif = Image.Exif()
+    exif[0x010E] = "a long description " * 1000
+    plain = examined(encode(picture, output_format, 60)).bits_per_pixel
+    tagged = examined(encode(replace(picture, exif=exif.tobytes()), output_format, 60))
+    assert tagged.bits_per_pixel == pytest.approx(plain, abs=0.1)
+
+
+def test_stripes_are_as_sharp_as_their_edges():
+    stripes = np.repeat(np.arange(0, 256, 2, dtype=np.uint8) % 97, 3)[None, :, None]
+    picture = np.tile(stripes, (128, 1, 3))
+    assert examine(b"", Picture(picture)).sharpness > 1.5
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_the_best_jpeg_has_quality_100(coffee, subsampling: str):
+    content = encoded(coffee[:64, :64], "JPEG", quality=100, subsampling=subsampling)
+    assert examined(content).jpeg_quality == 100
 
 
 @pytest.mark.parametrize("output_format", ["webp", "avif", "jxl"])

@@ -9,7 +9,7 @@ const REASONS = [
   [/was sharpened/, "reason_sharpened"],
   [/as good as a clean picture/, "reason_clean"],
   [/a JPEG of quality (\d+)/, "reason_jpeg", "quality"],
-  [/compressed as (.+)/, "reason_coded", "format"],
+  [/compressed as (.+?)(?: and little detail|,|$)/, "reason_coded", "format"],
   [/the blocks of a JPEG/, "reason_blocks"],
   [/few colours/, "reason_few_colours"],
   [/a clean picture/, "reason_clean"],
