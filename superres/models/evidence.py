@@ -36,7 +36,7 @@ class Evidence:
     """Quality of the luma table on libjpeg's scale, 1 to 100; None where it is not a JPEG."""
     coded_as: str
     """The label of another lossy format, as ``AVIF``; empty if the file is of none. A photograph
-    that such a file holds without loss is told by its many bits; a drawing is not."""
+    that such a file holds without loss has many bits; a drawing may have few."""
     bits_per_pixel: float
     """Bits of the file for a pixel, without its metadata. Further pictures in it count, as the
     depth map in the HEIC of a phone."""
