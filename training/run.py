@@ -209,10 +209,11 @@ def _merit(row: dict[str, Any], choose_by: str) -> float:
 
 
 def resume(run: Path, config: TrainingConfig) -> Progress:
-    """Load the checkpoint to resume from, for a config that may have been extended.
+    """Load the checkpoint to resume from, for a config whose later stages may have changed.
 
-    A stage with a constant learning rate may get more steps. Then the run resumes from the end of
-    that stage, with the optimizer state saved there, and repeats later stages. Stages may be
+    A stage with a constant learning rate may get more steps; the run then resumes from the end of
+    that stage. After any other change it resumes from the end of the stage before the changed one.
+    Either way it has the optimizer state saved there, and repeats later stages. Stages may be
     appended.
 
     Raises:
@@ -220,12 +221,15 @@ def resume(run: Path, config: TrainingConfig) -> Progress:
         RunMismatch: the config has other changes.
     """
     progress = Progress.load(run / STATE)
-    extended = _extended_stage(progress.config, config, run)
-    if extended is not None and progress.stage > extended:
-        name = config.stages[extended].name
-        if progress.done[name] == progress.config.stages[extended].steps:
-            progress = Progress.load(run / after(name))
-            progress.stage, progress.step = extended, progress.done.pop(name)
+    changed = _changed_stage(progress.config, config, run)
+    if changed is not None:
+        was, now = progress.config.stages[changed], config.stages[changed]
+        if not _is_longer(was, now):
+            if (progress.stage, progress.step) > (changed, 0):
+                progress = Progress.load(run / after(config.stages[changed - 1].name))
+        elif progress.stage > changed and progress.done[was.name] == was.steps:
+            progress = Progress.load(run / after(was.name))
+            progress.stage, progress.step = changed, progress.done.pop(was.name)
         # Otherwise patience ended the stage, and more steps would not change that.
     progress.config = config
     return progress
@@ -236,29 +240,37 @@ def after(stage: str) -> str:
     return f"after-{stage}.npz"
 
 
-def _extended_stage(old: TrainingConfig, new: TrainingConfig, run: Path) -> int | None:
-    """Index of the first stage with more steps in the new config; otherwise None."""
+def _changed_stage(old: TrainingConfig, new: TrainingConfig, run: Path) -> int | None:
+    """Index of the first stage that differs; None if all stages of the old config are unchanged.
+
+    Raises:
+        RunMismatch: the run cannot go on with these changes.
+    """
     whole = [name for name in type(old).model_fields if name != "stages"]
     changed = [name for name in whole if getattr(old, name) != getattr(new, name)]
-    extended = None
     if len(new.stages) < len(old.stages):
         changed.append("stages (some are gone)")
-    for index, (was, now) in enumerate(zip(old.stages, new.stages, strict=False)):
-        differing = [
-            name for name in type(was).model_fields if getattr(was, name) != getattr(now, name)
-        ]
-        longer = differing == ["steps"] and now.steps > was.steps
-        if longer and was.constant and was.steps % was.steps_per_validation == 0:
-            extended = index if extended is None else extended
-        else:
-            changed += [f"stages.{was.name}.{name}" for name in differing]
+    pairs = list(zip(old.stages, new.stages, strict=False))
+    first = next((index for index, (was, now) in enumerate(pairs) if was != now), None)
+    if first == 0 and not _is_longer(*pairs[0]):
+        changed += [f"stages.{pairs[0][0].name}.{name}" for name in _differing(*pairs[0])]
     if changed:
         raise RunMismatch(
-            f"{run / STATE} is of another config: {', '.join(changed)} changed. Only two changes "
-            "are allowed: more steps in a stage with a constant learning rate whose steps were a "
-            "multiple of steps_per_validation, and appended stages"
+            f"{run / STATE} is of another config: {', '.join(changed)} changed. Only stages may "
+            "change: those after the first, and of the first, if its learning rate is constant and "
+            "its steps were a multiple of steps_per_validation, the steps, to more"
         )
-    return extended
+    return first
+
+
+def _is_longer(was: StageConfig, now: StageConfig) -> bool:
+    """Whether a stage differs by more steps alone, and can go on from where it ended."""
+    more = _differing(was, now) == ["steps"] and now.steps > was.steps
+    return more and was.constant and was.steps % was.steps_per_validation == 0
+
+
+def _differing(was: StageConfig, now: StageConfig) -> list[str]:
+    return [name for name in type(was).model_fields if getattr(was, name) != getattr(now, name)]
 
 
 class StepLog:
