@@ -2,9 +2,9 @@
 
 Pure geometry. A plane is cut into *cores*, which cover it without overlap. A *tile* is
 a core with a halo of neighbouring pixels around it; where the plane ends, its edge
-pixels are repeated. All tiles of a plane have one shape, whose sides are among a few
-multiples of 16, so that few shapes ever reach the network. An answer's halo is cut off and
-its core kept: nothing is blended, and the seams are exact.
+pixels are repeated. All tiles of a plane have one shape, whose sides are among a few, so that
+few shapes ever reach the network. An answer's halo is cut off and its core kept: nothing is
+blended, and the seams are exact.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,12 @@ import numpy as np
 from superres.arrays import AnyRgb, Rgb, Size, TileBatch, TilesU16
 
 MULTIPLE = 16
-"""Tile sides are multiples of this, px."""
+"""The largest tile's side is a multiple of this, px; and most others are."""
 SIDES = (512, 448, 416, 400, 352, 320, 272, 208, 160, 128, 64)
-"""Those that are used, besides the largest tile. A network is prepared for each shape when it
-is first seen, and keeps memory for it, so they are few. 400 and 272 are there for planes of 768
-and of 512 px, and their multiples."""
+"""Tile sides that are used, besides the largest tile, px. A network is prepared for each shape
+when it is first seen, and keeps memory for it, so they are few."""
+CORES = (384, 256, 128)
+"""Sides of cores, px, whose tiles are used too: planes often are multiples of these."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ class Plan:
 def plan(plane: Size, *, largest_tile: int, halo: int) -> Plan:
     """Cut a plane into tiles of at most ``largest_tile`` a side, halo included.
 
-    Per axis, the tile side is the one of :data:`SIDES` for which the tiles together have the
-    fewest pixels; among equals, the largest, since fewer tiles waste less halo.
+    Per axis, the tile side is the one of :data:`SIDES` and of those around :data:`CORES` for which
+    the tiles together have the fewest pixels; among equals, the largest, since fewer tiles waste
+    less halo. Some networks need their tiles on a grid of up to 16 px, of which the halo is a
+    multiple: then so are all these sides, and the tiles are on the grid.
 
     Args:
         plane: (height, width) of the network's input plane, px.
@@ -145,7 +148,8 @@ def stitch(answers: TileBatch | TilesU16, cut: Plan, row: int, out: AnyRgb, colu
 
 def _cut(length: int, largest_tile: int, halo: int) -> tuple[int, tuple[int, ...]]:
     """Tile side along one axis, and where the cores begin."""
-    sides = [largest_tile, *(side for side in SIDES if 2 * halo < side < largest_tile)]
+    known = sorted({*SIDES, *(core + 2 * halo for core in CORES)}, reverse=True)
+    sides = [largest_tile, *(side for side in known if 2 * halo < side < largest_tile)]
     side = min(sides, key=lambda side: side * -(-length // (side - 2 * halo)))
     return side, tuple(range(0, length, side - 2 * halo))
 

@@ -45,7 +45,8 @@ from training.weights import (
 )
 
 LARGEST_TILE = 512
-EXAMPLE_SIDE = 32
+EXAMPLE_SIDE = 16
+"""Side of the part of a card's example to which there is an answer, px of the network's input."""
 RENAME_EXCHANGE = 2
 """Flag of Linux's ``renameat2``."""
 
@@ -125,32 +126,33 @@ def install(facts: dict[str, Any], design: Design, weights: Weights, models: Pat
         ExportFailed: the exported model differs from the Keras model.
     """
     by_precision = {
-        precision: design.build(precision=precision) for precision in ("float32", "bfloat16")
+        precision: design.build(precision=precision, padding="valid")
+        for precision in ("float32", "bfloat16")
     }
     for one in by_precision.values():
         set_weights(one, weights)
     network = by_precision["float32"]
     architecture = networks.NETWORKS[design.network]
-    upscale = architecture.upscale(design.scale)
+    upscale, halo = architecture.upscale(design.scale), networks.halo(network)
 
     models.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models, prefix=".export-") as scratch:
         made = Path(scratch) / facts["name"]
         served = {precision: networks.paired(one) for precision, one in by_precision.items()}
-        _save(served, upscale, architecture.multiple, made / SAVED_MODEL)
+        _save(served, upscale, halo, architecture.multiple, made / SAVED_MODEL)
         card = ModelCard(
             **facts,
             network=design.network,
             geometry=Geometry(
                 domain=architecture.domain,
                 scale=design.scale,
-                halo=networks.halo(network),
+                halo=halo,
                 largest_tile=LARGEST_TILE,
             ),
             parameters=network.count_params(),
             multiply_adds_per_output_pixel=networks.multiply_adds_per_pixel(network) // upscale**2,
             files=hash_files(made / SAVED_MODEL),
-            example=_example(network),
+            example=_example(network, halo),
             weights_sha256=hash_weights(weights),
         )
         save_weights(made / WEIGHTS, weights)
@@ -174,7 +176,7 @@ def convert(folder: Path) -> ModelCard:
         training.weights.WeightsMismatch: the weights do not match the card.
     """
     design, weights = recorded(folder)
-    network = design.build(precision="float32")
+    network = design.build(precision="float32", padding="valid")
     set_weights(network, weights)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as scratch:
         made = shutil.copytree(
@@ -284,7 +286,9 @@ def _exchange(one: Path, other: Path) -> bool:
     )
 
 
-def _save(by_precision: dict[str, keras.Model], upscale: int, multiple: int, folder: Path) -> None:
+def _save(
+    by_precision: dict[str, keras.Model], upscale: int, halo: int, multiple: int, folder: Path
+) -> None:
     def f32(tiles: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(by_precision["float32"](tiles), 0.0, 1.0)
 
@@ -297,21 +301,22 @@ def _save(by_precision: dict[str, keras.Model], upscale: int, multiple: int, fol
         return call
 
     signatures = {
-        "u8_float32": _frozen(u8("float32"), tf.uint8, upscale, multiple),
-        "u8_bfloat16": _frozen(u8("bfloat16"), tf.uint8, upscale, multiple),
-        "f32": _frozen(f32, tf.float32, upscale, multiple),
+        "u8_float32": _frozen(u8("float32"), tf.uint8, upscale, halo, multiple),
+        "u8_bfloat16": _frozen(u8("bfloat16"), tf.uint8, upscale, halo, multiple),
+        "f32": _frozen(f32, tf.float32, upscale, halo, multiple),
     }
     # Serving needs no gradients, and those of SiLU cannot be saved with folded weights.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(tf.Module(), str(folder), signatures=signatures, options=options)
 
 
-def _frozen(call: Any, dtype: tf.DType, upscale: int, multiple: int) -> Any:
+def _frozen(call: Any, dtype: tf.DType, upscale: int, halo: int, multiple: int) -> Any:
     """Make a signature ``tiles -> answers`` with the weights folded in as constants.
 
-    oneDNN converts the layout of constant weights once, but of variables at every call.
+    The network makes no answer to the halo; black takes its place. oneDNN converts the layout of constant weights once, but of variables at every call.
     """
     spec = tf.TensorSpec((None, None, None, 3), dtype, name="tiles")
+    margin = (halo * upscale, halo * upscale)
     frozen = convert_variables_to_constants_v2(tf.function(call).get_concrete_function(spec))
 
     @tf.function(input_signature=[spec])
@@ -319,34 +324,40 @@ def _frozen(call: Any, dtype: tf.DType, upscale: int, multiple: int) -> Any:
         height, width = tf.shape(tiles)[1], tf.shape(tiles)[2]
         # networks.paired needs an even width, and folded networks even sides.
         even = tf.pad(tiles, [[0, 0], [0, height % multiple], [0, width % 2], [0, 0]])
-        return {"answers": frozen(even)[0][:, : height * upscale, : width * upscale]}
+        answers = tf.pad(frozen(even)[0], [(0, 0), margin, margin, (0, 0)])
+        return {"answers": answers[:, : height * upscale, : width * upscale]}
 
     return signature
 
 
-def _example_tiles() -> TilesU8:
+def _example_tiles(side: int) -> TilesU8:
     """A gradient with noise and a sharp edge, so that every weight affects the output."""
-    ramp = np.linspace(0, 1, EXAMPLE_SIDE, dtype=np.float32)
+    ramp = np.linspace(0, 1, side, dtype=np.float32)
     tile = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], ramp[::-1, None]), axis=-1)
     noise = np.random.default_rng(0).normal(0, 0.05, tile.shape).astype(np.float32)
     tile = (0.8 * tile + noise + 0.2 * (np.add.outer(ramp, ramp) > 1)[..., None]).clip(0, 1)
     return np.rint(tile * 255).astype(np.uint8)[None]
 
 
-def _example(network: keras.Model) -> Example:
-    tiles = _example_tiles()
+def _example(network: keras.Model, halo: int) -> Example:
+    tiles = _example_tiles(EXAMPLE_SIDE + 2 * halo)
     answers = np.asarray(network(tiles / np.float32(255))).clip(0, 1)
     return Example(
         height=tiles.shape[1],
         width=tiles.shape[2],
+        margin=halo,
         tile=base64.b64encode(tiles.tobytes()).decode(),
         answer=base64.b64encode(answers.astype("<f4").tobytes()).decode(),
     )
 
 
 def _compare_with_keras(network: keras.Model, engine: LoadedEngine) -> None:
-    tiles = np.random.default_rng(1).random((2, 96, 64, 3), np.float32)
+    geometry = engine.card.geometry
+    margin = geometry.halo * geometry.upscale
+    height, width = (side + 2 * geometry.halo for side in (96, 64))
+    tiles = np.random.default_rng(1).random((2, height, width, 3), np.float32)
     expected = np.asarray(network(tiles)).clip(0, 1)
-    difference = float(np.abs(engine.predict(tiles) - expected).max())
+    answers = engine.predict(tiles)[:, margin:-margin, margin:-margin]
+    difference = float(np.abs(answers - expected).max())
     if difference > 1e-5:
         raise ExportFailed(f"the reloaded {engine.FORMAT} differs from Keras by {difference:.2g}")

@@ -1,8 +1,8 @@
 """Networks in Keras 3. Inputs and outputs are RGB in [0, 1], float32, NHWC.
 
-Each network is built with zero-padded convolutions (``same``: for serving, which crops the halo)
-or with unpadded convolutions (``valid``: for training, so that the loss sees no padding). The
-weights are the same.
+Each network is built with unpadded convolutions (``valid``: for serving and most of training, so
+that neither a result nor the loss sees padding) or with zero-padded convolutions (``same``: for
+training on patches of which no margin is lost). The weights are the same.
 """
 
 import math
@@ -460,33 +460,31 @@ class PairedConv2D(layers.Conv2D):
     A CPU multiplies 16 numbers at once, and a pixel of 3 channels uses few of these lanes. In
     NHWC, [h, w, c] and [h, w / 2, 2 c] have the same memory layout. The wider kernel contains the
     original kernel twice, once for each of the two columns, padded with zeros. The width must be
-    even.
+    even, and that of the kernel odd.
     """
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """Convolve, with zeros beyond the border."""
+        """Convolve, without padding."""
         batch, height, width, channels = ops.shape(x)
-        size, reach = self.kernel_size[1], self.kernel_size[1] // 2
-        around = reach + reach % 2  # columns at each side of the pair, in whole pairs
-        span = 2 * around + 2
+        span = self.kernel_size[1] + 1
         shifted = [
-            ops.pad(self.kernel, ((0, 0), (first, span - size - first), (0, 0), (0, 0)))
-            for first in (around - reach, around - reach + 1)
+            ops.pad(self.kernel, ((0, 0), (first, 1 - first), (0, 0), (0, 0))) for first in (0, 1)
         ]
         kernel = ops.stack(shifted, axis=-2)
         kernel = ops.reshape(
             kernel, (self.kernel_size[0], span // 2, 2 * channels, 2 * self.filters)
         )
         pairs = ops.reshape(x, (batch, height, width // 2, 2 * channels))
-        answers = ops.conv(pairs, kernel, padding="same") + ops.tile(self.bias, 2)
-        return ops.reshape(self.activation(answers), (batch, height, width, self.filters))
+        answers = ops.conv(pairs, kernel, padding="valid") + ops.tile(self.bias, 2)
+        size = (height - self.kernel_size[0] + 1, width - self.kernel_size[1] + 1)
+        return ops.reshape(self.activation(answers), (batch, *size, self.filters))
 
 
 def paired(model: keras.Model) -> keras.Model:
     """Copy a network, with :class:`PairedConv2D` for wide kernels on few channels.
 
     Args:
-        model: a network built with ``padding="same"``; the copy has its own variables.
+        model: a network built with ``padding="valid"``; the copy has its own variables.
 
     Returns:
         The same network, for tiles of even width.

@@ -18,10 +18,10 @@ from training import networks
 
 
 def save_onnx(network: keras.Model, folder: Path, *, upscale: int, multiple: int) -> None:
-    """Write a network that was built with ``padding="same"``, in float32.
+    """Write a network in float32.
 
     Args:
-        network: the network.
+        network: a network that was built with ``padding="valid"``.
         folder: see :func:`superres.importing.graph.save_onnx`.
         upscale: see there.
         multiple: see there.
@@ -29,7 +29,13 @@ def save_onnx(network: keras.Model, folder: Path, *, upscale: int, multiple: int
     Raises:
         TypeError: the network has a layer that this module does not know.
     """
-    onnx_graph.save_onnx(partial(_layers, network), folder, upscale=upscale, multiple=multiple)
+    onnx_graph.save_onnx(
+        partial(_layers, network),
+        folder,
+        upscale=upscale,
+        multiple=multiple,
+        margin=networks.halo(network) * upscale,
+    )
 
 
 def _layers(network: keras.Model, graph: Graph, x: str) -> str:
@@ -52,22 +58,35 @@ def _layers(network: keras.Model, graph: Graph, x: str) -> str:
 
 def _convolution(graph: Graph, layer: layers.Conv2D, x: str) -> str:
     kernel = keras.ops.convert_to_numpy(layer.kernel)
-    answer = _convolved(graph, layer.name, x, kernel, keras.ops.convert_to_numpy(layer.bias))
+    bias = keras.ops.convert_to_numpy(layer.bias)
+    answer = _convolved(graph, layer.name, x, kernel, bias, padding=layer.padding)
     return _activated(graph, layer.activation, answer)
 
 
 def _bicubic(graph: Graph, layer: networks.BicubicSubpixels, x: str) -> str:
-    return _convolved(graph, layer.name, x, layer.fixed_kernel)
+    return _convolved(graph, layer.name, x, layer.fixed_kernel, padding="same")
+
+
+def _inner(graph: Graph, layer: networks.Inner, x: str) -> str:
+    margin = layer.margin
+    begins, ends = graph.integers(margin, margin), graph.integers(-margin, -margin)
+    return graph.add("Slice", x, begins, ends, graph.integers(2, 3))
 
 
 def _convolved(
-    graph: Graph, name: str, x: str, kernel: np.ndarray, bias: np.ndarray | None = None
+    graph: Graph,
+    name: str,
+    x: str,
+    kernel: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    padding: networks.Padding,
 ) -> str:
     height, width = kernel.shape[:2]
     constants = [graph.constant(kernel.transpose(3, 2, 0, 1), f"{name}/kernel")]
     if bias is not None:
         constants.append(graph.constant(bias, f"{name}/bias"))
-    reach = (height // 2, width // 2)
+    reach = (height // 2, width // 2) if padding == "same" else (0, 0)
     return graph.add("Conv", x, *constants, kernel_shape=(height, width), pads=(*reach, *reach))
 
 
@@ -99,6 +118,7 @@ _TRANSLATIONS: dict[type, Callable[..., str]] = {
     layers.Activation: lambda graph, layer, x: _activated(graph, layer.activation, x),
     networks.Fold: lambda graph, layer, x: graph.add("SpaceToDepth", x, blocksize=layer.block),
     networks.BicubicSubpixels: _bicubic,
+    networks.Inner: _inner,
     networks.PixelShuffle: lambda graph, layer, x: graph.add(
         "DepthToSpace", x, blocksize=layer.scale, mode="DCR"
     ),

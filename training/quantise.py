@@ -221,6 +221,7 @@ def _write(made: Path, tiles: Sequence[TilesU8], float_layers: int, ranges: Path
 
 def _answer(made: Path, card: ModelCard) -> str:
     answer = open_onnx(made / ONNX / INT8_FILE)(card.example.tiles())
+    answer = card.example.without_margin(answer, card.geometry.upscale)
     return base64.b64encode(answer.tobytes()).decode()
 
 

@@ -30,7 +30,8 @@ BATCH = 4
 """Most tiles in one call of the network, on a GPU. On a CPU one after another is as fast, and
 oneDNN keeps 0.4 MB for every number and shape of tiles that it has seen."""
 TRIAL_SIDE = 256
-"""Side of the answer on which each precision is timed, px; less where tiles must be smaller."""
+"""Side of the answer on which each precision is timed, without its halo, px; less where tiles must be
+smaller."""
 TRIAL_CALLS = 5
 """Timed calls of each precision."""
 FLOAT32_TOLERANCE = 1.0
@@ -50,12 +51,12 @@ class Engine(Protocol):
         """Run the network.
 
         Args:
-            tiles: [n, h, w, 3], uint8, or float32 in [0, 1]; ``h`` and ``w`` are multiples
-                of 16 and at most the card's largest tile.
+            tiles: [n, h, w, 3], uint8, or float32 in [0, 1]; ``h`` and ``w`` are more than twice
+                the card's halo, and at most its largest tile.
 
         Returns:
-            [n, h * upscale, w * upscale, 3], of the same type, rounded and clipped. The
-            halo is still there, and is not to be used.
+            [n, h * upscale, w * upscale, 3], of the same type, rounded and clipped. What is
+            there of the halo is not to be used: it may be anything, such as zeros.
 
         Raises:
             EngineError: the device failed.
@@ -206,6 +207,7 @@ class LoadedEngine(ABC):
         except ValueError as error:
             raise ModelMismatch(f"{self.card.name}: the card's example: {error}") from error
         answers = self._call(signature, to_float(tiles) if signature == "f32" else tiles)
+        answers = example.without_margin(answers, upscale)
         difference = np.abs(to_float(answers) - expected) * 255
         exact = signature in ("u8_float32", "f32") and self._on_cpu
         largest = FLOAT32_TOLERANCE if exact else LOOSE_TOLERANCE
@@ -239,8 +241,9 @@ class LoadedEngine(ABC):
                 agreeing.append(other)
         if len(agreeing) == 1:
             return "float32"
-        side = min(TRIAL_SIDE // self.card.geometry.upscale, self.card.geometry.largest_tile)
-        side -= side % MULTIPLE
+        geometry = self.card.geometry
+        side = TRIAL_SIDE // geometry.upscale + 2 * geometry.halo
+        side = min(side - side % MULTIPLE, geometry.largest_tile)
         tiles = np.zeros((1, side, side, 3), np.uint8)
 
         # In turn, since a busy machine is slower at one time than at another; and the least of each

@@ -60,6 +60,7 @@ def save_onnx(
     *,
     upscale: int,
     multiple: int,
+    margin: int = 0,
     opsets: Sequence[onnx.OperatorSetIdProto] = (),
 ) -> None:
     """Write a network as an ONNX file for each type of tiles, which share their weights.
@@ -69,6 +70,7 @@ def save_onnx(
         folder: the folder to make.
         upscale: see there.
         multiple: see there.
+        margin: see there.
         opsets: see there.
     """
     folder.mkdir()
@@ -76,7 +78,14 @@ def save_onnx(
     with (folder / SHARED_WEIGHTS).open("wb") as weights:
         for signature, name in ONNX_FILES.items():
             dtype = "float32" if signature == "f32" else "uint8"
-            model = to_onnx(middle, upscale=upscale, multiple=multiple, dtype=dtype, opsets=opsets)
+            model = to_onnx(
+                middle,
+                upscale=upscale,
+                multiple=multiple,
+                margin=margin,
+                dtype=dtype,
+                opsets=opsets,
+            )
             for constant in model.graph.initializer:
                 data = constant.raw_data
                 if len(data) < SMALL:
@@ -94,6 +103,7 @@ def to_onnx(
     *,
     upscale: int,
     multiple: int,
+    margin: int = 0,
     dtype: str,
     clip: bool = True,
     opsets: Sequence[onnx.OperatorSetIdProto] = (),
@@ -104,6 +114,8 @@ def to_onnx(
         middle: adds the network.
         upscale: output pixels per input pixel, along a side.
         multiple: number that the sides of its input must be multiples of, px; the graph pads them.
+        margin: pixels at each side of the answers that the network does not make; the graph makes
+            them black.
         dtype: ``uint8``, or ``float32`` for samples in [0, 1], of both input and output.
         clip: whether float32 answers are clipped.
         opsets: versions of the operators that the network uses; by default OPSET.
@@ -121,6 +133,8 @@ def to_onnx(
     if multiple > 1:
         x = _padded(graph, x, multiple)
     x = middle(graph, x)
+    if margin:
+        x = graph.add("Pad", x, graph.integers(0, 0, margin, margin, 0, 0, margin, margin))
     if multiple > 1:
         x = _cropped(graph, x, upscale)
     x = graph.add("Transpose", x, perm=(0, 2, 3, 1))

@@ -61,12 +61,14 @@ class Geometry(_Frozen):
 class Example(_Frozen):
     """A small input with the network's float32 answer: warm-up must agree with it.
 
-    The tile is [h, w, 3] uint8, the answer [h * upscale, w * upscale, 3] float32,
-    little-endian, both in base64.
+    The tile is [h, w, 3] uint8, the answer float32, little-endian, both in base64. The answer is
+    that to the tile without its margin: [(h - 2 * margin) * upscale, (w - 2 * margin) * upscale, 3].
     """
 
-    height: int = Field(ge=1, le=64)
-    width: int = Field(ge=1, le=64)
+    height: int = Field(ge=1, le=512)
+    width: int = Field(ge=1, le=512)
+    margin: int = Field(0, ge=0)
+    """Pixels at each side of the tile to which there is no answer: those of the halo."""
     tile: str
     answer: str
 
@@ -77,9 +79,18 @@ class Example(_Frozen):
 
     def answers(self, upscale: int) -> TilesF32:
         """The float32 answer, as a batch of one."""
-        shape = (1, self.height * upscale, self.width * upscale, 3)
         data = base64.b64decode(self.answer, validate=True)
-        return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+        return np.frombuffer(data, "<f4").reshape(self.shape(upscale)).astype(np.float32)
+
+    def shape(self, upscale: int) -> tuple[int, int, int, int]:
+        """Shape of the answer, as a batch of one."""
+        height, width = ((side - 2 * self.margin) * upscale for side in (self.height, self.width))
+        return 1, height, width, 3
+
+    def without_margin(self, answers: np.ndarray, upscale: int) -> np.ndarray:
+        """What an engine answers to the tile, without the margin."""
+        margin = self.margin * upscale
+        return answers[:, margin : answers.shape[1] - margin, margin : answers.shape[2] - margin]
 
 
 class QuantisedRecord(_Frozen):
@@ -100,8 +111,8 @@ class QuantisedRecord(_Frozen):
 
     def answers(self, example: Example, upscale: int) -> TilesU8:
         """That answer, as a batch of one."""
-        shape = (1, example.height * upscale, example.width * upscale, 3)
-        return np.frombuffer(base64.b64decode(self.answer, validate=True), np.uint8).reshape(shape)
+        data = base64.b64decode(self.answer, validate=True)
+        return np.frombuffer(data, np.uint8).reshape(example.shape(upscale))
 
 
 @dataclass(frozen=True)
@@ -283,6 +294,8 @@ class ModelCard(_Frozen):
             del fields["int8"]
         if self.geometry.tiling is None:
             del fields["geometry"]["tiling"]
+        if not self.example.margin:
+            del fields["example"]["margin"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,3 +1,4 @@
+import math
 from itertools import product
 
 import numpy as np
@@ -16,7 +17,11 @@ largest = st.integers(8, 32).map(lambda n: n * MULTIPLE)
 @given(height=sides, width=sides, largest_tile=largest, halo=halos)
 def test_cores_cover_the_plane_once_and_tiles_keep_the_rules(height, width, largest_tile, halo):
     cut = plan((height, width), largest_tile=largest_tile, halo=halo)
-    assert all(side % MULTIPLE == 0 and side <= largest_tile for side in cut.tile)
+    grid = math.gcd(halo, MULTIPLE)
+    for side in cut.tile:
+        assert side <= largest_tile
+        assert side % 2 == 0
+        assert (side - 2 * halo) % grid == 0
     for starts, length, side in zip((cut.tops, cut.lefts), (height, width), cut.tile, strict=True):
         cores = np.diff([*starts, length])
         assert starts[0] == 0
@@ -51,11 +56,18 @@ def test_beyond_the_plane_the_edge_is_repeated():
 
 
 @pytest.mark.parametrize(
-    ("plane", "waste"),
-    [((3000, 4000), 0.10), ((1000, 1000), 0.12), ((600, 600), 0.25)],
+    ("plane", "halo", "waste"),
+    [
+        ((3000, 4000), 7, 0.10),
+        ((1000, 1000), 7, 0.12),
+        ((768, 768), 7, 0.08),
+        ((600, 600), 7, 0.25),
+        ((256, 256), 26, 0.45),
+        ((256, 256), 12, 0.20),
+    ],
 )
-def test_halo_and_padding_waste_little(plane, waste):
-    cut = plan(plane, largest_tile=512, halo=7)
+def test_halo_and_padding_waste_little(plane, halo, waste):
+    cut = plan(plane, largest_tile=512, halo=halo)
     seen = cut.tiles * cut.tile[0] * cut.tile[1]
     assert seen / (plane[0] * plane[1]) - 1 <= waste
 

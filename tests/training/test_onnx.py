@@ -38,7 +38,7 @@ def packages() -> None:
 def test_the_onnx_files_of_a_network_answer_as_it_does_for_odd_sides_too(name: str, tmp_path: Path):
     import onnxruntime
 
-    network = getattr(networks, name)(**NAMES[name])
+    network = getattr(networks, name)(**NAMES[name], padding="valid")
     upscale = NAMES[name].get("scale", 1)
     multiple = networks.FOLD if name == "edsr_folded" else 1
     translation.save_onnx(network, tmp_path / ONNX, upscale=upscale, multiple=multiple)
@@ -46,11 +46,13 @@ def test_the_onnx_files_of_a_network_answer_as_it_does_for_odd_sides_too(name: s
         onnxruntime.InferenceSession(tmp_path / ONNX / file, providers=["CPUExecutionProvider"])
         for file in ("u8.onnx", "f32.onnx")
     )
-    for height, width in ((16, 24), (17, 13)):
+    halo = networks.halo(network)
+    margin = [(0, 0), (halo * upscale,) * 2, (halo * upscale,) * 2, (0, 0)]
+    for height, width in ((2 * halo + 8, 2 * halo + 16), (2 * halo + 9, 2 * halo + 5)):
         tiles = np.random.default_rng(height).integers(0, 256, (2, height, width, 3), np.uint8)
         samples = tiles / np.float32(255)
         around = [(0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)]
-        whole = np.asarray(network(np.pad(samples, around)))
+        whole = np.pad(np.asarray(network(np.pad(samples, around))), margin)
         expected = whole[:, : height * upscale, : width * upscale].clip(0, 1)
         (answers,) = f32.run(None, {"tiles": samples})
         assert answers.shape == expected.shape
