@@ -133,10 +133,13 @@ def serve_handler(port: int) -> None:
 class Enhance(litserve.LitAPI):
     """The SavedModel's bfloat16 signature on whole pictures."""
 
+    _folder = MODEL
+
     def setup(self, device: str) -> None:
         """Load it."""
         import tensorflow as tf
 
+        self._geometry = read_card(self._folder).geometry
         self._tf, self._model = tf, tf.saved_model.load(str(MODEL / "saved_model"))
 
     def decode_request(self, request: Request) -> RgbU8:
@@ -144,9 +147,15 @@ class Enhance(litserve.LitAPI):
         return _bicubic(request["file"].file.read())
 
     def predict(self, plane: RgbU8) -> RgbU8:
-        """Run the network."""
-        tiles = self._tf.constant(plane[None])
-        return self._model.signatures["u8_bfloat16"](tiles=tiles)["answers"].numpy()[0]
+        """Run the network on the plane with a halo, to which it gives no answer."""
+        halo = self._geometry.halo
+        margin = halo * self._geometry.upscale
+        around = np.pad(plane, ((halo, halo), (halo, halo), (0, 0)), "edge")
+        return self._answers(around[None])[0, margin:-margin, margin:-margin]
+
+    def _answers(self, tiles: TilesU8) -> np.ndarray:
+        signature = self._model.signatures["u8_bfloat16"]
+        return signature(tiles=self._tf.constant(tiles))["answers"].numpy()
 
     def encode_response(self, sr: RgbU8) -> Response:
         """Encode."""
@@ -162,17 +171,16 @@ class EnhanceOnnx(Enhance):
 
     def setup(self, device: str) -> None:
         """Load it."""
+        self._geometry = read_card(self._folder).geometry
         self._network = open_onnx(self._folder / ONNX / ONNX_FILES["u8_float32"])
-        self._enlarges = read_card(self._folder).geometry.domain == "lr"
 
     def decode_request(self, request: Request) -> RgbU8:
         """Decode, and enlarge by bicubic if the network does not enlarge."""
         body = request["file"].file.read()
-        return decode(body).rgb if self._enlarges else _bicubic(body)
+        return decode(body).rgb if self._geometry.domain == "lr" else _bicubic(body)
 
-    def predict(self, plane: RgbU8) -> RgbU8:
-        """Run the network."""
-        return self._network(plane[None])[0]
+    def _answers(self, tiles: TilesU8) -> np.ndarray:
+        return self._network(tiles)
 
 
 def serve_litserve(api: litserve.LitAPI, port: int) -> None:

@@ -38,7 +38,8 @@ from superres.resample import resize_bands
 from tests.serving import free_port, resident_bytes, serve_process, wait_until_ready
 from training.provenance import machine
 
-SCALE = 3
+FAMILY, SCALE = "srcnn", 3
+"""Of the model that is measured."""
 RESULTS = Path(__file__).with_name("results.json")
 FORMATS: tuple[OutputFormat, ...] = ("jpeg", "png", "webp")
 CALLS = {0.25: 16, 1: 12, 4: 4, 16: 2, 64: 2}
@@ -84,7 +85,7 @@ def in_turn(
 
 
 def timed(work: Callable[[], object], megapixels: float) -> Callable[[], float]:
-    """Does it, and tells the milliseconds per megapixel."""
+    """Do it, and return the milliseconds per megapixel."""
 
     def run() -> float:
         started = time.perf_counter()
@@ -101,11 +102,11 @@ class Bare:
         self.engine = SavedModelEngine(DEFAULT_MODELS / card.name, card)
         side = card.geometry.largest_tile // card.geometry.upscale
         self.tiles = photograph(side, side)[None]
-        self.megapixels = (side * card.geometry.upscale) ** 2 / 1e6
+        self.megapixels = ((side - 2 * card.geometry.halo) * card.geometry.upscale) ** 2 / 1e6
         self()
 
     def __call__(self, calls: int = BARE_CALLS) -> float:
-        """Milliseconds per output megapixel."""
+        """Milliseconds per output megapixel, the halo not counted."""
 
         def work() -> None:
             for _ in range(calls):
@@ -115,7 +116,7 @@ class Bare:
 
 
 class Asked:
-    """Calls of POST /enhance by several callers at a time, and what the answers tell.
+    """Calls of POST /enhance by several callers at a time, and what the answers say.
 
     Args:
         http: the service, which is asked once to warm up.
@@ -149,13 +150,13 @@ class Asked:
                 self._calls * self._megapixels,
             )()
 
-    def told(self) -> dict[str, float]:
+    def times(self) -> dict[str, float]:
         """Percentiles of a call's milliseconds, and each stage's mean per output megapixel."""
-        told = {"calls": float(len(self._seconds))}
-        told |= {f"p{q}": 1000 * float(np.percentile(self._seconds, q)) for q in (50, 95, 99)}
+        times = {"calls": float(len(self._seconds))}
+        times |= {f"p{q}": 1000 * float(np.percentile(self._seconds, q)) for q in (50, 95, 99)}
         for name in self._stages[0]:
-            told[name] = statistics.mean(one[name] for one in self._stages) / self._megapixels
-        return told
+            times[name] = statistics.mean(one[name] for one in self._stages) / self._megapixels
+        return times
 
     def _ask(self, _: int) -> None:
         started = time.perf_counter()
@@ -165,9 +166,11 @@ class Asked:
         self._stages.append({n: float(ms) for n, ms in re.findall(r"(\w+);dur=([\d.]+)", timing)})
 
     def _post(self) -> httpx.Response:
-        """The answer, however often one is told to come back for it."""
+        """The answer, after as many tries as it takes: a busy service answers 503."""
         while True:
-            answer = self._http.post("/enhance", files={"file": self._body})
+            answer = self._http.post(
+                "/enhance", params={"model": FAMILY}, files={"file": self._body}
+            )
             if answer.status_code != 503:
                 return answer.raise_for_status()
             time.sleep(float(answer.headers["Retry-After"]))
@@ -182,7 +185,7 @@ def served(bare: Bare) -> Iterator[httpx.Client]:
 
 def over_bare(section: str, name: str, work: Asked, bare: Bare, rounds: int = ROUNDS) -> Row:
     """What is asked over the bare network, on as many pixels."""
-    return Row(section, name, *in_turn(work, bare, rounds), work.told())
+    return Row(section, name, *in_turn(work, bare, rounds), work.times())
 
 
 def pixels(output_format: OutputFormat, bare: Bare) -> Iterator[Row]:
@@ -204,7 +207,7 @@ def callers(bare: Bare) -> Iterator[Row]:
             yield over_bare("callers", f"1 MP, {number}", work, bare)
         few, many = (Asked(http, "jpeg", 1, number, 64) for number in (2, 32))
         ratio, a, b = in_turn(few, many, 2)
-        yield Row("crowd", "throughput, 32 callers over 2", ratio, a, b, many.told())
+        yield Row("crowd", "throughput, 32 callers over 2", ratio, a, b, many.times())
 
 
 def pictures(bare: Bare) -> Iterator[Row]:
@@ -341,7 +344,7 @@ def start_up(_: Bare) -> Iterator[Row]:
 
 def waste(_: Bare) -> Iterator[Row]:
     """Pixels that the network works on over those that are kept: halo and padding."""
-    geometry = choose(read_cards(DEFAULT_MODELS), "srcnn", SCALE).geometry
+    geometry = choose(read_cards(DEFAULT_MODELS), FAMILY, SCALE).geometry
     for name, size in (("4000x3000 plane", (3000, 4000)), ("200x200 input", (600, 600))):
         cut = plan(size, geometry)
         worked, kept = cut.tiles * cut.tile[0] * cut.tile[1], size[0] * size[1]
@@ -372,7 +375,7 @@ def main() -> None:
         {"opencv": partial(opencv, arguments.opencv)} if arguments.opencv else {}
     )
     only = [*arguments.only, *(sections.keys() - SECTIONS.keys())]
-    card = choose(read_cards(DEFAULT_MODELS), "srcnn", SCALE)
+    card = choose(read_cards(DEFAULT_MODELS), FAMILY, SCALE)
     bare = Bare(card)
     measured_on = f"{machine()}; {card.name}, {bare.engine.precision}"
     earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"machine": ""}
@@ -391,7 +394,7 @@ def main() -> None:
 
 
 SERVICE = "`POST /enhance` over the bare SavedModel call on as many pixels; ms an output megapixel."
-TOLD = (
+TIMES = (
     "p50, p95 and p99 are ms of one of the calls; from `decode` on, ms an output megapixel by the "
     "service's own stopwatch. With several callers, one's stages wait for the others'. `bicubic` "
     "is all that is done around the network, cutting and stitching too."
@@ -418,16 +421,18 @@ ABOUT = {
         "What one thread needs for the rest of the work, in one process, over the bare SavedModel "
         "call, which has all cores; ms an output megapixel, of 16 MP.",
     ),
-    **{one: (f"{one.upper()} to {one.upper()}, 2 callers", f"{SERVICE} {TOLD}") for one in FORMATS},
+    **{
+        one: (f"{one.upper()} to {one.upper()}, 2 callers", f"{SERVICE} {TIMES}") for one in FORMATS
+    },
     "callers": (
         "Callers",
-        f"{SERVICE} JPEG to JPEG; so many callers. The 32 ask once each, all at the same time: who "
-        "is told to come back waits whole seconds, and the last are alone.",
+        f"{SERVICE} JPEG to JPEG; so many callers. The 32 ask once each, all at the same time: "
+        "after a 503 they wait whole seconds, and the last are alone.",
     ),
     "crowd": (
         "A crowd",
         "Ms a megapixel of 2 callers over those of 32: at 1, the crowd costs nothing. JPEG, 1 MP, "
-        "64 calls a round; who is told to come back, does. What is told of a call is of the 32.",
+        "64 calls a round; after a 503 they call again. The times of a call are of the 32.",
     ),
     "pictures": (
         "Pictures",
@@ -437,8 +442,8 @@ ABOUT = {
         "Other services",
         "Other services with the same weights over `POST /enhance`, 8 callers, 256x256 JPEG to "
         "768x768; ms a megapixel. At 2, this one has twice the throughput. `handler` is FastAPI "
-        "around `keras.Model.predict`, `litserve` LitServe around the SavedModel in bfloat16; both "
-        "take a picture in one piece.",
+        "around `keras.Model.predict`, `litserve` LitServe around the SavedModel in bfloat16, with "
+        "a halo around each picture; both take a picture in one piece.",
     ),
 }
 

@@ -313,7 +313,8 @@ def _save(
 def _frozen(call: Any, dtype: tf.DType, upscale: int, halo: int, multiple: int) -> Any:
     """Make a signature ``tiles -> answers`` with the weights folded in as constants.
 
-    The network makes no answer to the halo; black takes its place. oneDNN converts the layout of constant weights once, but of variables at every call.
+    The network gives no answer for the halo, which is black. oneDNN converts the layout of constant
+    weights once, but of variables at every call.
     """
     spec = tf.TensorSpec((None, None, None, 3), dtype, name="tiles")
     margin = (halo * upscale, halo * upscale)

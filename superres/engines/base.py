@@ -30,7 +30,7 @@ BATCH = 4
 """Most tiles in one call of the network, on a GPU. On a CPU one after another is as fast, and
 oneDNN keeps 0.4 MB for every number and shape of tiles that it has seen."""
 TRIAL_SIDE = 256
-"""Side of the answer on which each precision is timed, without its halo, px; less where tiles must be
+"""Side of the answer on which each precision is timed, without halo, px; less where tiles must be
 smaller."""
 TRIAL_CALLS = 5
 """Timed calls of each precision."""

@@ -61,8 +61,8 @@ class Geometry(_Frozen):
 class Example(_Frozen):
     """A small input with the network's float32 answer: warm-up must agree with it.
 
-    The tile is [h, w, 3] uint8, the answer float32, little-endian, both in base64. The answer is
-    that to the tile without its margin: [(h - 2 * margin) * upscale, (w - 2 * margin) * upscale, 3].
+    The tile is [h, w, 3] uint8, the answer [(h - 2 * margin) * upscale, (w - 2 * margin) * upscale,
+    3] float32, little-endian, both in base64.
     """
 
     height: int = Field(ge=1, le=512)
