@@ -7,6 +7,7 @@ import numpy as np
 
 from superres.arrays import to_integer
 from superres.codecs import FORMATS, jpeg, webp
+from superres.codecs.coded_bytes import coded_bytes
 from superres.picture import Picture
 
 WINDOW = 128
@@ -38,8 +39,7 @@ class Evidence:
     """The label of another lossy format, as ``AVIF``; empty if the file is of none. A photograph
     that such a file holds without loss has many bits; a drawing may have few."""
     bits_per_pixel: float
-    """Bits of the file for a pixel, without its metadata. Further pictures in it count, as the
-    depth map in the HEIC of a phone."""
+    """Bits for a pixel of what :func:`superres.codecs.coded_bytes.coded_bytes` counts."""
     few_colours: bool
     """Whether there are at most :data:`MOST_COLOURS`."""
     blockiness: float
@@ -72,7 +72,7 @@ def examine(data: bytes, picture: Picture) -> Evidence:
     return Evidence(
         jpeg_quality=_jpeg_quality(data),
         coded_as=_coded_as(data, picture),
-        bits_per_pixel=_bits_per_pixel(data, picture),
+        bits_per_pixel=8 * coded_bytes(data, picture) / math.prod(picture.size),
         few_colours=_few_colours(windows),
         blockiness=sum(map(_blockiness, steps)) / 2,
         noise=_noise(luma),
@@ -101,12 +101,6 @@ def _coded_as(data: bytes, picture: Picture) -> str:
     if picture.source_format in ("avif", "heif", "jxl"):
         return FORMATS[picture.source_format].label
     return ""
-
-
-def _bits_per_pixel(data: bytes, picture: Picture) -> float:
-    metadata = (picture.exif, picture.icc_profile, picture.xmp)
-    size = len(data) - sum(len(one) for one in metadata if one)
-    return 8 * max(0, size) / math.prod(picture.size)
 
 
 def _mean_of_any(directions: list[float]) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from superres import load_model
 from superres.automatic import AutomaticEnhancer
@@ -27,6 +27,7 @@ from superres.models.selection import (
     select,
 )
 from superres.resample import degrade
+from tests import heics
 from tests.pictures import encoded
 from tests.subjects import CLEAN
 from training.degrade import gaussian_blur
@@ -306,7 +307,7 @@ def test_a_lossy_format_that_is_not_jpeg_is_named(coffee, name: str, options, co
     assert found.bits_per_pixel == 8 * len(file.getvalue()) / 64**2
 
 
-@pytest.mark.parametrize("output_format", ["webp", "avif"])
+@pytest.mark.parametrize("output_format", ["webp", "avif", "jxl"])
 def test_metadata_does_not_count_as_bits_of_the_picture(coffee, output_format: str):
     picture = Picture(degrade(coffee, (100, 150)))
     exif = Image.Exif()
@@ -314,6 +315,16 @@ def test_metadata_does_not_count_as_bits_of_the_picture(coffee, output_format: s
     plain = examined(encode(picture, output_format, 60)).bits_per_pixel
     tagged = examined(encode(replace(picture, exif=exif.tobytes()), output_format, 60))
     assert tagged.bits_per_pixel == pytest.approx(plain, abs=0.1)
+
+
+def test_maps_and_thumbnails_do_not_count_as_bits_of_the_picture(coffee):
+    """Those that phones put into a HEIC, beside the tiles of the picture itself."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    phone, alone = heics.phone(coffee, profile), heics.Builder()
+    alone.add_grid(np.ascontiguousarray(np.rot90(coffee)), 512)
+    bits = examined(alone.file()).bits_per_pixel
+    assert examined(phone).bits_per_pixel == pytest.approx(bits, abs=0.1)
+    assert 8 * len(phone) / coffee[..., 0].size > bits + 0.2
 
 
 def test_stripes_are_as_sharp_as_their_edges():
