@@ -4,6 +4,8 @@ import contextlib
 import math
 import time
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -27,8 +29,8 @@ U8_SIGNATURES: dict[Precision, Signature] = {
 }
 
 BATCH = 4
-"""Most tiles in one call of the network, on a GPU. On a CPU one after another is as fast, and
-oneDNN keeps 0.4 MB for every number and shape of tiles that it has seen."""
+"""Most tiles in one call of the network, on a GPU. On a CPU single tiles are as fast, and oneDNN
+keeps 0.4 MB for every number and shape of tiles that it has seen."""
 TRIAL_SIDE = 256
 """Side of the answer on which each precision is timed, without halo, px; less where tiles must be
 smaller."""
@@ -92,6 +94,9 @@ class LoadedEngine(ABC):
     """The Python package of its runtime; empty if it needs none."""
     INSTALL: ClassVar[str] = ""
     """What brings that package."""
+    CALLS_AT_ONCE: ClassVar[int] = 1
+    """Calls, each of one tile, that a CPU makes at once. All of them use all cores; a second one
+    has work for those that finish their part of an operation before the others."""
 
     device: str
     """The device, by the runtime's name for it; :meth:`_load` sets it."""
@@ -142,11 +147,13 @@ class LoadedEngine(ABC):
         """Run the network, a batch of tiles at a time; see :meth:`Engine.predict`."""
         signature = "f32" if tiles.dtype == np.float32 else U8_SIGNATURES[self.precision]
         batch = 1 if self._on_cpu else BATCH
-        answers = [
-            self._call(signature, tiles[first : first + batch])
-            for first in range(0, len(tiles), batch)
-        ]
-        return answers[0] if len(answers) == 1 else np.concatenate(answers)
+        batches = [tiles[first : first + batch] for first in range(0, len(tiles), batch)]
+        if len(batches) == 1:
+            return self._call(signature, tiles)
+        if self._on_cpu and self.CALLS_AT_ONCE > 1:
+            with ThreadPoolExecutor(self.CALLS_AT_ONCE) as threads:
+                return np.concatenate([*threads.map(partial(self._call, signature), batches)])
+        return np.concatenate([self._call(signature, one) for one in batches])
 
     @classmethod
     def check_files(cls, folder: Path, card: ModelCard) -> None:

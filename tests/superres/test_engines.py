@@ -185,6 +185,15 @@ def test_auto_takes_the_faster_precision_that_agrees_with_the_card(
     assert engine.precision == taken
 
 
+def test_tiles_are_answered_in_their_order(chelsea, srcnn_card: ModelCard):
+    """Several at once: each has the answer that it gets alone."""
+    engine = SavedModelEngine(DEFAULT_MODELS / srcnn_card.name, srcnn_card, device="cpu")
+    tiles = np.stack([chelsea[top : top + 64, top : top + 96] for top in range(0, 200, 40)])
+    assert np.array_equal(
+        engine.predict(tiles), np.stack([engine.predict(t[None])[0] for t in tiles])
+    )
+
+
 @pytest.mark.parametrize("device", ["gpu:99", "tpu", "gpu:x"])
 def test_a_device_that_is_not_there_is_named(srcnn_card: ModelCard, device):
     with pytest.raises(EngineError, match=device):
