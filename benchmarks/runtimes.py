@@ -4,7 +4,7 @@
     python benchmarks/runtimes.py start --runtime onnxruntime
     python benchmarks/runtimes.py size
 
-`speed` calls each runtime in turn with the largest tile of each model, on one core, and prints the
+`speed` calls each runtime in turn with a tile of a picture of 256x256, on one core, and prints the
 median processor time, which depends little on what else the machine does, and how far the
 answers are from TensorFlow's in float32, largest and mean. OpenVINO, of the group bench, gets the
 ONNX files.
@@ -31,11 +31,13 @@ import numpy as np
 from superres.codecs import Picture, decode, encode
 from superres.engines import load_engine
 from superres.engines.onnxruntime import ONNX, ONNX_FILES
+from superres.enhancer import plan
 from superres.models.card import ModelCard
 from superres.models.registry import DEFAULT_MODELS, read_cards
-from superres.tiling import MULTIPLE
 
 PHOTOGRAPH = Path(__file__).parents[1] / "app" / "web" / "photographs" / "coffee.jpg"
+COMMON = 256
+"""Side of the picture whose tiles are timed, px."""
 SIDE = 32
 """Side of the first picture that a service enhances, px."""
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -85,17 +87,23 @@ def openvino(files: Path, precision: str) -> Predict:
 
 
 def speed(rounds: int) -> None:
-    """Print the processor time for an output megapixel of each model and runtime."""
+    """Print the processor time for an output megapixel of each model and runtime.
+
+    With a tile of a common picture; its halo is not counted.
+    """
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # each runtime takes one thread
     photograph = decode(PHOTOGRAPH.read_bytes()).rgb
     for number, card in enumerate(read_cards(DEFAULT_MODELS)):
-        upscale = card.geometry.upscale
-        side = card.geometry.largest_tile // upscale // MULTIPLE * MULTIPLE
+        geometry = card.geometry
+        side, _ = plan((COMMON * geometry.scale, COMMON * geometry.scale), geometry).tile
+        margin = geometry.halo * geometry.upscale
         missing = max(0, side - photograph.shape[0])
         tiles = np.pad(photograph[:side, :side], [(0, missing), (0, 0), (0, 0)], "symmetric")[None]
-        megapixels = (side * upscale) ** 2 / 1e6
+        megapixels = (side * geometry.upscale - 2 * margin) ** 2 / 1e6
         calls = engines(card)
-        answers = {name: call(tiles) for name, call in calls.items()}
+        answers = {
+            name: call(tiles)[:, margin:-margin, margin:-margin] for name, call in calls.items()
+        }
         seconds: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
             for name, call in calls.items():
