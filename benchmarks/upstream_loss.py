@@ -21,9 +21,9 @@ import typer
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from superres import load_model
 from superres.arrays import RgbU8, to_float, to_integer
 from superres.evaluation.metrics import mean_scores, score
+from superres.models.registry import DEFAULT_MODELS
 from training.config import LossConfig, load_config
 from training.dataset import dataset_name, make_pair, picture_files, read_rgb
 from training.evaluate import Evaluation, PictureScores, upstream_table
@@ -52,13 +52,13 @@ def main(
         make_pair(read_rgb(file), scale=3, halo=0) for file in files[:: max(1, len(files) // count)]
     ]
     upstream = trained_network(run)
-    served = load_model("srcnn-x3", precision="float32").engine
+    shipped = trained_network(DEFAULT_MODELS / "srcnn-x3")
 
     def by_upstream(plane: RgbU8) -> np.ndarray:
         return np.asarray(upstream(to_float(plane)[None]))[0]
 
     def by_srcnn_x3(plane: RgbU8) -> np.ndarray:
-        return served.predict(to_float(plane)[None])[0]
+        return np.asarray(shipped(to_float(plane)[None]))[0]
 
     weights = load_config("upstream").stages[0].loss
     losses = {

@@ -46,6 +46,9 @@ class Picture:
     source_format: str = "png"
     converted: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    coded_bytes: int = 0
+    """Bytes of the file that are this picture: see
+    :func:`superres.codecs.coded_bytes.coded_bytes`. 0 for one that comes from no file."""
 
     @property
     def rgb(self) -> RgbU8 | RgbU16:

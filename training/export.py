@@ -165,7 +165,8 @@ def install(facts: dict[str, Any], design: Design, weights: Weights, models: Pat
 def convert(folder: Path) -> ModelCard:
     """Write the ONNX files of an exported model again from its weights, and note them in its card.
 
-    Nothing else of the model changes.
+    The card's example is made again, too: it was another one in cards without a margin. Nothing
+    else of the model changes.
 
     Args:
         folder: the model's folder.
@@ -182,7 +183,9 @@ def convert(folder: Path) -> ModelCard:
         made = shutil.copytree(
             folder, Path(scratch) / folder.name, ignore=shutil.ignore_patterns(ONNX)
         )
-        card = _add_onnx(made, read_card(made), network)
+        example = _example(network, networks.halo(network))
+        card = read_card(made).model_copy(update={"example": example})
+        card = _add_onnx(made, card, network)
         put_in_place(made, folder)
     return card
 

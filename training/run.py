@@ -221,16 +221,20 @@ def resume(run: Path, config: TrainingConfig) -> Progress:
         RunMismatch: the config has other changes.
     """
     progress = Progress.load(run / STATE)
-    changed = _changed_stage(progress.config, config, run)
-    if changed is not None:
-        was, now = progress.config.stages[changed], config.stages[changed]
-        if not _is_longer(was, now):
-            if (progress.stage, progress.step) > (changed, 0):
-                progress = Progress.load(run / after(config.stages[changed - 1].name))
-        elif progress.stage > changed and progress.done[was.name] == was.steps:
+    old = progress.config
+    _check_changes(old, config, run)
+    for index, (was, now) in enumerate(zip(old.stages, config.stages, strict=False)):
+        if was == now:
+            continue
+        longer = _is_longer(was, now)
+        if longer and progress.stage > index and progress.done[was.name] < was.steps:
+            continue  # patience ended the stage, and more steps would not change that
+        if longer and progress.stage > index:
             progress = Progress.load(run / after(was.name))
-            progress.stage, progress.step = changed, progress.done.pop(was.name)
-        # Otherwise patience ended the stage, and more steps would not change that.
+            progress.stage, progress.step = index, progress.done.pop(was.name)
+        elif not longer and (progress.stage, progress.step) > (index, 0):
+            progress = Progress.load(run / after(old.stages[index - 1].name))
+        break
     progress.config = config
     return progress
 
@@ -240,27 +244,26 @@ def after(stage: str) -> str:
     return f"after-{stage}.npz"
 
 
-def _changed_stage(old: TrainingConfig, new: TrainingConfig, run: Path) -> int | None:
-    """Index of the first stage that differs; None if all stages of the old config are unchanged.
+def _check_changes(old: TrainingConfig, new: TrainingConfig, run: Path) -> None:
+    """Return if a run of the old config can go on with the new one.
 
     Raises:
-        RunMismatch: the run cannot go on with these changes.
+        RunMismatch: it cannot.
     """
     whole = [name for name in type(old).model_fields if name != "stages"]
     changed = [name for name in whole if getattr(old, name) != getattr(new, name)]
     if len(new.stages) < len(old.stages):
         changed.append("stages (some are gone)")
-    pairs = list(zip(old.stages, new.stages, strict=False))
-    first = next((index for index, (was, now) in enumerate(pairs) if was != now), None)
-    if first == 0 and not _is_longer(*pairs[0]):
-        changed += [f"stages.{pairs[0][0].name}.{name}" for name in _differing(*pairs[0])]
+    was, now = old.stages[0], new.stages[0]
+    if not _is_longer(was, now):
+        changed += [f"stages.{was.name}.{name}" for name in _differing(was, now)]
     if changed:
         raise RunMismatch(
-            f"{run / STATE} is of another config: {', '.join(changed)} changed. Only stages may "
-            "change: those after the first, and of the first, if its learning rate is constant and "
-            "its steps were a multiple of steps_per_validation, the steps, to more"
+            f"{run / STATE} is of another config: {', '.join(changed)} changed. Stages after the "
+            "first may change, and stages may be appended. The first stage may only get more "
+            "steps, and only if its learning rate is constant and its steps were a multiple of "
+            "steps_per_validation"
         )
-    return first
 
 
 def _is_longer(was: StageConfig, now: StageConfig) -> bool:

@@ -169,7 +169,7 @@ def read_record(run: Path) -> TrainingRecord:
 
 
 def trained_network(folder: Path, *, precision: str = "float32") -> keras.Model:
-    """The network of a run, with its best weights, or of an exported model, as it is served.
+    """The network of a run, with its best weights, or of an exported model, zero-padded.
 
     Raises:
         FileNotFoundError: as in :func:`recorded`.

@@ -6,12 +6,14 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from superres.arrays import Size
 from superres.codecs import foreign
+from superres.codecs.coded_bytes import coded_bytes
 from superres.codecs.format import Format
 from superres.codecs.limits import (
     MAX_INPUT_PIXELS,
@@ -100,7 +102,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_INPUT_PIXELS) -> Picture:
         BadImage: empty, truncated or damaged.
     """
     with _any_failure_is_a_bad_image():
-        return _recognised(data).decode(data, max_pixels)
+        picture = _recognised(data).decode(data, max_pixels)
+        return replace(picture, coded_bytes=coded_bytes(data, picture))
 
 
 def encode(picture: Picture, output_format: OutputFormat, quality: int = DEFAULT_QUALITY) -> bytes:

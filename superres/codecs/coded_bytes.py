@@ -5,36 +5,47 @@ import io
 from superres.codecs.headers import isobmff
 from superres.picture import Picture
 
-_JXL_METADATA = {b"Exif", b"xml ", b"jumb", b"brob"}
-"""Boxes of a JPEG XL with metadata, the last in compressed form."""
+_JXL_BESIDES = {b"Exif", b"xml ", b"jumb", b"brob", b"jhgm", b"jbrd"}
+"""Boxes of a JPEG XL beside the picture: metadata, also compressed; a gain map; and what makes the
+JPEG again that it was."""
+_HEIF_BESIDES = {b"mpvd", b"moov"}
+"""Boxes of a HEIF with a video, or about one."""
+_ICC = (b"prof", b"rICC")
+"""How the property ``colr`` begins where it has a profile."""
 
 
 def coded_bytes(data: bytes, picture: Picture) -> int:
-    """Size of a file without its metadata and without the further pictures that it has.
+    """Size of a file without its metadata; of HEIF, AVIF and JPEG XL, also without other pictures.
 
     Args:
         data: the file.
-        picture: the same, decoded.
+        picture: the same, decoded, with its metadata.
     """
     if picture.source_format in ("avif", "heif"):
-        further = _bytes_of_further_items(data) + len(picture.icc_profile or b"")
+        besides = _bytes_of_boxes(data, _HEIF_BESIDES) + _bytes_of_further_items(data)
     elif picture.source_format == "jxl":
-        boxes = isobmff.file_boxes(io.BytesIO(data)) if data.startswith(bytes(3)) else ()
-        further = sum(end - start for kind, start, end in boxes if kind in _JXL_METADATA)
+        in_boxes = data.startswith(bytes(3))
+        besides = _bytes_of_boxes(data, _JXL_BESIDES) if in_boxes else 0
     else:
         blocks = (picture.exif, picture.icc_profile, picture.xmp)
-        further = sum(len(block) for block in blocks if block)
-    return max(0, len(data) - further)
+        besides = sum(len(block) for block in blocks if block)
+    return max(0, len(data) - besides)
+
+
+def _bytes_of_boxes(data: bytes, kinds: set[bytes]) -> int:
+    boxes = isobmff.file_boxes(io.BytesIO(data))
+    return sum(end - start for kind, start, end in boxes if kind in kinds)
 
 
 def _bytes_of_further_items(data: bytes) -> int:
-    """Bytes of the items that are not shown: metadata, thumbnails, depth and gain maps, alpha."""
+    """Bytes of metadata, thumbnails, maps of depth and gain, and opacity."""
     meta = isobmff.read_meta(io.BytesIO(data))
     primary = meta.items.get(meta.primary)
     if primary is None:
         return 0
+    colours = [body for kind, body in primary.properties if kind == b"colr"]
     shown = {primary.number, *primary.references.get(b"dimg", ())}
-    return sum(
+    return sum(len(body) for body in colours if body.startswith(_ICC)) + sum(
         extent.length
         for item in meta.items.values()
         if item.number not in shown

@@ -14,7 +14,7 @@ import numpy as np
 from superres.arrays import TileBatch, to_float
 from superres.errors import EngineError, ModelMismatch
 from superres.models.card import ModelCard, hash_files
-from superres.tiling import MULTIPLE
+from superres.tiling import plan
 
 Precision = Literal["float32", "bfloat16", "int8"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "int8"]
@@ -31,9 +31,8 @@ U8_SIGNATURES: dict[Precision, Signature] = {
 BATCH = 4
 """Most tiles in one call of the network, on a GPU. On a CPU single tiles are as fast, and oneDNN
 keeps 0.4 MB for every number and shape of tiles that it has seen."""
-TRIAL_SIDE = 256
-"""Side of the answer on which each precision is timed, without halo, px; less where tiles must be
-smaller."""
+TRIAL_SIDE = 128
+"""Side of the answer by whose tile each precision is timed, px."""
 TRIAL_CALLS = 5
 """Timed calls of each precision."""
 FLOAT32_TOLERANCE = 1.0
@@ -249,9 +248,9 @@ class LoadedEngine(ABC):
         if len(agreeing) == 1:
             return "float32"
         geometry = self.card.geometry
-        side = TRIAL_SIDE // geometry.upscale + 2 * geometry.halo
-        side = min(side - side % MULTIPLE, geometry.largest_tile)
-        tiles = np.zeros((1, side, side, 3), np.uint8)
+        small = TRIAL_SIDE // geometry.upscale
+        tile = plan((small, small), largest_tile=geometry.largest_tile, halo=geometry.halo).tile
+        tiles = np.zeros((1, *tile, 3), np.uint8)
 
         # In turn, since a busy machine is slower at one time than at another; and the least of each
         # after one call to warm up, since what else the machine does only adds.

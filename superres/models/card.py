@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from superres.arrays import TilesF32, TilesU8
 from superres.errors import ModelMismatch, ModelMissing
@@ -71,6 +71,12 @@ class Example(_Frozen):
     """Pixels at each side of the tile to which there is no answer: those of the halo."""
     tile: str
     answer: str
+
+    @model_validator(mode="after")
+    def _has_an_answer(self) -> "Example":
+        if 2 * self.margin >= min(self.height, self.width):
+            raise ValueError(f"a margin of {self.margin} px leaves nothing of the example's tile")
+        return self
 
     def tiles(self) -> TilesU8:
         """The input, as a batch of one."""

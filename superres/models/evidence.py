@@ -7,7 +7,6 @@ import numpy as np
 
 from superres.arrays import to_integer
 from superres.codecs import FORMATS, jpeg, webp
-from superres.codecs.coded_bytes import coded_bytes
 from superres.picture import Picture
 
 WINDOW = 128
@@ -39,7 +38,7 @@ class Evidence:
     """The label of another lossy format, as ``AVIF``; empty if the file is of none. A photograph
     that such a file holds without loss has many bits; a drawing may have few."""
     bits_per_pixel: float
-    """Bits for a pixel of what :func:`superres.codecs.coded_bytes.coded_bytes` counts."""
+    """Bits for a pixel of the file, counted without its metadata and other pictures."""
     few_colours: bool
     """Whether there are at most :data:`MOST_COLOURS`."""
     blockiness: float
@@ -72,7 +71,7 @@ def examine(data: bytes, picture: Picture) -> Evidence:
     return Evidence(
         jpeg_quality=_jpeg_quality(data),
         coded_as=_coded_as(data, picture),
-        bits_per_pixel=8 * coded_bytes(data, picture) / math.prod(picture.size),
+        bits_per_pixel=8 * picture.coded_bytes / math.prod(picture.size),
         few_colours=_few_colours(windows),
         blockiness=sum(map(_blockiness, steps)) / 2,
         noise=_noise(luma),

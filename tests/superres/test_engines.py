@@ -122,7 +122,7 @@ def test_a_missing_and_an_unlisted_file_are_noticed(copy: Path):
         ({"geometry__halo": 6}, "says a halo of 6 px, but answers depend on pixels farther away"),
         ({"geometry__domain": "lr"}, "the card says upscale 3; a plane of 90 px came back as 90"),
         ({"example__answer": "AAAA"}, "the card's example: buffer size"),
-        ({"example__tile": "A" * 4096}, r"f32 differs from the card's example by up to \d+"),
+        ({"example__tile": "A" * 3600}, r"f32 differs from the card's example by up to \d+"),
     ],
 )
 def test_a_card_that_lies_is_found_out(copy: Path, lie, reason):
@@ -137,6 +137,7 @@ def test_a_card_that_lies_is_found_out(copy: Path, lie, reason):
         ({"name": "other"}, "is the card of 'other', not of 'srcnn-x3'"),
         ({"colour": "red"}, "colour"),
         ({"schema_version": 1}, "schema_version"),
+        ({"example__margin": 15}, "a margin of 15 px leaves nothing"),
     ],
 )
 def test_a_card_that_is_none_of_ours_is_refused(copy: Path, change, reason):
@@ -192,6 +193,23 @@ def test_tiles_are_answered_in_their_order(chelsea, srcnn_card: ModelCard):
     assert np.array_equal(
         engine.predict(tiles), np.stack([engine.predict(t[None])[0] for t in tiles])
     )
+
+
+def test_an_engine_goes_on_after_one_of_two_calls_failed(srcnn_card: ModelCard, monkeypatch):
+    engine = SavedModelEngine(DEFAULT_MODELS / srcnn_card.name, srcnn_card, device="cpu")
+    tiles = np.stack([np.full((64, 64, 3), value, np.uint8) for value in (0, 1, 2)])
+    call = engine._call
+
+    def fails_once(signature: str, tiles: np.ndarray) -> np.ndarray:
+        if tiles.max() == 1:
+            raise EngineError("out of order")
+        return call(signature, tiles)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_call", fails_once)
+        with pytest.raises(EngineError, match="out of order"):
+            engine.predict(tiles)
+    assert engine.predict(tiles).shape == tiles.shape
 
 
 @pytest.mark.parametrize("device", ["gpu:99", "tpu", "gpu:x"])

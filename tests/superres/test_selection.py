@@ -12,7 +12,9 @@ from PIL import Image, ImageCms
 
 from superres import load_model
 from superres.automatic import AutomaticEnhancer
-from superres.codecs import Picture, decode, encode
+from superres.codecs import Picture, decode, encode, without_metadata
+from superres.codecs.coded_bytes import coded_bytes
+from superres.codecs.items import box
 from superres.errors import ModelMismatch, ModelMissing
 from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard, read_card, write_card
@@ -325,6 +327,31 @@ def test_maps_and_thumbnails_do_not_count_as_bits_of_the_picture(coffee):
     bits = examined(alone.file()).bits_per_pixel
     assert examined(phone).bits_per_pixel == pytest.approx(bits, abs=0.1)
     assert 8 * len(phone) / coffee[..., 0].size > bits + 0.2
+    moving = phone + box(b"mpvd", bytes(100_000))
+    assert examined(moving).bits_per_pixel == pytest.approx(bits, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", [b"Exif", b"brob", b"jhgm"])
+def test_boxes_beside_a_jpeg_xl_do_not_count_as_bits_of_the_picture(coffee, kind: bytes):
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    picture = Picture(coffee[:64, :64], exif=exif.tobytes())
+    in_boxes = encode(picture, "jxl", 60)
+    alone = examined(encode(replace(picture, exif=None), "jxl", 60)).bits_per_pixel
+    more = bytes(4) if kind == b"Exif" else b"Exif" if kind == b"brob" else b""
+    found = coded_bytes(
+        in_boxes + box(kind, more + bytes(50_000)), replace(picture, source_format="jxl")
+    )
+    assert 8 * found / 64**2 == pytest.approx(alone, abs=0.2)
+
+
+def test_metadata_that_the_caller_wants_to_be_dropped_does_not_count_either(coffee):
+    exif = Image.Exif()
+    exif[0x010E] = "a long description " * 1000
+    picture = decode(encode(Picture(coffee[:64, :64], exif=exif.tobytes()), "webp", 60))
+    stripped = without_metadata(picture)
+    assert stripped.exif is None
+    assert examine(b"", stripped).bits_per_pixel < 8
 
 
 def test_stripes_are_as_sharp_as_their_edges():

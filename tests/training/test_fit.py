@@ -193,6 +193,32 @@ def test_a_changed_stage_begins_from_the_end_of_the_one_before(pictures, finishe
     assert_same(run, tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    ("stages", "done", "at", "goes_on_at"),
+    [
+        ([{"steps": 8}, {"learning_rate": 1e-4}], 4, (2, 0), (0, 4)),
+        # Its patience ended the first stage: more steps would not change that.
+        ([{"steps": 8}, {"learning_rate": 1e-4}], 3, (2, 0), (1, 0)),
+        ([{}, {"learning_rate": 1e-4}], 4, (1, 2), (1, 0)),
+        ([{}, {"learning_rate": 1e-4}], 4, (1, 0), (1, 0)),
+        ([{"steps": 8}, {"learning_rate": 1e-4}], 4, (0, 2), (0, 2)),
+        ([{}, {}, STAGES[1] | {"name": "more"}], 4, (1, 2), (1, 2)),
+    ],
+)
+def test_a_run_goes_on_from_the_last_place_before_a_change(tmp_path, stages, done, at, goes_on_at):
+    """The first stage ended after ``done`` steps, and the state is ``at`` a step of a stage."""
+    old = run_module.Progress(small_config(), "float32")
+    old.stage, old.step = 1, 0
+    old.done = {"stable": done}
+    old.save(tmp_path / "after-stable.npz")
+    old.stage, old.step = at
+    old.done = {"stable": done, "decay": 4} if at[0] == 2 else old.done if at[0] else {}
+    old.save(tmp_path / "state.npz")
+    found = run_module.resume(tmp_path, small_config(stages=stages))
+    assert (found.stage, found.step) == goes_on_at
+    assert found.done == ({"stable": done} if goes_on_at[0] else {})
+
+
 def test_a_stage_can_be_appended(pictures, finished, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
