@@ -67,7 +67,7 @@ def test_a_costly_header_is_refused_or_read_in_bounded_work(name: str):
             decode(data)
     else:
         decode(data)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 2
 
 
 @settings(max_examples=60, deadline=None)

@@ -181,6 +181,7 @@ def test_a_constant_stage_is_extended_with_its_optimizers_state(pictures, finish
     assert_same(extended, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_changed_stage_begins_from_the_end_of_the_one_before(pictures, finished, tmp_path):
     changed = small_config(stages=[{}, {"steps": 6, "learning_rate": 1e-4}])
     train(changed, pictures, tmp_path / "whole")
