@@ -155,6 +155,7 @@ def test_more_devices_than_there_are_are_refused_and_a_batch_that_they_do_not_di
         devices.Devices(3, small_config())
 
 
+@pytest.mark.slow
 def test_what_a_backend_does_not_share_is_refused(monkeypatch):
     config = small_config()
     squashed = small_config(stages=[{"loss": {"mse": 1.0, "sigmoid": True}}])

@@ -15,6 +15,7 @@ def descend(optimizer: "keras.optimizers.Optimizer", start: np.ndarray, gradient
     return weights.numpy()
 
 
+@pytest.mark.slow
 def test_inputs_that_are_alike_hardly_slow_it_where_adam_creeps():
     """Least squares on inputs as those of a 5x5 patch: neighbours correlate by 0.98."""
     random = np.random.default_rng(0)
