@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response, UploadFile
 from PIL import Image
 
-from superres.arrays import RgbU8, TilesU8, to_float, to_integer
+from superres.arrays import RgbU8, TilesU8, to_float, to_integer, without_margin
 from superres.codecs import DEFAULT_QUALITY, decode
 from superres.engines.onnxruntime import ONNX, ONNX_FILES, open_onnx
 from superres.models.card import read_card
@@ -149,9 +149,8 @@ class Enhance(litserve.LitAPI):
     def predict(self, plane: RgbU8) -> RgbU8:
         """Run the network on the plane with a halo, to which it gives no answer."""
         halo = self._geometry.halo
-        margin = halo * self._geometry.upscale
         around = np.pad(plane, ((halo, halo), (halo, halo), (0, 0)), "edge")
-        return self._answers(around[None])[0, margin:-margin, margin:-margin]
+        return without_margin(self._answers(around[None]), halo * self._geometry.upscale)[0]
 
     def _answers(self, tiles: TilesU8) -> np.ndarray:
         signature = self._model.signatures["u8_bfloat16"]

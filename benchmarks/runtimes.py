@@ -28,6 +28,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from superres.arrays import without_margin
 from superres.codecs import Picture, decode, encode
 from superres.engines import load_engine
 from superres.engines.onnxruntime import ONNX, ONNX_FILES
@@ -101,9 +102,7 @@ def speed(rounds: int) -> None:
         tiles = np.pad(photograph[:side, :side], [(0, missing), (0, 0), (0, 0)], "symmetric")[None]
         megapixels = (side * geometry.upscale - 2 * margin) ** 2 / 1e6
         calls = engines(card)
-        answers = {
-            name: call(tiles)[:, margin:-margin, margin:-margin] for name, call in calls.items()
-        }
+        answers = {name: without_margin(call(tiles), margin) for name, call in calls.items()}
         seconds: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(rounds):
             for name, call in calls.items():

@@ -40,6 +40,12 @@ TileBatch: TypeAlias = TilesU8 | TilesF32
 """Tiles as an engine takes and returns them: uint8, or float32 in [0, 1]."""
 
 
+def without_margin(batch: np.ndarray, margin: int) -> np.ndarray:
+    """[n, h, w, c] without so many pixels at each side."""
+    height, width = batch.shape[1:3]
+    return batch[:, margin : height - margin, margin : width - margin]
+
+
 def to_float(samples: np.ndarray) -> np.ndarray:
     """Integer samples as float32 in [0, 1]; float32 samples as they are."""
     if samples.dtype == np.float32:

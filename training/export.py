@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from superres.arrays import TilesU8
+from superres.arrays import TilesU8, without_margin
 from superres.engines.base import LoadedEngine
 from superres.engines.onnxruntime import ONNX, OnnxRuntimeEngine
 from superres.engines.tensorflow import SAVED_MODEL, SavedModelEngine
@@ -357,11 +357,10 @@ def _example(network: keras.Model, halo: int) -> Example:
 
 def _compare_with_keras(network: keras.Model, engine: LoadedEngine) -> None:
     geometry = engine.card.geometry
-    margin = geometry.halo * geometry.upscale
     height, width = (side + 2 * geometry.halo for side in (96, 64))
     tiles = np.random.default_rng(1).random((2, height, width, 3), np.float32)
     expected = np.asarray(network(tiles)).clip(0, 1)
-    answers = engine.predict(tiles)[:, margin:-margin, margin:-margin]
+    answers = without_margin(engine.predict(tiles), geometry.halo * geometry.upscale)
     difference = float(np.abs(answers - expected).max())
     if difference > 1e-5:
         raise ExportFailed(f"the reloaded {engine.FORMAT} differs from Keras by {difference:.2g}")

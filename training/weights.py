@@ -169,7 +169,9 @@ def read_record(run: Path) -> TrainingRecord:
 
 
 def trained_network(folder: Path, *, precision: str = "float32") -> keras.Model:
-    """The network of a run, with its best weights, or of an exported model, zero-padded.
+    """The network of a run, with its best weights, or of an exported model.
+
+    It is built with ``padding="same"``.
 
     Raises:
         FileNotFoundError: as in :func:`recorded`.

@@ -5,13 +5,13 @@ import io
 from superres.codecs.headers import isobmff
 from superres.picture import Picture
 
-_JXL_BESIDES = {b"Exif", b"xml ", b"jumb", b"brob", b"jhgm", b"jbrd"}
-"""Boxes of a JPEG XL beside the picture: metadata, also compressed; a gain map; and what makes the
-JPEG again that it was."""
-_HEIF_BESIDES = {b"mpvd", b"moov"}
-"""Boxes of a HEIF with a video, or about one."""
+_JXL_OTHER_BOXES = {b"Exif", b"xml ", b"jumb", b"brob", b"jhgm", b"jbrd"}
+"""Boxes of a JPEG XL that are not the picture: metadata, plain or compressed, a gain map, and what
+restores the JPEG that it was made of."""
+_HEIF_OTHER_BOXES = {b"mpvd", b"moov"}
+"""Boxes of a HEIF with a video, or with its description."""
 _ICC = (b"prof", b"rICC")
-"""How the property ``colr`` begins where it has a profile."""
+"""First bytes of a property ``colr`` that contains a profile."""
 
 
 def coded_bytes(data: bytes, picture: Picture) -> int:
@@ -22,14 +22,14 @@ def coded_bytes(data: bytes, picture: Picture) -> int:
         picture: the same, decoded, with its metadata.
     """
     if picture.source_format in ("avif", "heif"):
-        besides = _bytes_of_boxes(data, _HEIF_BESIDES) + _bytes_of_further_items(data)
+        others = _bytes_of_boxes(data, _HEIF_OTHER_BOXES) + _bytes_of_further_items(data)
     elif picture.source_format == "jxl":
         in_boxes = data.startswith(bytes(3))
-        besides = _bytes_of_boxes(data, _JXL_BESIDES) if in_boxes else 0
+        others = _bytes_of_boxes(data, _JXL_OTHER_BOXES) if in_boxes else 0
     else:
         blocks = (picture.exif, picture.icc_profile, picture.xmp)
-        besides = sum(len(block) for block in blocks if block)
-    return max(0, len(data) - besides)
+        others = sum(len(block) for block in blocks if block)
+    return max(0, len(data) - others)
 
 
 def _bytes_of_boxes(data: bytes, kinds: set[bytes]) -> int:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from superres.arrays import TilesF32, TilesU8
+from superres.arrays import TilesF32, TilesU8, without_margin
 from superres.errors import ModelMismatch, ModelMissing
 
 CARD = "card.json"
@@ -95,8 +95,7 @@ class Example(_Frozen):
 
     def without_margin(self, answers: np.ndarray, upscale: int) -> np.ndarray:
         """What an engine answers to the tile, without the margin."""
-        margin = self.margin * upscale
-        return answers[:, margin : answers.shape[1] - margin, margin : answers.shape[2] - margin]
+        return without_margin(answers, self.margin * upscale)
 
 
 class QuantisedRecord(_Frozen):

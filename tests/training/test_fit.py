@@ -165,6 +165,14 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_one_that_never_was(
     assert len(record_of(run).sessions) == 1
 
 
+def copied(run: Path, folder: Path) -> Path:
+    """A copy of a run's files, without its folders, that can go on."""
+    folder.mkdir()
+    for file in run.glob("*.*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
 @pytest.mark.slow
 def test_a_constant_stage_is_extended_with_its_optimizers_state(pictures, finished, tmp_path):
     """And later stages begin anew: as though it always had these steps, whose batches, of the
@@ -172,10 +180,7 @@ def test_a_constant_stage_is_extended_with_its_optimizers_state(pictures, finish
     """
     longer = small_config(stages=[{"steps": 8}, {}])
     train(longer, pictures, tmp_path / "whole", workers=1)
-    extended = tmp_path / "extended"
-    extended.mkdir()
-    for file in finished[0].glob("*.*"):
-        (extended / file.name).write_bytes(file.read_bytes())
+    extended = copied(finished[0], tmp_path / "extended")
     outcome, _ = train(longer, pictures, extended, go_on=True)
     assert outcome.finished
     assert_same(extended, tmp_path / "whole")
@@ -185,10 +190,7 @@ def test_a_constant_stage_is_extended_with_its_optimizers_state(pictures, finish
 def test_a_changed_stage_begins_from_the_end_of_the_one_before(pictures, finished, tmp_path):
     changed = small_config(stages=[{}, {"steps": 6, "learning_rate": 1e-4}])
     train(changed, pictures, tmp_path / "whole")
-    run = tmp_path / "changed"
-    run.mkdir()
-    for file in finished[0].glob("*.*"):
-        (run / file.name).write_bytes(file.read_bytes())
+    run = copied(finished[0], tmp_path / "changed")
     outcome, _ = train(changed, pictures, run, go_on=True)
     assert outcome.finished
     assert_same(run, tmp_path / "whole")
@@ -221,10 +223,7 @@ def test_a_run_goes_on_from_the_last_place_before_a_change(tmp_path, stages, don
 
 
 def test_a_stage_can_be_appended(pictures, finished, tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    for file in finished[0].glob("*.*"):
-        (run / file.name).write_bytes(file.read_bytes())
+    run = copied(finished[0], tmp_path / "run")
     more = small_config(stages=[{}, {}, STAGES[1] | {"name": "more", "steps": 2}])
     train(more, pictures, run, go_on=True)
     record = record_of(run)
