@@ -32,6 +32,7 @@ from app.drain import Drain, DrainMiddleware
 from app.errors import declare, describe_error
 from app.inference.metrics import ServiceCollector
 from app.inference.models import LoadEngine
+from app.inference.scheduler import DeviceEngine
 from app.inference.service import Service
 from app.jobs.callback_hosts import CallbackHost, read_hosts
 from app.jobs.metrics import JobCollector
@@ -44,7 +45,6 @@ from app.settings import Settings
 from app.telemetry import Telemetry
 from app.traces import make_provider, of_requests
 from app.web import STATIC
-from superres.engines.base import Engine
 from superres.errors import (
     BadRequest,
     Forbidden,
@@ -81,7 +81,7 @@ class State(TypedDict):
 
 def create_app(
     settings: Settings | None = None,
-    engines: Mapping[str, Engine] | None = None,
+    engines: Mapping[str, DeviceEngine] | None = None,
     load_engine: LoadEngine | None = None,
 ) -> FastAPI:
     """Build the app.

@@ -115,16 +115,16 @@ def extract(strip: Rgb, cut: Plan, columns: range) -> TileBatch:
     Returns:
         [columns, tile height, tile width, 3], left to right.
     """
-    (left, _), halo, width = cut.span(columns), cut.halo, cut.tile[1]
-    tiles = []
-    for column in columns:
-        first = cut.lefts[column] - halo
-        last = first + width
-        inside = strip[:, max(first, 0) - left : min(last, cut.plane[1]) - left]
-        beyond = (max(-first, 0), max(last - cut.plane[1], 0))
+    (left, _), width = cut.span(columns), cut.tile[1]
+    tiles = np.empty((len(columns), len(strip), width, 3), strip.dtype)
+    for tile, column in zip(tiles, columns, strict=True):
+        first = cut.lefts[column] - cut.halo
         # By index, as tile_rows does, a pixel at a time would be copied.
-        tiles.append(np.pad(inside, ((0, 0), beyond, (0, 0)), "edge"))
-    return np.stack(tiles)
+        begins, ends = max(-first, 0), min(width, cut.plane[1] - first)
+        tile[:, begins:ends] = strip[:, first + begins - left : first + ends - left]
+        tile[:, :begins] = tile[:, begins : begins + 1]
+        tile[:, ends:] = tile[:, ends - 1 : ends]
+    return tiles
 
 
 def stitch(answers: TileBatch | TilesU16, cut: Plan, row: int, out: AnyRgb, columns: range) -> None:

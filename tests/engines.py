@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from superres.arrays import TileBatch, to_float
+from superres.engines.base import BATCH
 from superres.models.card import Geometry, ModelCard
 
 SHARPEN = ImageFilter.UnsharpMask(radius=1, percent=100, threshold=0)
@@ -17,6 +18,8 @@ class BlurEngine:
     Stands in for a network in tests of everything around it. Since each answer depends
     on its neighbours as far as the halo, a missing or wrong halo shows.
     """
+
+    batch, calls_at_once = BATCH, 1
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry

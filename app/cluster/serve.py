@@ -151,6 +151,7 @@ class RemoteEngine:
 
     Args:
         devices: the handle of :class:`Device`.
+        calls_at_once: tiles that all devices have at once.
         stalled_s: seconds to wait for an answer.
         card: the model's card.
 
@@ -158,8 +159,14 @@ class RemoteEngine:
         ModelMismatch, NotReady: as :meth:`Device.describe`.
     """
 
-    def __init__(self, devices: DeploymentHandle, stalled_s: float, card: ModelCard) -> None:
+    batch = 1
+    """Tiles in a call: those of a picture spread over the devices."""
+
+    def __init__(
+        self, devices: DeploymentHandle, calls_at_once: int, stalled_s: float, card: ModelCard
+    ) -> None:
         self._devices = devices
+        self.calls_at_once = calls_at_once
         self._stalled_s = stalled_s
         self._label = _label(card)
         # No timeout: the cluster may have to start machines first.
@@ -220,7 +227,7 @@ def _front() -> "_WithState":
     devices = devices.options(_by_reference=False)
 
     def load_engine(folder: Path, card: ModelCard) -> RemoteEngine:
-        return RemoteEngine(devices, settings.stalled_s, card)
+        return RemoteEngine(devices, settings.tiles_in_flight, settings.stalled_s, card)
 
     return _WithState(create_app(settings, load_engine=load_engine))
 

@@ -16,10 +16,11 @@ from typing import Protocol, TypeVar
 
 import superres.engines
 from app.inference.admission import Admission
+from app.inference.scheduler import DeviceEngine
 from app.inference.startup import Measurement, default_cards, preloaded_cards, warm_up
 from app.service_errors import ReloadFailed
 from app.settings import Settings
-from superres.engines.base import Engine, Precision
+from superres.engines.base import Precision
 from superres.errors import EngineError, NotReady, SuperresError
 from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard
@@ -29,8 +30,8 @@ logger = logging.getLogger("superres")
 Result = TypeVar("Result")
 
 
-class ModelEngine(Engine, Protocol):
-    """An engine that runs a model, with the precision and the device that it uses."""
+class ModelEngine(DeviceEngine, Protocol):
+    """An engine for the scheduler, with the precision and the device that it uses."""
 
     precision: Precision
     device: str
@@ -45,7 +46,7 @@ class LoadedModel:
     """A model that is served, with its engine."""
 
     card: ModelCard
-    engine: Engine
+    engine: DeviceEngine
     precision: str
     device: str
 
@@ -84,7 +85,7 @@ class Models:
         self,
         settings: Settings,
         admission: Admission,
-        engines: Mapping[str, Engine] | None = None,
+        engines: Mapping[str, DeviceEngine] | None = None,
         load_engine: LoadEngine | None = None,
     ) -> None:
         self._folder = settings.models
@@ -104,7 +105,7 @@ class Models:
         """Why the service could not start, until a reload mends it."""
         self._started = False
         self._loading = asyncio.Lock()
-        self._leased: list[Engine] = []
+        self._leased: list[DeviceEngine] = []
         """Engines in use, one entry for each piece of work."""
 
     async def load(self) -> None:
@@ -205,7 +206,7 @@ class Models:
         """Whether a model is still to be loaded."""
         return card in self.cards and self._find(card) is None
 
-    def engine(self, card: ModelCard) -> Engine:
+    def engine(self, card: ModelCard) -> DeviceEngine:
         """The engine of a model.
 
         Raises:
@@ -218,7 +219,7 @@ class Models:
         raise NotReady(f"{card.name} has just been replaced; try again", retry_after=1)
 
     @contextmanager
-    def lease(self, card: ModelCard) -> Iterator[Engine]:
+    def lease(self, card: ModelCard) -> Iterator[DeviceEngine]:
         """The engine of a model, which keeps its memory until the block ends.
 
         Raises:

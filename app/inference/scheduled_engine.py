@@ -5,10 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from app.inference.scheduler import BatchScheduler, PendingBatch
+from app.inference.scheduler import BatchScheduler, DeviceEngine, PendingBatch
 from app.service_errors import CallerGone
 from superres.arrays import TileBatch
-from superres.engines.base import Engine
 from superres.errors import DeadlineExceeded
 from superres.models.card import ModelCard
 
@@ -32,12 +31,12 @@ class ScheduledEngine:
     def __init__(
         self,
         scheduler: BatchScheduler,
-        engine: Engine,
+        engine: DeviceEngine,
         seconds: float,
         started: float | None = None,
         *,
         upscale: int = 1,
-        engines: Mapping[str, Engine] | None = None,
+        engines: Mapping[str, DeviceEngine] | None = None,
         caller: str = "",
     ) -> None:
         self._caller = caller

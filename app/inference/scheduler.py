@@ -1,25 +1,26 @@
 """The owner of the device: it queues the tiles of all requests and batches them fairly.
 
 Each request has a :class:`ScheduledEngine`, an Engine of its own, whose ``predict`` queues tiles
-and waits for the answers. One thread takes tiles from the queue: of the caller that has used the
+and waits for the answers. Threads take tiles from the queue: of the caller that has used the
 device least, one from each of its requests in turn. So a thumbnail does not wait behind a panorama,
-and a caller with one request not behind another one's dozen. It runs tiles of one model and shape
-as one batch on the real engine. On a cluster, where an engine stands for many devices, several
-threads run, each with one tile at a time, so that the tiles of one picture spread over the devices.
+and a caller with one request not behind another one's dozen. They run tiles of one model and shape
+as one batch on the real engine, and as many batches at once as it takes: a GPU one, a CPU several,
+and on a cluster, where an engine stands for many devices, one for each device or more.
 """
 
 import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from structlog.contextvars import get_contextvars
 
 from superres.arrays import TileBatch
-from superres.engines.base import BATCH, Engine
+from superres.engines.base import Engine
 from superres.errors import EngineError, NotReady, SuperresError
 
 THREAD_ENDED = "a thread of the device has ended; the service has to be started again"
@@ -31,11 +32,23 @@ CATCH_UP_S = 1.0
 the queue: a request queues the tiles of a few rows, and works on the answers before the next."""
 
 
+class DeviceEngine(Engine, Protocol):
+    """An engine that runs a model itself, for the scheduler."""
+
+    @property
+    def batch(self) -> int:
+        """Most tiles in a call of ``predict``."""
+
+    @property
+    def calls_at_once(self) -> int:
+        """Most calls of ``predict`` at once."""
+
+
 @dataclass(eq=False)
 class PendingBatch:
     """The tiles of one call of ``predict``, and their answers."""
 
-    engine: Engine
+    engine: DeviceEngine
     tiles: TileBatch
     queued_at: float
     upscale: int = 1
@@ -64,16 +77,13 @@ class BatchScheduler:
     """Owns the device: its threads alone call the engines.
 
     Args:
-        tiles_in_flight: for engines that stand for many devices, the number of tiles that the
-            devices have at once, one in a call; None for one device, which gets one batch at a
-            time.
+        threads: most batches that the engines have at once, if they take so many.
     """
 
-    def __init__(self, tiles_in_flight: int | None = None) -> None:
+    def __init__(self, threads: int) -> None:
         self._queue: deque[PendingBatch] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._max_batch = BATCH if tiles_in_flight is None else 1
         self._running = 0
         """Number of batches that an engine is working on."""
         self._progressed_at = time.monotonic()
@@ -86,8 +96,7 @@ class BatchScheduler:
         self.done_tiles = 0
         """Number of tiles that have been answered."""
         self._threads = [
-            threading.Thread(target=self._run, name="device", daemon=True)
-            for _ in range(tiles_in_flight or 1)
+            threading.Thread(target=self._run, name="device", daemon=True) for _ in range(threads)
         ]
         for thread in self._threads:
             thread.start()
@@ -171,6 +180,7 @@ class BatchScheduler:
                 with self._changed:
                     self._running -= 1
                     self._progressed_at = time.monotonic()
+                    self._changed.notify_all()
         except BaseException:  # no engine's: what these raise is the answer to their requests
             logger.critical(THREAD_ENDED, exc_info=True)
             with self._changed:
@@ -185,7 +195,7 @@ class BatchScheduler:
         owners = [pending for pending, _ in batch]
         started, expected = time.monotonic(), self._tile_seconds
         try:
-            tiles = np.stack([pending.tiles[index] for pending, index in batch])
+            tiles = np.concatenate([pending.tiles[index : index + 1] for pending, index in batch])
             answers = owners[0].engine.predict(tiles)
             _check_answers(answers, tiles, owners[0].upscale)
         except SuperresError as error:
@@ -213,10 +223,10 @@ class BatchScheduler:
     def _next_batch(self) -> list[tuple[PendingBatch, int]]:
         """Wait for tiles, and take compatible ones, up to a full batch; none when closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closed)
+            self._changed.wait_for(lambda: self._closed or self._next_fits())
             self._running += bool(self._queue)
             batch: list[tuple[PendingBatch, int]] = []
-            while len(batch) < self._max_batch:
+            while not batch or len(batch) < batch[0][0].engine.batch:
                 pending = self._pop_compatible(batch[0][0] if batch else None)
                 if pending is None:
                     break
@@ -228,6 +238,16 @@ class BatchScheduler:
                     self._queue.append(pending)
             return batch
 
+    def _next_fits(self) -> bool:
+        """Whether a tile waits, and its engine takes another batch now.
+
+        If it does not, those behind wait too, also for other engines: nothing overtakes it.
+        """
+        return bool(self._queue) and (self._running < self._first(self._queue).engine.calls_at_once)
+
+    def _first(self, entries: Iterable[PendingBatch]) -> PendingBatch:
+        return min(entries, key=lambda one: self._used[one.caller])
+
     def _pop_compatible(self, other: PendingBatch | None) -> PendingBatch | None:
         """Remove an entry that is compatible with ``other``, if given, from the queue.
 
@@ -236,7 +256,7 @@ class BatchScheduler:
         candidates = [one for one in self._queue if other is None or one.is_compatible(other)]
         if not candidates:
             return None
-        pending = min(candidates, key=lambda one: self._used[one.caller])
+        pending = self._first(candidates)
         self._queue.remove(pending)
         self._least_used = self._used[pending.caller]
         self._used[pending.caller] += self._tile_seconds  # until it has been measured

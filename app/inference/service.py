@@ -12,10 +12,9 @@ from app.inference.admission import Admission, WorkloadKey
 from app.inference.memory import Reservation
 from app.inference.models import LoadEngine, Models
 from app.inference.scheduled_engine import ScheduledEngine
-from app.inference.scheduler import THREAD_ENDED, BatchScheduler
+from app.inference.scheduler import THREAD_ENDED, BatchScheduler, DeviceEngine
 from app.settings import Settings
 from superres.codecs import Header, OutputFormat
-from superres.engines.base import Engine
 from superres.errors import NotReady
 from superres.forecast import Forecast, forecast
 from superres.models.card import ModelCard
@@ -23,6 +22,8 @@ from superres.models.registry import AUTO, choose
 from superres.models.selection import Candidates, candidates
 from superres.sizing import Target
 
+BATCHES_AT_ONCE = 3
+"""Most batches that the engines of one device have at once."""
 ADMISSION_POLL_S = 0.1
 """Seconds between two checks whether a job can be admitted."""
 
@@ -92,7 +93,7 @@ class Service:
     def __init__(
         self,
         settings: Settings,
-        engines: Mapping[str, Engine] | None = None,
+        engines: Mapping[str, DeviceEngine] | None = None,
         load_engine: LoadEngine | None = None,
     ) -> None:
         self.settings = settings
@@ -101,7 +102,9 @@ class Service:
         )
         self.models = Models(settings, self.admission, engines, load_engine)
         self.decoders = Decoders()
-        self._scheduler = BatchScheduler(settings.tiles_in_flight if load_engine else None)
+        self._scheduler = BatchScheduler(
+            threads=settings.tiles_in_flight if load_engine else BATCHES_AT_ONCE
+        )
         self.draining = False
 
     async def start(self) -> None:

@@ -94,7 +94,7 @@ class LoadedEngine(ABC):
     INSTALL: ClassVar[str] = ""
     """What brings that package."""
     CALLS_AT_ONCE: ClassVar[int] = 1
-    """Calls, each of one tile, that a CPU makes at once. All of them use all cores; a second one
+    """Calls, each of one tile, that a CPU makes at once. All of them use all cores; another one
     has work for those that finish their part of an operation before the others."""
 
     device: str
@@ -142,15 +142,24 @@ class LoadedEngine(ABC):
         """What it can compute uint8 tiles in; float32 comes first."""
         return ("float32",)
 
+    @property
+    def batch(self) -> int:
+        """Most tiles in one call of the network."""
+        return 1 if self._on_cpu else BATCH
+
+    @property
+    def calls_at_once(self) -> int:
+        """Calls of the network that are made at once."""
+        return self.CALLS_AT_ONCE if self._on_cpu else 1
+
     def predict(self, tiles: TileBatch) -> TileBatch:
         """Run the network, a batch of tiles at a time; see :meth:`Engine.predict`."""
         signature = "f32" if tiles.dtype == np.float32 else U8_SIGNATURES[self.precision]
-        batch = 1 if self._on_cpu else BATCH
-        batches = [tiles[first : first + batch] for first in range(0, len(tiles), batch)]
+        batches = [tiles[first : first + self.batch] for first in range(0, len(tiles), self.batch)]
         if len(batches) == 1:
             return self._call(signature, tiles)
-        if self._on_cpu and self.CALLS_AT_ONCE > 1:
-            with ThreadPoolExecutor(self.CALLS_AT_ONCE) as threads:
+        if self.calls_at_once > 1:
+            with ThreadPoolExecutor(self.calls_at_once) as threads:
                 return np.concatenate([*threads.map(partial(self._call, signature), batches)])
         return np.concatenate([self._call(signature, one) for one in batches])
 

@@ -13,6 +13,7 @@ class BicubicEngine(LoadedEngine):
 
     FORMAT: ClassVar[str] = "bicubic"
     FOLDER: ClassVar[str] = "bicubic"
+    CALLS_AT_ONCE: ClassVar[int] = 4  # at least a network's, for whose end it need not wait
 
     def _load(self, files: Path, device: str) -> None:
         self.device = "/CPU:0"

@@ -27,7 +27,7 @@ class SavedModelEngine(LoadedEngine):
     INSTALL: ClassVar[str] = (
         "pip install tensorflow-cpu, or 'tensorflow[and-cuda]' for a GPU, and never both"
     )
-    CALLS_AT_ONCE: ClassVar[int] = 2
+    CALLS_AT_ONCE: ClassVar[int] = 3
 
     def _load(self, files: Path, device: str) -> None:
         self._tf = _import_tensorflow()

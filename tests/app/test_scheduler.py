@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from app.inference.scheduled_engine import ScheduledEngine
-from app.inference.scheduler import CATCH_UP_S, BatchScheduler
+from app.inference.scheduler import CATCH_UP_S, BatchScheduler, DeviceEngine
 from app.service_errors import CallerGone
-from superres.engines.base import BATCH, Engine
+from superres.engines.base import BATCH
 from superres.errors import DeadlineExceeded, EngineError, NotReady
 
 PATIENCE_S = 60
@@ -19,6 +19,8 @@ PATIENCE_S = 60
 
 class Recorder:
     """An engine that adds one, says which tiles came together, and starts when told."""
+
+    batch, calls_at_once = BATCH, 1
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -43,7 +45,7 @@ def engine() -> Recorder:
 
 @pytest.fixture
 def scheduler(engine):
-    scheduler = BatchScheduler()
+    scheduler = BatchScheduler(threads=3)
     yield scheduler
     engine.go.set()
     scheduler.close()
@@ -62,7 +64,7 @@ def wait_for(condition) -> None:
 
 def predict(
     scheduler: BatchScheduler,
-    engine: Engine,
+    engine: DeviceEngine,
     batch: np.ndarray,
     seconds: float = PATIENCE_S,
     caller: str = "",
@@ -73,7 +75,9 @@ def predict(
 class Twin:
     """Another model: the same engine, under another identity."""
 
-    def __init__(self, engine: Engine) -> None:
+    batch, calls_at_once = BATCH, 1
+
+    def __init__(self, engine: DeviceEngine) -> None:
         self.predict = engine.predict
 
 
@@ -142,6 +146,8 @@ WRONG_ANSWERS = {
 class Wrong:
     """An engine whose answers are not what was agreed."""
 
+    batch, calls_at_once = BATCH, 1
+
     def __init__(self, change) -> None:
         self.change = change
 
@@ -150,6 +156,8 @@ class Wrong:
 
 
 class Raising:
+    batch, calls_at_once = BATCH, 1
+
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
@@ -188,8 +196,9 @@ def test_an_engine_that_breaks_its_contract_fails_its_requests_and_no_other(
     wait_for(lambda: scheduler.stalled_seconds == 0)
 
 
-def test_a_thread_that_ends_is_told_and_nobody_waits_for_it(scheduler, engine, monkeypatch):
+def test_a_thread_that_ends_is_told_and_nobody_waits_for_it(engine, monkeypatch):
     """By a defect of the scheduler itself, which is injected."""
+    scheduler = BatchScheduler(threads=1)
     with ThreadPoolExecutor(2) as callers:
         held = callers.submit(predict, scheduler, engine, tiles(1))
         wait_for(lambda: engine.calls == 1)
@@ -267,6 +276,8 @@ def test_a_device_that_hangs_is_told_by_its_oldest_tile_and_does_not_keep_the_sc
 class Devices:
     """Three, each with a tile of its own before any answers; then the last answers first."""
 
+    batch, calls_at_once = 1, 3
+
     def __init__(self) -> None:
         self.running = self.most = 0
         self._together = threading.Barrier(3)
@@ -290,6 +301,8 @@ class Devices:
 class Failing:
     """Of which the device with tile 5 is lost."""
 
+    batch, calls_at_once = 1, 3
+
     def predict(self, tiles):
         if 5 in tiles[:, 0, 0, 0]:
             raise EngineError("a device is lost")
@@ -297,7 +310,7 @@ class Failing:
 
 
 def test_where_there_are_several_devices_a_pictures_tiles_are_with_them_at_once():
-    devices, scheduler = Devices(), BatchScheduler(tiles_in_flight=3)
+    devices, scheduler = Devices(), BatchScheduler(threads=3)
     assert np.array_equal(predict(scheduler, devices, tiles(*range(6))), tiles(*range(1, 7)))
     assert (devices.most, scheduler.done_tiles) == (3, 6)
     wait_for(lambda: scheduler.stalled_seconds == 0)
@@ -307,10 +320,33 @@ def test_where_there_are_several_devices_a_pictures_tiles_are_with_them_at_once(
     scheduler.close()
 
 
+def test_an_engine_gets_no_more_calls_at_once_than_it_takes_whatever_waits_behind(engine):
+    """The tiles of another engine, which takes more, wait for their turn too."""
+    scheduler, other = BatchScheduler(threads=3), Recorder()
+    other.calls_at_once = 3
+    with ThreadPoolExecutor(5) as callers:
+        first = callers.submit(predict, scheduler, other, tiles(0), caller="a")
+        wait_for(lambda: other.calls == 1)
+        waiting = callers.submit(predict, scheduler, engine, tiles(1), caller="b")
+        wait_for(lambda: scheduler.queued_tiles == 1)
+        behind = callers.submit(predict, scheduler, other, tiles(2), caller="a")
+        wait_for(lambda: scheduler.queued_tiles == 2)
+        time.sleep(0.05)
+        assert (other.calls, engine.calls) == (1, 0)
+        other.go.set()
+        assert first.result()[0, 0, 0, 0] == 1
+        wait_for(lambda: engine.calls == 1)
+        engine.go.set()
+        assert waiting.result()[0, 0, 0, 0] == 2
+        assert behind.result()[0, 0, 0, 0] == 3
+    scheduler.close()
+
+
 class Costly:
     """A device on which a tile takes as many milliseconds as its first sample says."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch: int, calls_at_once: int) -> None:
+        self.batch, self.calls_at_once = batch, calls_at_once
         self.seconds = {"greedy": 0.0, "other": 0.0}
 
     def predict(self, tiles):
@@ -323,13 +359,14 @@ class Costly:
 
 
 @pytest.mark.parametrize(
-    ("threads", "greedy_ms", "other_ms"), [(None, 2, 2), (None, 6, 2), (None, 2, 6), (3, 6, 2)]
+    ("calls_at_once", "batch", "greedy_ms", "other_ms"),
+    [(1, BATCH, 2, 2), (1, BATCH, 6, 2), (1, BATCH, 2, 6), (3, 1, 6, 2)],
 )
 def test_a_caller_with_many_requests_leaves_another_its_half_of_the_device(
-    threads, greedy_ms, other_ms
+    calls_at_once, batch, greedy_ms, other_ms
 ):
     """Also where the tiles of one take longer, and where there are several devices."""
-    scheduler, device = BatchScheduler(threads), Costly()
+    scheduler, device = BatchScheduler(threads=3), Costly(batch, calls_at_once)
     over = threading.Event()
 
     def call(caller: str, milliseconds: int) -> None:

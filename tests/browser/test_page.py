@@ -16,6 +16,7 @@ from playwright.sync_api import expect
 from app.access import make_key
 from superres.arrays import RgbU8
 from superres.codecs import decode
+from superres.engines.base import BATCH
 from superres.models.card import ModelCard
 from tests import heics
 from tests.browser.people import (
@@ -422,6 +423,8 @@ def test_a_busy_service_is_told_and_a_wait_can_be_cancelled(
 
 class Rationed:
     """A device that gives so many tiles back, and then waits for more to be allowed."""
+
+    batch, calls_at_once = BATCH, 1
 
     def __init__(self) -> None:
         self.allowed = threading.Semaphore(0)

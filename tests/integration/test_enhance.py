@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -245,6 +246,23 @@ def test_what_is_learnt_of_a_request_is_what_the_engine_was_given(
     learnt_of_model = [pixels for key, pixels, _ in learnt if key.model.startswith("srcnn")]
     assert learnt_of_model == [engine.given]  # besides, the first use of bicubic warms it up
     assert (asked[-1] == engine.given) == foreseen
+
+
+class Paired(BlurEngine):
+    """Answers a tile once it has a second one."""
+
+    batch, calls_at_once = 1, 2
+    both = threading.Barrier(2)
+
+    def predict(self, tiles):
+        self.both.wait(30)
+        return super().predict(tiles)
+
+
+def test_a_device_that_takes_two_tiles_at_once_gets_both_of_a_row(serve, srcnn_card, chelsea):
+    with serve({srcnn_card.name: Paired(srcnn_card.geometry)}) as client:
+        answer = client.post("/enhance", content=encoded(chelsea[:40, :200]))
+        assert answer.status_code == 200, answer.text
 
 
 def test_set5_served_scores_what_training_says(

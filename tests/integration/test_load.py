@@ -15,6 +15,7 @@ import pytest
 
 from superres.arrays import RgbU8
 from superres.codecs import OUTPUT_FORMATS, Picture, encode
+from superres.engines.base import BATCH
 from superres.models.card import ModelCard
 from tests.conftest import PRECISIONS
 from tests.lazy import Lazy
@@ -29,6 +30,8 @@ Record = Callable[[str, object], None]
 
 class Paced:
     """A device of a known speed, that costs no processor: seconds a tile."""
+
+    batch, calls_at_once = BATCH, 1
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
