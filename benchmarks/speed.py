@@ -1,9 +1,10 @@
 """What the service costs beside the bare network, and beside what else runs it: `make bench`.
 
 Each row is a ratio of two things done in turn, A B A B, so that a machine whose speed drifts
-favours neither. The bare network is srcnn-x3's SavedModel, called with its largest tile. Nothing
-else should run meanwhile; all of it takes about 17 minutes on 2 cores. With `--only jpeg png`,
-those sections take the place of what the report said, if it was made on such a machine. Linux only.
+favours neither. The bare network is srcnn-x3's SavedModel, called with two of its largest tiles at
+once. Nothing else should run meanwhile; all of it takes about 10 minutes on 2 cores. With `--only
+jpeg png`, those sections take the place of what the report said, if it was made on such a machine.
+Linux only.
 """
 
 import argparse

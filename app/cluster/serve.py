@@ -160,7 +160,7 @@ class RemoteEngine:
     """
 
     batch = 1
-    """Tiles in a call: those of a picture spread over the devices."""
+    """Tiles in a call, so that the tiles of a picture are distributed over the devices."""
 
     def __init__(
         self, devices: DeploymentHandle, calls_at_once: int, stalled_s: float, card: ModelCard

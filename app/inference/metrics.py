@@ -33,8 +33,8 @@ class ServiceCollector(Collector):
         )
         yield GaugeMetricFamily(
             "superres_stalled_seconds",
-            "Seconds since the oldest tile last moved. Above SUPERRES_STALLED_S, the service is "
-            "not ready.",
+            "Seconds since a tile was done, while one waits. Above SUPERRES_STALLED_S, the service "
+            "is not ready.",
             value=service.stalled_seconds,
         )
         yield GaugeMetricFamily(

@@ -28,7 +28,7 @@ THREAD_ENDED = "a thread of the device has ended; the service has to be started 
 logger = logging.getLogger("superres")
 
 CATCH_UP_S = 1.0
-"""Seconds of the device that a caller gets back, of what it left to others while it had no tiles in
+"""Seconds of batches that a caller gets back, of what it left to others while it had no tiles in
 the queue: a request queues the tiles of a few rows, and works on the answers before the next."""
 
 
@@ -41,7 +41,7 @@ class DeviceEngine(Engine, Protocol):
 
     @property
     def calls_at_once(self) -> int:
-        """Most calls of ``predict`` at once."""
+        """Most calls of ``predict`` at once, those of other engines on the device included."""
 
 
 @dataclass(eq=False)
@@ -84,8 +84,8 @@ class BatchScheduler:
         self._queue: deque[PendingBatch] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._running = 0
-        """Number of batches that an engine is working on."""
+        self._running: list[DeviceEngine] = []
+        """The engine of each batch that is being worked on."""
         self._progressed_at = time.monotonic()
         self._used: dict[str, float] = {}
         """Seconds of the device that each caller has used, beginning at those of the others."""
@@ -168,6 +168,7 @@ class BatchScheduler:
         with self._changed:
             if pending in self._queue:
                 self._queue.remove(pending)
+                self._changed.notify_all()  # the next one may fit
             if error is not None:
                 pending.error = error
                 pending.done.set()
@@ -177,10 +178,7 @@ class BatchScheduler:
         # while the thread waits for the next batch.
         try:
             while self._run_batch():
-                with self._changed:
-                    self._running -= 1
-                    self._progressed_at = time.monotonic()
-                    self._changed.notify_all()
+                pass
         except BaseException:  # no engine's: what these raise is the answer to their requests
             logger.critical(THREAD_ENDED, exc_info=True)
             with self._changed:
@@ -189,14 +187,15 @@ class BatchScheduler:
 
     def _run_batch(self) -> bool:
         """Wait for a batch and run it; False when the scheduler is closed."""
-        batch = self._next_batch()
+        batch, expected = self._next_batch()
         if not batch:
             return False
         owners = [pending for pending, _ in batch]
-        started, expected = time.monotonic(), self._tile_seconds
+        engine = owners[0].engine
+        started = time.monotonic()
         try:
             tiles = np.concatenate([pending.tiles[index : index + 1] for pending, index in batch])
-            answers = owners[0].engine.predict(tiles)
+            answers = engine.predict(tiles)
             _check_answers(answers, tiles, owners[0].upscale)
         except SuperresError as error:
             self._fail(owners, error)
@@ -218,13 +217,22 @@ class BatchScheduler:
                 pending.answers[index] = answer
                 if len(pending.answers) == len(pending.tiles):
                     pending.done.set()
+        with self._changed:
+            self._running.remove(engine)
+            self._progressed_at = time.monotonic()
+            self._changed.notify_all()
         return True
 
-    def _next_batch(self) -> list[tuple[PendingBatch, int]]:
-        """Wait for tiles, and take compatible ones, up to a full batch; none when closed."""
+    def _next_batch(self) -> tuple[list[tuple[PendingBatch, int]], float]:
+        """Wait for tiles, and take compatible ones, up to a full batch; none when closed.
+
+        Returns:
+            The owner and the index of each tile, and the seconds that each is expected to take.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._next_fits())
-            self._running += bool(self._queue)
+            if self._queue:
+                self._running.append(self._first(self._queue).engine)
             batch: list[tuple[PendingBatch, int]] = []
             while not batch or len(batch) < batch[0][0].engine.batch:
                 pending = self._pop_compatible(batch[0][0] if batch else None)
@@ -236,14 +244,17 @@ class BatchScheduler:
                 pending.dispatched += 1
                 if pending.dispatched < len(pending.tiles):
                     self._queue.append(pending)
-            return batch
+            return batch, self._tile_seconds
 
     def _next_fits(self) -> bool:
-        """Whether a tile waits, and its engine takes another batch now.
+        """Whether a tile waits, and its engine and those that run take another batch beside them.
 
-        If it does not, those behind wait too, also for other engines: nothing overtakes it.
+        If they do not, those behind wait too, also for other engines: nothing overtakes it.
         """
-        return bool(self._queue) and (self._running < self._first(self._queue).engine.calls_at_once)
+        if not self._queue:
+            return False
+        engines = [*self._running, self._first(self._queue).engine]
+        return len(engines) <= min(engine.calls_at_once for engine in engines)
 
     def _first(self, entries: Iterable[PendingBatch]) -> PendingBatch:
         return min(entries, key=lambda one: self._used[one.caller])

@@ -15,6 +15,7 @@ from app.inference.scheduled_engine import ScheduledEngine
 from app.inference.scheduler import THREAD_ENDED, BatchScheduler, DeviceEngine
 from app.settings import Settings
 from superres.codecs import Header, OutputFormat
+from superres.engines.tensorflow import SavedModelEngine
 from superres.errors import NotReady
 from superres.forecast import Forecast, forecast
 from superres.models.card import ModelCard
@@ -22,8 +23,6 @@ from superres.models.registry import AUTO, choose
 from superres.models.selection import Candidates, candidates
 from superres.sizing import Target
 
-BATCHES_AT_ONCE = 3
-"""Most batches that the engines of one device have at once."""
 ADMISSION_POLL_S = 0.1
 """Seconds between two checks whether a job can be admitted."""
 
@@ -103,7 +102,7 @@ class Service:
         self.models = Models(settings, self.admission, engines, load_engine)
         self.decoders = Decoders()
         self._scheduler = BatchScheduler(
-            threads=settings.tiles_in_flight if load_engine else BATCHES_AT_ONCE
+            threads=settings.tiles_in_flight if load_engine else SavedModelEngine.CALLS_AT_ONCE
         )
         self.draining = False
 
@@ -153,7 +152,7 @@ class Service:
         stalled, bound = self.stalled_seconds, self.settings.stalled_s
         if stalled > bound:
             raise NotReady(
-                f"the device has stalled: its oldest tile has not moved for {stalled:.0f} s; "
+                f"the device has stalled: no tile has been done for {stalled:.0f} s; "
                 f"at most {bound:g} are allowed",
                 retry_after=30,
             )

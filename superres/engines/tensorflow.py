@@ -28,6 +28,7 @@ class SavedModelEngine(LoadedEngine):
         "pip install tensorflow-cpu, or 'tensorflow[and-cuda]' for a GPU, and never both"
     )
     CALLS_AT_ONCE: ClassVar[int] = 3
+    """The most of all engines: the service has as many threads."""
 
     def _load(self, files: Path, device: str) -> None:
         self._tf = _import_tensorflow()

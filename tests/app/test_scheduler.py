@@ -310,7 +310,7 @@ class Failing:
 
 
 def test_where_there_are_several_devices_a_pictures_tiles_are_with_them_at_once():
-    devices, scheduler = Devices(), BatchScheduler(threads=3)
+    devices, scheduler = Devices(), BatchScheduler(threads=5)
     assert np.array_equal(predict(scheduler, devices, tiles(*range(6))), tiles(*range(1, 7)))
     assert (devices.most, scheduler.done_tiles) == (3, 6)
     wait_for(lambda: scheduler.stalled_seconds == 0)
@@ -331,14 +331,35 @@ def test_an_engine_gets_no_more_calls_at_once_than_it_takes_whatever_waits_behin
         wait_for(lambda: scheduler.queued_tiles == 1)
         behind = callers.submit(predict, scheduler, other, tiles(2), caller="a")
         wait_for(lambda: scheduler.queued_tiles == 2)
-        time.sleep(0.05)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.1)
         assert (other.calls, engine.calls) == (1, 0)
         other.go.set()
         assert first.result()[0, 0, 0, 0] == 1
         wait_for(lambda: engine.calls == 1)
+        with pytest.raises(TimeoutError):
+            behind.result(0.1)
+        assert (other.calls, engine.calls) == (1, 1)
         engine.go.set()
         assert waiting.result()[0, 0, 0, 0] == 2
         assert behind.result()[0, 0, 0, 0] == 3
+    scheduler.close()
+
+
+def test_what_waits_first_for_its_engine_and_is_withdrawn_lets_the_next_ones_go(engine):
+    scheduler, other = BatchScheduler(threads=3), Recorder()
+    other.calls_at_once = 3
+    with ThreadPoolExecutor(3) as callers:
+        callers.submit(predict, scheduler, other, tiles(0), caller="a")
+        wait_for(lambda: other.calls == 1)
+        first = callers.submit(predict, scheduler, engine, tiles(1), 0.5, caller="b")
+        wait_for(lambda: scheduler.queued_tiles == 1)
+        callers.submit(predict, scheduler, other, tiles(2), caller="a")
+        with pytest.raises(DeadlineExceeded):
+            first.result()
+        wait_for(lambda: other.calls == 2)
+        assert not other.batches  # the first one still runs
+        other.go.set()
     scheduler.close()
 
 
