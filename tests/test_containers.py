@@ -63,6 +63,7 @@ def test_an_images_commands_make_a_working_service_from_an_empty_folder(
         "VENV": str(venv),
         "TOOLS": str(tools),
         "SUPERRES_JOBS": str(tmp_path / "jobs"),
+        "SUPERRES_RUNTIME": "auto",  # which `make test-onnx` sets for the tests, not for an image
         "COLUMNS": "200",
     }
 

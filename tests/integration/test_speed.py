@@ -4,6 +4,7 @@ import pytest
 
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards
 from tests.lazy import Lazy
+from tests.needs import package
 
 speed = Lazy("benchmarks.speed")
 
@@ -14,6 +15,7 @@ LARGEST_RATIO = 1.6
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_jpeg_of_4_megapixels_costs_little_more_than_the_bare_network():
+    package("matplotlib")  # of the benchmarks, which are not for every runtime
     bare = speed.Bare(choose(read_cards(DEFAULT_MODELS), "srcnn", speed.SCALE))
     with speed.served(bare) as http:
         service = speed.Asked(http, "jpeg", 4, callers=2, calls=2)
