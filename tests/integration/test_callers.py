@@ -190,6 +190,7 @@ def test_memory_bounds_what_runs_at_once(serve, srcnn_card):
         wait_until_idle(client)
 
 
+@pytest.mark.slow
 def test_a_body_that_trickles_in_is_given_up(impatient):
     with connected(impatient) as slow:
         slow.sendall(head(len(plain())))
@@ -267,6 +268,7 @@ def test_a_connection_closed_mid_answer_leaves_nothing_behind(fake_service, nois
     wait_until_idle(fake_service)
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_not_taken_is_given_up(impatient, noise):
     with connected(impatient) as connection:
         connection.sendall(head(len(noise)).replace(b"/enhance", LARGE_ANSWER) + noise)
@@ -308,6 +310,7 @@ def test_a_comparison_keeps_no_more_than_its_answer_while_that_is_taken(serve, s
         assert kept == [(len(answer.content), len(answer.content))]
 
 
+@pytest.mark.slow
 def test_a_body_shorter_than_its_content_length_is_not_waited_for(impatient):
     with connected(impatient) as connection:
         connection.sendall(head(len(plain()) + 10) + plain())

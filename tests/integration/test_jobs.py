@@ -379,6 +379,7 @@ def test_the_oldest_results_make_room_and_what_never_fits_is_refused(serve, srcn
         assert client.get(path(jobs[-1], "/result")).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_jobs_time_is_bounded_and_what_has_ended_is_not_kept_for_ever(
     serve, srcnn_card, monkeypatch, tmp_path
 ):

@@ -38,6 +38,7 @@ def example(between: Candidates, best: str, **changes: float | str) -> Example:
     return Example("1.png", "", replace(CLEAN, **changes), psnr)
 
 
+@pytest.mark.slow
 def test_the_thresholds_that_are_found_choose_the_best_model(between: Candidates):
     data = [example(between, "clean")]
     data += [example(between, "clean", jpeg_quality=q) for q in (88, 92, 97)]
