@@ -231,8 +231,6 @@ class BatchScheduler:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._next_fits())
-            if self._queue:
-                self._running.append(self._first(self._queue).engine)
             batch: list[tuple[PendingBatch, int]] = []
             while not batch or len(batch) < batch[0][0].engine.batch:
                 pending = self._pop_compatible(batch[0][0] if batch else None)
@@ -244,6 +242,8 @@ class BatchScheduler:
                 pending.dispatched += 1
                 if pending.dispatched < len(pending.tiles):
                     self._queue.append(pending)
+            if batch:
+                self._running.append(batch[0][0].engine)
             return batch, self._tile_seconds
 
     def _next_fits(self) -> bool:
