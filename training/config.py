@@ -197,6 +197,11 @@ class TrainingConfig(_Frozen):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
+def model_name(family: str, scale: int) -> str:
+    """Name of the model of a family at a scale, which one config makes or several in turn."""
+    return f"{family}-x{scale}"
+
+
 def configs_folder() -> Path:
     """Folder of the committed configs."""
     return Path(str(files("training"))) / "configs"

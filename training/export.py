@@ -29,7 +29,7 @@ from superres.models.card import (
     write_card,
 )
 from training import networks
-from training.config import configs_folder, load_config
+from training.config import configs_folder, load_config, model_name
 from training.onnx import save_onnx
 from training.provenance import commit_and_dirty
 from training.run import STEPS
@@ -56,7 +56,7 @@ class ExportFailed(RuntimeError):
 
 
 def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
-    """Export a run's best weights to ``models/<name>/``, and replace the model that is there.
+    """Export a run's best weights to ``models/<family>-x<scale>/``, and replace a model there.
 
     The three signatures contain the weights as constants, and all conversions:
     ``u8_float32`` and ``u8_bfloat16`` take and return uint8, ``f32`` float32 in [0, 1].
@@ -103,7 +103,7 @@ def export(run: Path, models: Path, *, draft: bool = False) -> ModelCard:
             check_record(record)
             check_tree()
         facts = {
-            "name": record.config["name"],
+            "name": model_name(record.config["family"], record.config["scale"]),
             "family": record.config["family"],
             "training": record,
             "reproducible": not draft,

@@ -13,7 +13,7 @@ from superres.arrays import to_float
 from superres.evaluation.metrics import score
 from superres.models.card import CARD, read_card
 from training import networks
-from training.config import PicturesConfig, TrainingConfig, parents
+from training.config import PicturesConfig, TrainingConfig, model_name, parents
 from training.durations import readable
 from training.fit import Outcome, Start, TrainingFailed, fit
 from training.prepare import prepare_manifest
@@ -70,7 +70,8 @@ def find_start(config: TrainingConfig, runs: Path, models: Path | None = None) -
     if config.start_from is None:
         return None
     parent = parents(config)[-1]
-    for folder in (runs / parent.name, *([models / parent.name] if models else [])):
+    exported = model_name(parent.family, parent.scale)
+    for folder in (runs / parent.name, *([models / exported] if models else [])):
         if (folder / CARD).exists():
             record = read_card(folder).training
         elif (folder / RECORD).exists():

@@ -21,7 +21,7 @@ from superres.models.registry import DEFAULT_MODELS, read_cards
 from tests.lazy import Lazy
 from tests.runs import as_toml, prepared, small_config, train, write_pictures
 from training.cli import cli
-from training.config import load_config, parents
+from training.config import load_config, model_name, parents
 from training.evaluate import evaluate
 
 export = Lazy("training.export")
@@ -56,7 +56,8 @@ def configs(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for name, changes in {
         "small-x3": {},
         "small-x2": {"scale": 2, "start_from": "small-x3"},
-        "post-x3": {"network": "srcnn_935"},
+        "small-continued-x3": {"start_from": "small-x3"},
+        "post-x3": {"family": "post", "network": "srcnn_935"},
     }.items():
         (folder / f"{name}.toml").write_text(as_toml(small_config(name=name, **common | changes)))
     # Export first: it imports the others, and must not take what is replaced for what was there.
@@ -149,6 +150,22 @@ def small_run(configs, root, tmp_path) -> Path:
     return tmp_path / "small-x3"
 
 
+@pytest.mark.slow
+def test_a_model_may_be_made_by_several_configs_in_turn(configs, root, small_run, tmp_path):
+    models, pictures = tmp_path / "models", prepared(root, tmp_path / "prepared")
+    export.export(small_run, models)
+    continued = load_config("small-continued-x3")
+    start = reproduce.find_start(continued, tmp_path / "none", models)
+    train(continued, pictures, tmp_path / continued.name, start=start)
+    card = export.export(tmp_path / continued.name, models)
+    assert card.name == "small-x3"
+    assert card.training is not None
+    assert card.training.config["name"] == "small-continued-x3"
+    # The model is no longer what the first config made.
+    with pytest.raises(Lazy("training.fit").TrainingFailed, match="make it first"):
+        reproduce.find_start(load_config("small-x2"), tmp_path / "none", models)
+
+
 def test_export_refuses_what_no_command_can_make_again(configs, small_run, tmp_path, monkeypatch):
     record = json.loads((small_run / "record.json").read_text())
     models = tmp_path / "models"
@@ -210,8 +227,8 @@ def test_a_shipped_model_can_be_made_again(card: ModelCard):
     assert card.training is not None
     export.check_record(card.training)
     assert card.weights_sha256 == card.training.weights_sha256
-    config = load_config(card.name)
-    facts = (config.name, config.family, config.network, config.scale)
+    config = load_config(card.training.config["name"])
+    facts = (model_name(config.family, config.scale), config.family, config.network, config.scale)
     assert (card.name, card.family, card.network, card.geometry.scale) == facts
 
 
