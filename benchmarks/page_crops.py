@@ -14,10 +14,12 @@ from superres import load_model
 from superres.arrays import RgbU8, to_integer
 from superres.codecs import Picture, decode, encode
 from superres.models.bicubic import BICUBIC
+from training.degrade import Sharpen
 
 SCALE = 3
 SIDE = 144
 """Side of a crop, px: twice its side on the page, for dense screens."""
+SHARPENING = Sharpen(kind="sharpen", sigma=(0.8, 0.8), amount=(0.8, 0.8))
 
 
 def leave(crop: RgbU8) -> RgbU8:
@@ -30,6 +32,11 @@ def compress(crop: RgbU8) -> RgbU8:
     return to_integer(decode(encode(Picture(crop), "jpeg", 40)).rgb, np.uint8)
 
 
+def sharpen(crop: RgbU8) -> RgbU8:
+    """As a phone does, before a chat compresses it."""
+    return compress(SHARPENING.apply(crop, np.random.default_rng(0)))
+
+
 def add_noise(crop: RgbU8) -> RgbU8:
     """As a camera does in poor light."""
     noise = 9 * np.random.default_rng(0).standard_normal(crop.shape)
@@ -40,6 +47,7 @@ CROPS: dict[str, tuple[Sample, tuple[int, int], Callable[[RgbU8], RgbU8], str]] 
     "auto": ("chelsea", (60, 105), compress, KINDS["compressed"]),
     "clean": ("astronaut", (70, 180), leave, KINDS["clean"]),
     "compressed": ("astronaut", (70, 200), compress, KINDS["compressed"]),
+    "sharpened": ("astronaut", (70, 200), sharpen, KINDS["sharpened"]),
     "noisy": ("astronaut", (10, 200), add_noise, KINDS["noisy"]),
     "fast": ("rocket", (240, 300), leave, KINDS["fast"]),
     "plain": ("rocket", (230, 290), leave, BICUBIC.family),

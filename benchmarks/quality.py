@@ -15,7 +15,10 @@ from superres.models.card import DatasetScores, ModelCard, Scores
 from superres.models.registry import AUTO, DEFAULT_MODELS, read_cards
 from superres.models.selection import automatic_families
 
-ORDER = (AUTO, "srcnn", "edsr-nano", "edsr-lite", "edsr-lite-compressed", "edsr-lite-photo")
+ORDER = (
+    *(AUTO, "srcnn", "edsr-nano", "edsr-lite"),
+    *("edsr-lite-compressed", "edsr-lite-sharpened", "edsr-lite-photo"),
+)
 """Order of the families; other families follow."""
 COMPRESSED = "-jpeg75"
 """Suffix of the names of sets with JPEG-compressed LR pictures."""
@@ -60,7 +63,7 @@ def quality_page(cards: Iterable[ModelCard]) -> str:
 def with_claims(readme: str, cards: Iterable[ModelCard]) -> str:
     """The README with what it says about quality made from the cards."""
     cards = tuple(cards)
-    clean, _, _, _ = automatic_families(cards)
+    clean, *_ = automatic_families(cards)
     at_3 = [one for one in all_scores(cards) if one.scores.scale == 3]
     set5 = {one.family: one.scores for one in at_3 if one.scores.dataset == "Set5"}
     auto, srcnn = set5[AUTO], set5["srcnn"]

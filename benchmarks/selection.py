@@ -5,8 +5,9 @@
 
 Prints a Markdown table. The scores of the models are kept in a file, so that a table with other
 thresholds takes seconds. "Regret" is how much less PSNR of luma the choice has than the better of
-the clean and the photo model, and below 0 where the model for compressed pictures is better than
-both; a choice is "right" if nothing of these two and bicubic is better by more than 0.005 dB.
+the clean and the photo model, and below 0 where the models for compressed and for sharpened
+pictures are better than both; a choice is "right" if nothing of the clean model, the photo model
+and bicubic is better by more than 0.005 dB.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ from training.kinds import FITTED_KINDS, KINDS
 from training.selection import Example, StoredScores, examples, find_candidates
 
 COLUMNS = (
-    *("files", "auto, dB", "clean", "photo", "compressed"),
+    *("files", "auto, dB", "clean", "photo", "compressed", "sharpened"),
     *("not under", "worst, dB", "regret, dB", "right"),
 )
 """The first figures are gains over bicubic; "not under" counts the files where ``auto``'s is 0 or
@@ -56,7 +57,7 @@ def row(title: str, files: list[Example], between: Candidates) -> str:
     """Figures of ``auto`` on some files, as a row of the table."""
     assert between.photo is not None
     models = (between.clean.name, between.photo.name)
-    compressed = between.compressed.name if between.compressed else None
+    others = [one.name if one else None for one in (between.compressed, between.sharpened)]
     chosen = [select(one.evidence, between).card.name for one in files]
     gains = np.array([one.gain(name) for one, name in zip(files, chosen, strict=True)])
     better = np.array([max(one.gain(name) for name in models) for one in files])
@@ -66,7 +67,7 @@ def row(title: str, files: list[Example], between: Candidates) -> str:
         f"{gains.mean():+.2f}",
         *(
             f"{np.mean([one.gain(name) for one in files]):+.2f}" if name else "-"
-            for name in (*models, compressed)
+            for name in (*models, *others)
         ),
         f"{np.sum(gains >= 0)}",
         f"{gains.min():+.2f}",

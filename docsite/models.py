@@ -82,18 +82,19 @@ def gains(scale: str) -> str:
 
 def choice() -> str:
     """Which family ``auto`` chooses for what a file shows."""
-    clean, compressed, photo, plain = automatic_families(cards())
+    clean, compressed, sharpened, photo, plain = automatic_families(cards())
     rows = [
         ["at most 32 colours, as pixel art", plain],
         [
             "compression, and little detail without blur: little but artefacts could be sharpened",
             plain,
         ],
-        ["noise that detail does not hide; blur; sharpening beyond a threshold", photo],
+        ["noise that detail does not hide; blur", photo],
+        ["sharpening beyond a threshold", sharpened],
         [
             "else a JPEG below a quality, by its quantisation tables; a lossy WebP, an AVIF, a "
             "HEIC or a JPEG XL of few bits per pixel; the blocks of a JPEG, wherever they begin, "
-            "also in a PNG; sharpened or not",
+            "also in a PNG",
             compressed,
         ],
         ["none of these", clean],
@@ -153,10 +154,11 @@ def data(family: str) -> str:
         assert card.training is not None  # noqa: S101  imported models are not shipped
         start = card.training.started_from
         sets = ", ".join(f"{one.name} ({one.pictures} pictures)" for one in card.training.data)
-        begun = f", beginning with the weights of `{start.config}`" if start else ""
+        made_by = card.training.config["name"]
+        begun = f", beginning with what `{start.config}` makes" if start else ""
         machines = " and ".join(dict.fromkeys(one.machine for one in card.training.sessions))
         hours = f"{card.training.seconds / 3600:.2f} hours on {machines}"
-        lines.append(f"- `{card.name}`: {sets}{begun}; {hours}.")
+        lines.append(f"- `{card.name}`, by the config `{made_by}`: {sets}{begun}; {hours}.")
     licences: Counter[str] = Counter()
     for one in _largest_data(family):
         licences.update(one.licences)

@@ -70,5 +70,6 @@ CLEAN = Evidence(
     colour_noise=0.2,
     detail=15.0,
     sharpness=1.8,
+    texture=0.2,
 )
 """What the file of a clean photograph shows."""

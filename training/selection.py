@@ -92,6 +92,8 @@ class Example:
     evidence: Evidence
     psnr: dict[str, float]
     """PSNR of luma, dB, by model name."""
+    weight: float = 1.0
+    """As that of its kind."""
 
     def regret(self, chosen: str) -> float:
         """How much less the chosen model scores than the best one, dB."""
@@ -124,7 +126,8 @@ def examples(
                 label.partition("@")[0]: stored.psnr(label, load, hr, file, scale)
                 for label, load in loaders.items()
             }
-            yield Example(name, kind, examine(file, decode(file)), psnr)
+            evidence = examine(file, decode(file))
+            yield Example(name, kind, evidence, psnr, FITTED_KINDS[kind].weight)
         stored.save()
 
 
@@ -135,10 +138,10 @@ GRIDS = {
     "noise": np.arange(0.1, 4, 0.05),
     "colour_noise": np.arange(0.1, 3, 0.025),
     "blurred": np.arange(0, 2, 0.05),
-    "sharpened": np.arange(1.5, 4.05, 0.05),
+    "sharpened": np.arange(0, 4.05, 0.05),
     "noise_compressed": np.arange(0.1, 4, 0.05),
     "blurred_compressed": np.arange(0, 2, 0.05),
-    "sharpened_compressed": np.arange(1.5, 4.05, 0.05),
+    "sharpened_compressed": np.arange(0, 4.05, 0.05),
     "detail": np.arange(0, 15, 0.25),
 }
 """The values of each threshold that :func:`fit` tries."""
@@ -148,7 +151,7 @@ thousand, which another set of pictures would not have."""
 
 
 def fit(data: Sequence[Example], candidates: Candidates) -> Rules:
-    """Find thresholds of about the least mean regret.
+    """Find thresholds of about the least mean regret, weighted by the kinds of the files.
 
     From several starts, one threshold after another is set to the best value of its grid, until
     nothing changes; the best end counts. Of the values that are about as good, the one in the
@@ -161,7 +164,7 @@ def fit(data: Sequence[Example], candidates: Candidates) -> Rules:
     def cost(rules: Rules) -> float:
         chosen = [select(one.evidence, candidates, rules).card.name for one in data]
         return sum(
-            one.regret(name) + 2 * max(0.0, -one.gain(name))
+            one.weight * (one.regret(name) + 2 * max(0.0, -one.gain(name)))
             for one, name in zip(data, chosen, strict=True)
         )
 
@@ -191,7 +194,7 @@ def fit(data: Sequence[Example], candidates: Candidates) -> Rules:
             sharpened_compressed=sharpness,
             detail=detail,
         )
-        for sharpness in (2.5, 4)
+        for sharpness in (2, 4)
         for detail in (0, 5)
     )
     return min(map(descend, starts), key=cost)

@@ -1,6 +1,7 @@
 """What a picture file shows of its own history: compression, noise, how soft it is."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,14 @@ WINDOW = 128
 """Side of the windows that are measured, px; a multiple of :data:`BLOCK`."""
 WINDOWS = 4
 """Most windows along a side: a large picture is measured in 16 windows."""
+EDGE = 4
+"""Pixels to each side of an edge that tell whether it is one of texture."""
 BLOCK = 8
 """Side of the blocks of JPEG, px."""
 STEEPEST = 0.05
 """Share of the steps of luma that tell how sharp its edges are."""
+HALO = 0.1
+"""Height of a halo at one side of an edge, relative to the edge, that counts as one."""
 MOST_COLOURS = 32
 """Most colours of a picture that was drawn pixel by pixel."""
 
@@ -55,6 +60,10 @@ class Evidence:
     """Mean square of the differences between neighbouring steps, over that of the steps, both
     where these are steepest: 0 in a ramp, about 2 at an edge of one step, 4 where each step undoes
     the one before."""
+    texture: float
+    """How far values fall back behind the steepest steps, as in texture: the median of the sum of
+    both sides, relative to the step, less the share of the steps where both sides do, as halos of
+    sharpening do. 0 at edges of one step; texture is sharp without having been sharpened."""
 
 
 def examine(data: bytes, picture: Picture) -> Evidence:
@@ -66,7 +75,8 @@ def examine(data: bytes, picture: Picture) -> Evidence:
     """
     windows = to_integer(_windows(picture.rgb), np.uint8)
     luma = windows @ _LUMA
-    steps = np.diff(luma, axis=2), np.diff(luma, axis=1).swapaxes(1, 2)
+    directions = luma, luma.swapaxes(1, 2)
+    steps = [np.diff(one, axis=2) for one in directions]
     detail = sum(map(_mean_square, steps)) / 2
     return Evidence(
         jpeg_quality=_jpeg_quality(data),
@@ -77,7 +87,8 @@ def examine(data: bytes, picture: Picture) -> Evidence:
         noise=_noise(luma),
         colour_noise=_colour_noise(windows),
         detail=math.sqrt(detail),
-        sharpness=_mean_of_any([_sharpness(one) for one in steps]),
+        sharpness=_mean_of_any(map(_sharpness, steps)),
+        texture=_mean_of_any(map(_texture, directions, steps)),
     )
 
 
@@ -102,7 +113,7 @@ def _coded_as(data: bytes, picture: Picture) -> str:
     return ""
 
 
-def _mean_of_any(directions: list[float]) -> float:
+def _mean_of_any(directions: Iterable[float]) -> float:
     """The mean of what was found; a direction without steps, as across stripes, has nothing."""
     found = [one for one in directions if one]
     return sum(found) / len(found) if found else 0.0
@@ -150,12 +161,41 @@ def _sharpness(steps: np.ndarray) -> float:
         return 0.0
     sizes = np.abs(steps)
     before, after = steps[..., :-1], steps[..., 1:]
-    at = int((1 - STEEPEST) * sizes.size)
-    least = np.partition(sizes, at, axis=None)[at]  # np.quantile takes ten times as long
-    steep = np.maximum(sizes[..., :-1], sizes[..., 1:]) >= least
+    steep = np.maximum(sizes[..., :-1], sizes[..., 1:]) >= _least_of_steepest(sizes)
     before, after = before[steep], after[steep]
     mean_square = (_mean_square(before) + _mean_square(after)) / 2
     return _mean_square(after - before) / mean_square if mean_square else 0.0
+
+
+def _least_of_steepest(sizes: np.ndarray) -> np.floating:
+    """The size of the least of the steepest steps."""
+    at = int((1 - STEEPEST) * sizes.size)
+    return np.partition(sizes, at, axis=None)[at]  # np.quantile takes ten times as long
+
+
+def _texture(luma: np.ndarray, steps: np.ndarray) -> float:
+    """The evidence of one direction, at the steps that are steeper than both neighbours."""
+    if steps.shape[-1] <= 2 * EDGE or not steps.shape[-2]:
+        return 0.0
+    sizes = np.abs(steps)
+    here, left, right = sizes[..., EDGE:-EDGE], sizes[..., EDGE - 1 :], sizes[..., EDGE + 1 :]
+    last = here.shape[-1]
+    edges = (here >= left[..., :last]) & (here >= right[..., :last])
+    edges &= here >= max(_least_of_steepest(sizes), 1)
+    window, row, column = np.nonzero(edges)
+    if not window.size:
+        return 0.0
+    column += EDGE
+    # Four values to each side of an edge, which rises.
+    around = np.arange(1 - EDGE, EDGE + 1)
+    values = luma[window[:, None], row[:, None], column[:, None] + around]
+    values *= np.sign(steps[window, row, column])[:, None]
+    below, above = values[:, :EDGE], values[:, EDGE:]
+    low, high = below[:, -2:].min(axis=1), above[:, :2].max(axis=1)
+    height = high - low
+    both = (high - above[:, -1] > HALO * height) & (below[:, 0] - low > HALO * height)
+    back = (high - above[:, -2:].mean(axis=1) + below[:, :2].mean(axis=1) - low) / height
+    return float(np.median(back) - both.mean())
 
 
 def _colour_noise(windows: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """``model=auto``: chooses the model for a picture by what its file shows.
 
-One family is for clean pictures, one for those that were compressed, sharpened or not, and one for
-those with other damage: noise and blur. Where none helps, bicubic is chosen.
+One family is for clean pictures, one for those that were compressed, one for those that were
+sharpened, and one for those with other damage: noise and blur. Where none helps, bicubic is chosen.
 The thresholds are data: ``selection.toml``, which ``superres-train fit-selection`` writes.
 """
 
@@ -24,8 +24,13 @@ from superres.models.registry import choose
 
 CLEAN_FAMILY = "edsr-lite"
 COMPRESSED_FAMILY = "edsr-lite-compressed"
+SHARPENED_FAMILY = "edsr-lite-sharpened"
 PHOTO_FAMILY = "edsr-lite-photo"
 BLURRED = "that is blurred"
+SHARPENED = "that was sharpened"
+TEXTURE = 1.5
+"""How much sharpness texture explains, where sharpness is to tell whether a picture was sharpened.
+Chosen by ``benchmarks/sharpening.py`` on photos512/train."""
 RULES_FILE = Path(__file__).with_name("selection.toml")
 
 
@@ -51,7 +56,8 @@ class Rules(BaseModel):
     blurred: float
     """So is a picture with less sharpness than this."""
     sharpened: float
-    """So is a picture with more sharpness than this."""
+    """A picture whose sharpness, less :data:`TEXTURE` times its texture, is more than this is for
+    the model of sharpened pictures."""
     noise_compressed: float
     """For compressed pictures in place of ``noise``."""
     blurred_compressed: float
@@ -89,12 +95,14 @@ class Candidates:
     """None if the family has no model for the scale of ``clean``."""
     compressed: ModelCard | None = None
     """Likewise; the photo model takes its place."""
+    sharpened: ModelCard | None = None
+    """Likewise."""
     bicubic: ModelCard = BICUBIC
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
         """Each of them once."""
-        cards = (self.clean, self.compressed, self.photo, self.bicubic)
+        cards = (self.clean, self.compressed, self.sharpened, self.photo, self.bicubic)
         return tuple({card.name: card for card in cards if card is not None}.values())
 
     @property
@@ -122,7 +130,7 @@ def automatic_families(cards: Iterable[ModelCard]) -> tuple[str, ...]:
     """
     families = {card.family for card in cards} - {BICUBIC.family}
     if CLEAN_FAMILY in families:
-        used = (CLEAN_FAMILY, COMPRESSED_FAMILY, PHOTO_FAMILY)
+        used = (CLEAN_FAMILY, COMPRESSED_FAMILY, SHARPENED_FAMILY, PHOTO_FAMILY)
         return (*(family for family in used if family in families), BICUBIC.family)
     if not families:
         raise ModelMissing("there is no model for auto to choose: the models folder has none")
@@ -141,7 +149,12 @@ def candidates(cards: Iterable[ModelCard], scale: float) -> Candidates:
     if families[0] != CLEAN_FAMILY:
         return Candidates(clean, clean)
     found = {card.family: card for card in cards if card.geometry.scale == clean.geometry.scale}
-    return Candidates(clean, found.get(PHOTO_FAMILY), found.get(COMPRESSED_FAMILY))
+    return Candidates(
+        clean,
+        found.get(PHOTO_FAMILY),
+        found.get(COMPRESSED_FAMILY),
+        found.get(SHARPENED_FAMILY),
+    )
 
 
 def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = None) -> Selection:
@@ -161,7 +174,9 @@ def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = Non
     if compressed and not light and damage != BLURRED and evidence.detail < rules.detail:
         return Selection(candidates.bicubic, f"chosen for {compressed} and little detail")
     if damage:
-        card, what = candidates.photo, f"{compressed or 'a picture'} {damage}"
+        sharpened = candidates.sharpened if damage == SHARPENED else None
+        card = sharpened or candidates.photo
+        what = f"{compressed or 'a picture'} {damage}"
     elif not compressed:
         card, what = candidates.clean, "a clean picture"
     elif light:
@@ -192,7 +207,7 @@ def _is_light(evidence: Evidence, rules: Rules) -> bool:
 
 
 def _other_damage(evidence: Evidence, rules: Rules) -> str:
-    """What calls for the photo model; empty if nothing does."""
+    """What calls for the photo model or that of sharpened pictures; empty if nothing does."""
     noise, blurred, sharpened = rules.noise, rules.blurred, rules.sharpened
     if _compression(evidence, rules):
         noise, blurred = rules.noise_compressed, rules.blurred_compressed
@@ -202,4 +217,5 @@ def _other_damage(evidence: Evidence, rules: Rules) -> str:
         return f"with noise of {max(evidence.noise, evidence.colour_noise):.1f} levels"
     if evidence.sharpness < blurred and evidence.detail:
         return BLURRED
-    return "that was sharpened" if evidence.sharpness > sharpened else ""
+    sharpening = evidence.sharpness - TEXTURE * evidence.texture
+    return SHARPENED if sharpening > sharpened else ""

@@ -23,7 +23,8 @@ from tests.pictures import encoded, plain
 from tests.serving import link_models, wait_until
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
-NAMES = ("edsr-lite-compressed-x3", "edsr-lite-photo-x3", "edsr-lite-x3", "srcnn-x3")
+NEEDED = ("edsr-lite-compressed-x3", "edsr-lite-photo-x3", "edsr-lite-sharpened-x3", "edsr-lite-x3")
+NAMES = (*NEEDED, "srcnn-x3")
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_only_what_the_default_needs_is_loaded_at_the_start(serve: Serve, folder
     engines = CountingEngines(folder)
     with serve(engines, models=folder, default_model="auto") as client:
         ready = {model["name"] for model in client.get("/readyz").json()["models"]}
-        assert ready == {"edsr-lite-x3", "edsr-lite-compressed-x3", "edsr-lite-photo-x3", "bicubic"}
+        assert ready == {*NEEDED, "bicubic"}
         assert {model["name"] for model in client.get("/models").json()["models"]} == {
             *NAMES,
             "bicubic",
@@ -181,7 +182,7 @@ def test_only_what_the_default_needs_is_loaded_at_the_start(serve: Serve, folder
             assert client.post(path, content=encoded(art())).status_code == 200
         assert engines.loaded.count("srcnn-x3") == 1
         assert 'model="srcnn-x3"' in client.get("/metrics").text.split("superres_engine_info")[-1]
-        assert len(client.get("/readyz").json()["models"]) == 5
+        assert len(client.get("/readyz").json()["models"]) == 6
 
 
 def test_the_default_can_be_another_model(serve: Serve, folder: Path, coffee):

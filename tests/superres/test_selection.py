@@ -21,6 +21,7 @@ from superres.models.card import ModelCard, read_card, write_card
 from superres.models.evidence import Evidence, examine
 from superres.models.registry import DEFAULT_MODELS, all_cards, read_cards
 from superres.models.selection import (
+    TEXTURE,
     Candidates,
     Rules,
     automatic_families,
@@ -59,6 +60,7 @@ EVIDENCE = st.builds(
     colour_noise=st.floats(0, 50),
     detail=st.floats(0, 100),
     sharpness=st.floats(0, 4),
+    texture=st.floats(-1, 2),
 )
 
 
@@ -101,17 +103,19 @@ def test_without_a_model_for_damaged_pictures_they_get_bicubic(
     between: Candidates, evidence: Evidence
 ):
     card, _ = select(evidence, between, RULES)
-    alone, _ = select(evidence, replace(between, photo=None, compressed=None), RULES)
-    assert alone == (BICUBIC if card in (between.photo, between.compressed) else card)
+    nothing = replace(between, photo=None, compressed=None, sharpened=None)
+    alone, _ = select(evidence, nothing, RULES)
+    assert alone == (card if card == between.clean else BICUBIC)
 
 
 @given(evidence=EVIDENCE)
-def test_without_a_model_for_compressed_pictures_the_photo_model_takes_its_place(
-    between: Candidates, evidence: Evidence
+@pytest.mark.parametrize("missing", ["compressed", "sharpened"])
+def test_the_photo_model_takes_the_place_of_a_missing_one(
+    between: Candidates, evidence: Evidence, missing: str
 ):
     card, _ = select(evidence, between, RULES)
-    without, _ = select(evidence, replace(between, compressed=None), RULES)
-    assert without == (between.photo if card == between.compressed else card)
+    without, _ = select(evidence, replace(between, **{missing: None}), RULES)
+    assert without == (between.photo if card == getattr(between, missing) else card)
 
 
 @given(evidence=EVIDENCE, worse=st.floats(1, 100))
@@ -119,7 +123,7 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
     between: Candidates, evidence: Evidence, worse: float
 ):
     if evidence.jpeg_quality is not None:
-        order = [between.clean, between.compressed, between.photo]
+        order = [between.clean, between.compressed, between.sharpened, between.photo]
         before, _ = select(evidence, between, RULES)
         lower = min(evidence.jpeg_quality, worse)
         after, _ = select(replace(evidence, jpeg_quality=lower), between, RULES)
@@ -144,8 +148,8 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
         ({"jpeg_quality": 85.0}, "edsr-lite-compressed-x3", "chosen for a JPEG of quality 85"),
         ({"jpeg_quality": 12.0}, "edsr-lite-compressed-x3", "chosen for a JPEG of quality 12"),
         (
-            {"jpeg_quality": 95.0, "sharpness": 2.1},
-            "edsr-lite-photo-x3",
+            {"jpeg_quality": 95.0, "sharpness": 2.1, "texture": 0.0},
+            "edsr-lite-sharpened-x3",
             "chosen for a JPEG of quality 95 that was sharpened",
         ),
         (
@@ -204,7 +208,17 @@ def test_a_lower_quality_never_leads_to_a_model_for_less_damage(
             "chosen for a JPEG of quality 98, as good as a clean picture",
         ),
         ({"sharpness": 0.7}, "edsr-lite-photo-x3", "chosen for a picture that is blurred"),
-        ({"sharpness": 2.5}, "edsr-lite-photo-x3", "chosen for a picture that was sharpened"),
+        (
+            {"sharpness": 1.8, "texture": -0.4},
+            "edsr-lite-sharpened-x3",
+            "chosen for a picture that was sharpened",
+        ),
+        ({"sharpness": 2.5, "texture": 0.3}, "edsr-lite-x3", "chosen for a clean picture"),
+        (
+            {"sharpness": 2.5, "texture": 0.0},
+            "edsr-lite-sharpened-x3",
+            "chosen for a picture that was sharpened",
+        ),
     ],
 )
 def test_each_kind_of_evidence_counts(
@@ -280,6 +294,33 @@ def test_sharpness_is_that_of_the_edges_in_focus(coffee, background: float):
 
     assert sharpness(0.1) > 1.4
     assert sharpness(0.8) < 0.9
+
+
+def test_lines_are_texture_and_sharpening_is_not(coffee):
+    lines = np.full((64, 64, 3), 90, np.uint8)
+    lines[:, ::8] = 140
+    assert examine(b"", Picture(lines)).sharpness > 2.5
+    assert examine(b"", Picture(lines)).texture > 0.9
+
+    def sharpening(picture: np.ndarray) -> float:
+        found = examine(b"", Picture(np.rint(picture).clip(0, 255).astype(np.uint8)))
+        return found.sharpness - TEXTURE * found.texture
+
+    photo = degrade(coffee, (200, 300)).astype(np.float32)
+    sharpened = photo + 0.8 * (photo - gaussian_blur(photo, 0.8, 0.8, 0.0))
+    assert sharpening(sharpened) > sharpening(photo) + 0.2
+
+
+def test_values_that_fall_back_at_one_side_are_texture_and_at_both_sides_halos():
+    step = np.full((16, 16, 3), 50, np.uint8)
+    step[:, 8:] = 150
+    both, one = step.copy(), step.copy()
+    both[:, 7], both[:, 8] = 35, 165
+    one[:, 8] = 180
+    of_both, of_one, of_none = (examine(b"", Picture(shown)).texture for shown in (both, one, step))
+    assert of_none == 0
+    assert of_both == pytest.approx(2 * 15 / 130 - 1)
+    assert of_one == pytest.approx(30 / 130)
 
 
 def test_grain_does_not_make_a_blurred_picture_sharp(coffee):
@@ -385,7 +426,8 @@ def test_a_picture_of_any_size_and_depth_has_evidence(between: Candidates, shape
     samples = np.random.default_rng(0).integers(0, largest, (*shape, 4), dtype)
     picture = Picture(samples)
     found = examine(encode(picture, "png"), picture)
-    assert all(np.isfinite([found.blockiness, found.noise, found.detail, found.sharpness]))
+    measured = (found.blockiness, found.noise, found.detail, found.sharpness, found.texture)
+    assert all(np.isfinite(measured))
     assert select(found, between).card in between.cards
 
 

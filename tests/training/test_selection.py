@@ -32,7 +32,7 @@ def between() -> Candidates:
 
 
 def example(between: Candidates, best: str, **changes: float | str) -> Example:
-    """A file on which ``clean``, ``compressed``, ``photo`` or ``bicubic`` is a decibel better."""
+    """A file on which one candidate, such as ``clean`` or ``bicubic``, is a decibel better."""
     psnr = {card.name: 30.0 for card in between.cards}
     psnr[getattr(between, best).name] += 1
     return Example("1.png", "", replace(CLEAN, **changes), psnr)
@@ -43,7 +43,8 @@ def test_the_thresholds_that_are_found_choose_the_best_model(between: Candidates
     data = [example(between, "clean")]
     data += [example(between, "clean", jpeg_quality=q) for q in (88, 92, 97)]
     data += [example(between, "compressed", jpeg_quality=q) for q in (30, 60, 80)]
-    data += [example(between, "photo", jpeg_quality=80, sharpness=s) for s in (0.8, 2.2)]
+    data += [example(between, "photo", jpeg_quality=80, sharpness=0.8)]
+    data += [example(between, "sharpened", jpeg_quality=80, sharpness=2.2)]
     data += [example(between, "compressed", blockiness=b) for b in (0.3, 0.8)]
     data += [example(between, "photo", noise=n) for n in (4, 9)]
     data += [example(between, "clean", noise=4, detail=60)]
@@ -52,13 +53,23 @@ def test_the_thresholds_that_are_found_choose_the_best_model(between: Candidates
     data += [example(between, "clean", jpeg_quality=85, detail=60)]
     data += [example(between, "compressed", coded_as="AVIF", bits_per_pixel=b) for b in (0.2, 1)]
     data += [example(between, "clean", coded_as="AVIF", bits_per_pixel=b) for b in (4, 20)]
-    data += [example(between, "photo", sharpness=s) for s in (0.6, 2.8)]
+    data += [example(between, "photo", sharpness=0.6)]
+    data += [example(between, "sharpened", sharpness=2.8)]
     data += [example(between, "bicubic", jpeg_quality=50, detail=d) for d in (1, 4)]
     data += [example(between, "compressed", jpeg_quality=50, detail=d) for d in (6, 9)]
     rules = fit(data, between)
     assert all(one.regret(select(one.evidence, between, rules).card.name) == 0 for one in data)
     assert 12 < rules.light * 4 <= 20  # the root of the detail of CLEAN, plus 1, is 4
     assert 4 < rules.detail <= 6
+
+
+@pytest.mark.slow
+def test_a_file_counts_as_much_as_its_kind_in_the_fit(between: Candidates):
+    data = [example(between, "compressed", jpeg_quality=75, sharpness=2.5)]
+    data += 2 * [example(between, "sharpened", jpeg_quality=75, sharpness=2.5)]
+    for weight, better in ((1.0, between.sharpened), (0.2, between.compressed)):
+        rules = fit([data[0], *(replace(one, weight=weight) for one in data[1:])], between)
+        assert select(data[0].evidence, between, rules).card == better
 
 
 def unneeded() -> Enhancer:
@@ -68,16 +79,18 @@ def unneeded() -> Enhancer:
 def test_a_score_is_computed_once_for_each_model(coffee: RgbU8, tmp_path: Path):
     Image.fromarray(coffee[100:220, 200:320]).save(tmp_path / "1.png")
     bicubic = load_model("bicubic")
+    kinds = ["clean", "sharpen, jpeg 92"]
     for label in ("one@1", "one@2"):
         stored = StoredScores(tmp_path / "scores.json")
-        first = list(examples(tmp_path, 3, ["clean", "jpeg 50"], {label: lambda: bicubic}, stored))
+        first = list(examples(tmp_path, 3, kinds, {label: lambda: bicubic}, stored))
         again = StoredScores(tmp_path / "scores.json")
         broken = {label: unneeded}
-        assert list(examples(tmp_path, 3, ["clean", "jpeg 50"], broken, again)) == first
+        assert list(examples(tmp_path, 3, kinds, broken, again)) == first
         with pytest.raises(RuntimeError, match="was loaded"):
             list(examples(tmp_path, 3, ["noise 5"], broken, again))
-    assert [one.evidence.jpeg_quality for one in first] == [None, pytest.approx(50, abs=0.5)]
+    assert [one.evidence.jpeg_quality for one in first] == [None, pytest.approx(92, abs=0.5)]
     assert first[0].psnr["one"] > first[1].psnr["one"]
+    assert [one.weight for one in first] == [1, FITTED_KINDS["sharpen, jpeg 92"].weight]
 
 
 @pytest.mark.parametrize("kind", FITTED_KINDS)

@@ -1,0 +1,56 @@
+"""How many sharpened JPEGs the evidence finds, by the weight of texture.
+
+    python benchmarks/sharpening.py photos512/train
+
+Prints a Markdown table: for a weight of texture, the share of sharpened JPEGs that have more
+sharpening (sharpness less weight times texture) than all but 2, 4 or 8 % of the JPEGs that were not
+sharpened. `superres.models.selection.TEXTURE` was chosen by it on photos512/train.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from superres.codecs import decode
+from superres.models.evidence import Evidence, examine
+from training.dataset import dataset_name
+from training.selection import picture_files
+
+SHARPENED = ("chat: sharpen, jpeg 60 to 75 twice", "sharpen, jpeg 92")
+OTHERS = tuple(f"jpeg {quality}" for quality in (30, 50, 60, 75, 83, 90, 95))
+TAKEN = (0.02, 0.04, 0.08)
+"""Shares of the other files that are taken for sharpened ones."""
+WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
+
+
+def main(
+    data: Annotated[list[Path], typer.Argument(help="Folders of pictures or of pairs.")],
+    scale: int = 3,
+) -> None:
+    """Print a row for each weight."""
+    for folder in data:
+        sharpened = [one for kind in SHARPENED for one in evidence(folder, scale, kind)]
+        others = [one for kind in OTHERS for one in evidence(folder, scale, kind)]
+        heads = [f"{share:.0%} of the others" for share in TAKEN]
+        print(f"| {dataset_name(folder)} x{scale}, weight | {' | '.join(heads)} |")
+        print("|---|" + "---|" * len(heads))
+        for weight in WEIGHTS:
+            limits = np.quantile(sharpening(others, weight), [1 - share for share in TAKEN])
+            found = [np.mean(sharpening(sharpened, weight) > limit) for limit in limits]
+            print(f"| {weight} | {' | '.join(f'{share:.0%}' for share in found)} |")
+
+
+def evidence(folder: Path, scale: int, kind: str) -> list[Evidence]:
+    """What the files of a kind show."""
+    return [examine(file, decode(file)) for _, _, file in picture_files(folder, scale, kind)]
+
+
+def sharpening(files: list[Evidence], weight: float) -> np.ndarray:
+    """By which a picture that was sharpened is told."""
+    return np.array([one.sharpness - weight * one.texture for one in files])
+
+
+if __name__ == "__main__":
+    typer.run(main)
