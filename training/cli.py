@@ -202,7 +202,8 @@ def fit_command(
 ) -> None:
     """Train a network in runs/NAME and compare it with bicubic; Ctrl-C writes a checkpoint.
 
-    The weights to start from come from runs/ or, if they are not there, from the models folder.
+    The weights to start from come from runs/ or, if they are not there, from the models folder,
+    unless another config has continued the model there: then the first config must be run.
     """
     deadline = _deadline(stop_after)
     from training.config import load_config
@@ -412,7 +413,7 @@ def fit_selection_command(
 ) -> None:
     """Fit the thresholds by which `model=auto` chooses, and write them to the package.
 
-    Each picture is shrunk, degraded and encoded in many ways; both models and bicubic are scored on
+    Each picture is shrunk, degraded and encoded in many ways; all models of auto are scored on
     each file. A stored score is used again until its model changes.
     """
     from superres.models.selection import RULES_FILE

@@ -113,11 +113,12 @@ class StageConfig(_Frozen):
 
 
 class TrainingConfig(_Frozen):
-    """Everything that a run depends on except its picture files; one TOML file per model."""
+    """Everything that a run depends on except its picture files, as one TOML file."""
 
     name: Name
-    """Name of the model and of its folder."""
+    """Name of the config, and of the folder of its run."""
     family: Name
+    """Family of the model, which is named after it and the scale."""
     network: Literal[
         "srcnn_935",
         "edsr_2x8",
