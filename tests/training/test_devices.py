@@ -264,7 +264,7 @@ def test_a_run_of_jax_goes_on_on_tensorflow_as_on_jax_and_is_exported(run, fit, 
     export = ["export", tmp_path / "adam", "--models", models, "--draft"]
     run("tensorflow", *first, "--resume", "then", *export)
     assert_close(tmp_path / "adam", whole("jax") / "1" / "adam")
-    record = json.loads((models / "adam" / "card.json").read_text())["training"]
+    record = json.loads((models / "small-x3" / "card.json").read_text())["training"]
     assert [one["backend"] for one in record["sessions"]] == ["jax", "tensorflow"]
 
 
