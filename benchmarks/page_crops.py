@@ -14,12 +14,11 @@ from superres import load_model
 from superres.arrays import RgbU8, to_integer
 from superres.codecs import Picture, decode, encode
 from superres.models.bicubic import BICUBIC
-from training.degrade import Sharpen
+from training.kinds import SHARPEN
 
 SCALE = 3
 SIDE = 144
 """Side of a crop, px: twice its side on the page, for dense screens."""
-SHARPENING = Sharpen(kind="sharpen", sigma=(0.8, 0.8), amount=(0.8, 0.8))
 
 
 def leave(crop: RgbU8) -> RgbU8:
@@ -34,7 +33,7 @@ def compress(crop: RgbU8) -> RgbU8:
 
 def sharpen(crop: RgbU8) -> RgbU8:
     """As a phone does, before a chat compresses it."""
-    return compress(SHARPENING.apply(crop, np.random.default_rng(0)))
+    return compress(SHARPEN.apply(crop, np.random.default_rng(0)))
 
 
 def add_noise(crop: RgbU8) -> RgbU8:

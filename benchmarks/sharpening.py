@@ -15,6 +15,7 @@ import typer
 
 from superres.codecs import decode
 from superres.models.evidence import Evidence, examine
+from superres.models.selection import sharpening
 from training.dataset import dataset_name
 from training.selection import picture_files
 
@@ -37,19 +38,17 @@ def main(
         print(f"| {dataset_name(folder)} x{scale}, weight | {' | '.join(heads)} |")
         print("|---|" + "---|" * len(heads))
         for weight in WEIGHTS:
-            limits = np.quantile(sharpening(others, weight), [1 - share for share in TAKEN])
-            found = [np.mean(sharpening(sharpened, weight) > limit) for limit in limits]
+            limits = np.quantile(
+                [sharpening(one, weight) for one in others], [1 - share for share in TAKEN]
+            )
+            measured = np.array([sharpening(one, weight) for one in sharpened])
+            found = [np.mean(measured > limit) for limit in limits]
             print(f"| {weight} | {' | '.join(f'{share:.0%}' for share in found)} |")
 
 
 def evidence(folder: Path, scale: int, kind: str) -> list[Evidence]:
     """What the files of a kind show."""
     return [examine(file, decode(file)) for _, _, file in picture_files(folder, scale, kind)]
-
-
-def sharpening(files: list[Evidence], weight: float) -> np.ndarray:
-    """By which a picture that was sharpened is told."""
-    return np.array([one.sharpness - weight * one.texture for one in files])
 
 
 if __name__ == "__main__":

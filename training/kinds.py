@@ -40,7 +40,8 @@ class Kind:
 
 
 _BLUR = Blur(kind="blur", sigma=(0.8, 0.8))
-_SHARPEN = Sharpen(kind="sharpen", sigma=(0.8, 0.8), amount=(0.8, 0.8))
+SHARPEN = Sharpen(kind="sharpen", sigma=(0.8, 0.8), amount=(0.8, 0.8))
+"""How the sharpened kinds are sharpened."""
 
 KINDS: dict[str, Kind] = {
     "clean": Kind("png"),
@@ -51,7 +52,7 @@ KINDS: dict[str, Kind] = {
     "blur 0.8, jpeg 60": Kind("jpeg", (60, 60), (_BLUR,)),
     "noise 5": Kind("png", steps=(Noise(kind="noise", sigma=(5, 5)),)),
     "chat: sharpen, jpeg 60 to 75 twice": Kind(
-        "jpeg", (60, 75), (_SHARPEN, Jpeg(kind="jpeg", quality=(60, 75))), weight=0.25
+        "jpeg", (60, 75), (SHARPEN, Jpeg(kind="jpeg", quality=(60, 75))), weight=0.25
     ),
 }
 """The kinds of the benchmark's table, by name."""
@@ -67,7 +68,7 @@ FITTED_KINDS: dict[str, Kind] = KINDS | {
     "grey noise 5": Kind("png", steps=(Noise(kind="noise", sigma=(5, 5), grey=1.0),)),
     "noise 2": Kind("png", steps=(Noise(kind="noise", sigma=(2, 2)),)),
     "blur 0.8": Kind("png", steps=(_BLUR,)),
-    "sharpen, jpeg 92": Kind("jpeg", (92, 92), (_SHARPEN,), weight=0.25),
+    "sharpen, jpeg 92": Kind("jpeg", (92, 92), (SHARPEN,), weight=0.25),
     "cropped jpeg 50, saved as png": Kind(
         "png", steps=(Jpeg(kind="jpeg", quality=(50, 50), shifted=1.0),)
     ),

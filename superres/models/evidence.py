@@ -113,9 +113,9 @@ def _coded_as(data: bytes, picture: Picture) -> str:
     return ""
 
 
-def _mean_of_any(directions: Iterable[float]) -> float:
-    """The mean of what was found; a direction without steps, as across stripes, has nothing."""
-    found = [one for one in directions if one]
+def _mean_of_any(directions: Iterable[float | None]) -> float:
+    """The mean of what was found; a direction without steps, as along stripes, has None."""
+    found = [one for one in directions if one is not None]
     return sum(found) / len(found) if found else 0.0
 
 
@@ -155,16 +155,16 @@ def _blockiness(steps: np.ndarray) -> float:
     return phases[-1] - phases[BLOCK // 2]
 
 
-def _sharpness(steps: np.ndarray) -> float:
+def _sharpness(steps: np.ndarray) -> float | None:
     """The evidence of one direction, at the steepest :data:`STEEPEST` of its steps."""
     if steps.shape[-1] < 2 or not steps.shape[-2]:
-        return 0.0
+        return None
     sizes = np.abs(steps)
     before, after = steps[..., :-1], steps[..., 1:]
     steep = np.maximum(sizes[..., :-1], sizes[..., 1:]) >= _least_of_steepest(sizes)
     before, after = before[steep], after[steep]
     mean_square = (_mean_square(before) + _mean_square(after)) / 2
-    return _mean_square(after - before) / mean_square if mean_square else 0.0
+    return _mean_square(after - before) / mean_square if mean_square else None
 
 
 def _least_of_steepest(sizes: np.ndarray) -> np.floating:
@@ -173,10 +173,10 @@ def _least_of_steepest(sizes: np.ndarray) -> np.floating:
     return np.partition(sizes, at, axis=None)[at]  # np.quantile takes ten times as long
 
 
-def _texture(luma: np.ndarray, steps: np.ndarray) -> float:
+def _texture(luma: np.ndarray, steps: np.ndarray) -> float | None:
     """The evidence of one direction, at the steps that are steeper than both neighbours."""
     if steps.shape[-1] <= 2 * EDGE or not steps.shape[-2]:
-        return 0.0
+        return None
     sizes = np.abs(steps)
     here, left, right = sizes[..., EDGE:-EDGE], sizes[..., EDGE - 1 :], sizes[..., EDGE + 1 :]
     last = here.shape[-1]
@@ -184,7 +184,7 @@ def _texture(luma: np.ndarray, steps: np.ndarray) -> float:
     edges &= here >= max(_least_of_steepest(sizes), 1)
     window, row, column = np.nonzero(edges)
     if not window.size:
-        return 0.0
+        return None
     column += EDGE
     # Four values to each side of an edge, which rises.
     around = np.arange(1 - EDGE, EDGE + 1)

@@ -27,7 +27,7 @@ COMPRESSED_FAMILY = "edsr-lite-compressed"
 SHARPENED_FAMILY = "edsr-lite-sharpened"
 PHOTO_FAMILY = "edsr-lite-photo"
 BLURRED = "that is blurred"
-SHARPENED = "that was sharpened"
+SHARPENED = "that looks sharpened"
 TEXTURE = 1.5
 """How much sharpness texture explains, where sharpness is to tell whether a picture was sharpened.
 Chosen by ``benchmarks/sharpening.py`` on photos512/train."""
@@ -56,8 +56,7 @@ class Rules(BaseModel):
     blurred: float
     """So is a picture with less sharpness than this."""
     sharpened: float
-    """A picture whose sharpness, less :data:`TEXTURE` times its texture, is more than this is for
-    the model of sharpened pictures."""
+    """A picture with more :func:`sharpening` than this is for the model of sharpened pictures."""
     noise_compressed: float
     """For compressed pictures in place of ``noise``."""
     blurred_compressed: float
@@ -217,5 +216,14 @@ def _other_damage(evidence: Evidence, rules: Rules) -> str:
         return f"with noise of {max(evidence.noise, evidence.colour_noise):.1f} levels"
     if evidence.sharpness < blurred and evidence.detail:
         return BLURRED
-    sharpening = evidence.sharpness - TEXTURE * evidence.texture
-    return SHARPENED if sharpening > sharpened else ""
+    return SHARPENED if sharpening(evidence) > sharpened else ""
+
+
+def sharpening(evidence: Evidence, texture: float = TEXTURE) -> float:
+    """The sharpness of a picture, less what its texture explains.
+
+    Args:
+        evidence: what the picture's file shows.
+        texture: how much sharpness texture explains.
+    """
+    return evidence.sharpness - texture * evidence.texture

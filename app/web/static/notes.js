@@ -6,7 +6,7 @@ import { say } from "./words.js";
 const REASONS = [
   [/noise of ([\d.]+) levels/, "reason_noise", "level"],
   [/is blurred/, "reason_blurred"],
-  [/was sharpened/, "reason_sharpened"],
+  [/looks sharpened/, "reason_sharpened"],
   [/as good as a clean picture/, "reason_clean"],
   [/a JPEG of quality (\d+)/, "reason_jpeg", "quality"],
   [/compressed as (.+?)(?: and little detail|,|$)/, "reason_coded", "format"],
