@@ -51,7 +51,7 @@ test: $(TOOLS)
 
 # What .ci/run adds.
 test-slow: $(TOOLS)
-	$(PYTEST) $(IN_PARALLEL) -m slow
+	$(PYTEST) $(IN_PARALLEL) -m slow --durations 15
 
 # All of the service's tests where ONNX Runtime is the only runtime, in an environment of its own.
 ONNX := .venv-onnx

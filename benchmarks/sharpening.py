@@ -17,10 +17,9 @@ from superres.codecs import decode
 from superres.models.evidence import Evidence, examine
 from superres.models.selection import sharpening
 from training.dataset import dataset_name
+from training.kinds import JPEGS, SHARPENED_JPEGS
 from training.selection import picture_files
 
-SHARPENED = ("chat: sharpen, jpeg 60 to 75 twice", "sharpen, jpeg 92")
-OTHERS = tuple(f"jpeg {quality}" for quality in (30, 50, 60, 75, 83, 90, 95))
 TAKEN = (0.02, 0.04, 0.08)
 """Shares of the other files that are taken for sharpened ones."""
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)
@@ -32,8 +31,8 @@ def main(
 ) -> None:
     """Print a row for each weight."""
     for folder in data:
-        sharpened = [one for kind in SHARPENED for one in evidence(folder, scale, kind)]
-        others = [one for kind in OTHERS for one in evidence(folder, scale, kind)]
+        sharpened = [one for kind in SHARPENED_JPEGS for one in evidence(folder, scale, kind)]
+        others = [one for kind in JPEGS for one in evidence(folder, scale, kind)]
         heads = [f"{share:.0%} of the others" for share in TAKEN]
         print(f"| {dataset_name(folder)} x{scale}, weight | {' | '.join(heads)} |")
         print("|---|" + "---|" * len(heads))

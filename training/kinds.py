@@ -75,3 +75,7 @@ FITTED_KINDS: dict[str, Kind] = KINDS | {
     "jpeg 75, saved as png": Kind("png", steps=(Jpeg(kind="jpeg", quality=(75, 75)),)),
 }
 """The kinds that the thresholds are fitted on."""
+JPEGS = tuple(f"jpeg {quality}" for quality in (30, 50, 60, 75, 83, 90, 95))
+"""Those of them that were only compressed, as JPEG."""
+SHARPENED_JPEGS = ("chat: sharpen, jpeg 60 to 75 twice", "sharpen, jpeg 92")
+"""Those that were sharpened before."""
