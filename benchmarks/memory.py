@@ -7,6 +7,7 @@ its own forecast. Linux only.
 
 import argparse
 import math
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,7 @@ from superres.arrays import to_integer
 from superres.codecs import OutputFormat, Picture, encode, probe
 from superres.forecast import forecast_comparison
 from superres.models.registry import DEFAULT_MODELS, choose, read_cards
-from tests.serving import reset_peak, resident_bytes, serve_process
+from tests.serving import reset_peak, resident_bytes, serve_process, wait_until
 
 SCALE = 3
 MEGAPIXELS = (1, 4, 16, 64, 100)
@@ -79,11 +80,32 @@ def measure_comparison(client: httpx.Client, pid: int, picture: Picture) -> tupl
     return resident_bytes(pid, peak=True) - idle, forecast.peak_bytes
 
 
+def print_idle() -> None:
+    """Print the memory of a service that has loaded the models of the default, and of all."""
+    for preload in ("", "all"):
+        with serve_process(device="cpu", preload=preload) as (client, pid):
+            if preload:
+                wait_until(partial(all_are_loaded, client))
+            loaded = len(client.get("/readyz").json()["models"])
+            print(f"idle, {loaded} models: {resident_bytes(pid) / 1e6:.0f} MB", flush=True)
+
+
+def all_are_loaded(client: httpx.Client) -> bool:
+    """Whether the service has loaded all models that it knows."""
+    answers = [client.get(path).json()["models"] for path in ("/readyz", "/models")]
+    return len(answers[0]) == len(answers[1])
+
+
 def main() -> None:
     """Measure, print, and plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plot", type=Path, help="where to put the chart")
-    plot = parser.parse_args().plot
+    parser.add_argument("--idle", action="store_true", help="only the memory of an idle service")
+    arguments = parser.parse_args()
+    if arguments.idle:
+        print_idle()
+        return
+    plot = arguments.plot
     table = Table(title=f"one request at x{SCALE}: memory above idle, MB")
     for column in ("kind", "output, MP", "peak", "rule", "peak / rule", "forecast"):
         table.add_column(column, justify="left" if column == "kind" else "right")

@@ -4,11 +4,11 @@
 
 Prints a Markdown table: for each weight of the sharpened kinds, the threshold that the fit finds,
 and what ``auto`` then gains over never choosing the model of sharpened pictures, in dB of luma:
-on the JPEGs that were not sharpened, and on those that were. The weight in ``training/kinds.py``
-is the largest at which the former lose at most 0.005 dB at each scale. The scores of the models
-are those that ``superres-train fit-selection`` keeps.
+on the JPEGs that were not sharpened, and on those that were. docs/selection.md says what was chosen
+by it. The scores of the models are those that ``superres-train fit-selection`` keeps.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,12 +18,20 @@ import typer
 
 from superres.models.registry import DEFAULT_MODELS
 from superres.models.selection import Candidates, Rules, select
+from training.dataset import dataset_name
 from training.kinds import FITTED_KINDS, JPEGS, SHARPENED_JPEGS
-from training.selection import GRIDS, Example, StoredScores, examples, find_candidates, fit
+from training.selection import (
+    FOR_SCORES,
+    Example,
+    StoredScores,
+    examples,
+    find_candidates,
+    fit,
+)
 
 WEIGHTS = (1.0, 0.5, 0.25, 0.125)
-NEVER = float(GRIDS["sharpened"][-1])
-"""A threshold that no picture exceeds: sharpness is at most 4."""
+NEVER = math.inf
+"""A threshold that no picture exceeds."""
 
 
 def main(
@@ -33,20 +41,22 @@ def main(
     scores: Path = Path("artefacts/selection.json"),
 ) -> None:
     """Print a row for each scale and weight."""
+    if (dataset := dataset_name(data)) in FOR_SCORES:
+        raise typer.BadParameter(f"{dataset} is only for scores: take photos512/val")
     print("| scale | weight | threshold | not sharpened, dB | sharpened, dB |")
     print("|---|---|---|---|---|")
     stored = StoredScores(scores)
-    for one in scale:
-        between, loaders = find_candidates(models, one)
-        files = list(examples(data, one, [*FITTED_KINDS], loaders, stored))
+    for factor in scale:
+        between, loaders = find_candidates(models, factor)
+        files = list(examples(data, factor, [*FITTED_KINDS], loaders, stored))
         for weight in WEIGHTS:
             rules = fit([reweighted(file, weight) for file in files], between)
             never = rules.model_copy(update={"sharpened_compressed": NEVER})
-            more = [
+            gains = [
                 f"{gain(files, kinds, between, rules) - gain(files, kinds, between, never):+.3f}"
                 for kinds in (JPEGS, SHARPENED_JPEGS)
             ]
-            cells = [f"x{one}", f"{weight:g}", f"{rules.sharpened_compressed:g}", *more]
+            cells = [f"x{factor}", f"{weight:g}", f"{rules.sharpened_compressed:g}", *gains]
             print(f"| {' | '.join(cells)} |", flush=True)
 
 

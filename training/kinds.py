@@ -23,8 +23,7 @@ class Kind:
     """Range of the quality of the last encoding; unused for PNG."""
     steps: tuple[Step, ...] = ()
     weight: float = 1.0
-    """What a file counts in the fit of the thresholds. Few files were sharpened as strongly as
-    those here, and the model for them harms all others."""
+    """What a file counts in the fit of the thresholds."""
 
     def make(self, lr: RgbU8, number: int) -> bytes:
         """Degrade a small picture, the one of that number in its set, and encode it."""
@@ -42,6 +41,9 @@ class Kind:
 _BLUR = Blur(kind="blur", sigma=(0.8, 0.8))
 SHARPEN = Sharpen(kind="sharpen", sigma=(0.8, 0.8), amount=(0.8, 0.8))
 """How the sharpened kinds are sharpened."""
+SHARPENED_WEIGHT = 0.25
+"""Their weight. With more, ``auto`` takes too many other pictures for sharpened ones, which the
+model for these harms. Chosen by ``benchmarks/sharpened_weight.py`` on photos512/val."""
 
 KINDS: dict[str, Kind] = {
     "clean": Kind("png"),
@@ -52,7 +54,7 @@ KINDS: dict[str, Kind] = {
     "blur 0.8, jpeg 60": Kind("jpeg", (60, 60), (_BLUR,)),
     "noise 5": Kind("png", steps=(Noise(kind="noise", sigma=(5, 5)),)),
     "chat: sharpen, jpeg 60 to 75 twice": Kind(
-        "jpeg", (60, 75), (SHARPEN, Jpeg(kind="jpeg", quality=(60, 75))), weight=0.25
+        "jpeg", (60, 75), (SHARPEN, Jpeg(kind="jpeg", quality=(60, 75))), weight=SHARPENED_WEIGHT
     ),
 }
 """The kinds of the benchmark's table, by name."""
@@ -68,14 +70,16 @@ FITTED_KINDS: dict[str, Kind] = KINDS | {
     "grey noise 5": Kind("png", steps=(Noise(kind="noise", sigma=(5, 5), grey=1.0),)),
     "noise 2": Kind("png", steps=(Noise(kind="noise", sigma=(2, 2)),)),
     "blur 0.8": Kind("png", steps=(_BLUR,)),
-    "sharpen, jpeg 92": Kind("jpeg", (92, 92), (SHARPEN,), weight=0.25),
+    "sharpen, jpeg 92": Kind("jpeg", (92, 92), (SHARPEN,), weight=SHARPENED_WEIGHT),
     "cropped jpeg 50, saved as png": Kind(
         "png", steps=(Jpeg(kind="jpeg", quality=(50, 50), shifted=1.0),)
     ),
     "jpeg 75, saved as png": Kind("png", steps=(Jpeg(kind="jpeg", quality=(75, 75)),)),
 }
 """The kinds that the thresholds are fitted on."""
-JPEGS = tuple(f"jpeg {quality}" for quality in (30, 50, 60, 75, 83, 90, 95))
+JPEGS = tuple(
+    name for name, kind in FITTED_KINDS.items() if kind.container == "jpeg" and not kind.steps
+)
 """Those of them that were only compressed, as JPEG."""
-SHARPENED_JPEGS = ("chat: sharpen, jpeg 60 to 75 twice", "sharpen, jpeg 92")
+SHARPENED_JPEGS = tuple(name for name, kind in FITTED_KINDS.items() if SHARPEN in kind.steps)
 """Those that were sharpened before."""

@@ -114,7 +114,7 @@ def _coded_as(data: bytes, picture: Picture) -> str:
 
 
 def _mean_of_any(directions: Iterable[float | None]) -> float:
-    """The mean of what was found; a direction without steps, as along stripes, has None."""
+    """The mean of the directions that have something to measure; along stripes there is nothing."""
     found = [one for one in directions if one is not None]
     return sum(found) / len(found) if found else 0.0
 
@@ -156,7 +156,7 @@ def _blockiness(steps: np.ndarray) -> float:
 
 
 def _sharpness(steps: np.ndarray) -> float | None:
-    """The evidence of one direction, at the steepest :data:`STEEPEST` of its steps."""
+    """The evidence of one direction, at the steepest :data:`STEEPEST` of its steps, if any."""
     if steps.shape[-1] < 2 or not steps.shape[-2]:
         return None
     sizes = np.abs(steps)
@@ -174,7 +174,7 @@ def _least_of_steepest(sizes: np.ndarray) -> np.floating:
 
 
 def _texture(luma: np.ndarray, steps: np.ndarray) -> float | None:
-    """The evidence of one direction, at the steps that are steeper than both neighbours."""
+    """The evidence of one direction, at the steps that are steeper than both neighbours, if any."""
     if steps.shape[-1] <= 2 * EDGE or not steps.shape[-2]:
         return None
     sizes = np.abs(steps)

@@ -219,11 +219,11 @@ def _other_damage(evidence: Evidence, rules: Rules) -> str:
     return SHARPENED if sharpening(evidence) > sharpened else ""
 
 
-def sharpening(evidence: Evidence, texture: float = TEXTURE) -> float:
+def sharpening(evidence: Evidence, weight: float = TEXTURE) -> float:
     """The sharpness of a picture, less what its texture explains.
 
     Args:
         evidence: what the picture's file shows.
-        texture: how much sharpness texture explains.
+        weight: how much sharpness texture explains.
     """
-    return evidence.sharpness - texture * evidence.texture
+    return evidence.sharpness - weight * evidence.texture

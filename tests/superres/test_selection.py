@@ -331,6 +331,12 @@ def test_a_direction_counts_if_it_has_steps():
     of_one_direction = examine(b"", Picture(lines)).texture
     assert examine(b"", Picture(one_step_below)).texture == pytest.approx(of_one_direction / 2)
 
+    step = np.full((64, 64, 3), 40, np.uint8)
+    step[32:] += 100
+    ramp = step + np.arange(64, dtype=np.uint8)[:, None]
+    of_one_direction = examine(b"", Picture(step)).sharpness
+    assert examine(b"", Picture(ramp)).sharpness == pytest.approx(of_one_direction / 2)
+
 
 def test_grain_does_not_make_a_blurred_picture_sharp(coffee):
     blurred = gaussian_blur(degrade(coffee, (200, 300)).astype(np.float32), 0.8, 0.8, 0.0)
