@@ -43,7 +43,7 @@ SHARPEN = Sharpen(kind="sharpen", sigma=(0.8, 0.8), amount=(0.8, 0.8))
 """How the sharpened kinds are sharpened."""
 SHARPENED_WEIGHT = 0.25
 """Their weight. With more, ``auto`` takes too many other pictures for sharpened ones, which the
-model for these harms. Chosen by ``benchmarks/sharpened_weight.py`` on photos512/val."""
+model for these harms: ``benchmarks/sharpened_weight.py`` shows how much."""
 
 KINDS: dict[str, Kind] = {
     "clean": Kind("png"),
