@@ -560,7 +560,9 @@ NETWORKS = {
     "edsr_6x48": Architecture(partial(edsr, blocks=6, filters=48), "lr"),
     "edsr_12x32": Architecture(partial(edsr, blocks=12, filters=32), "lr"),
     "edsr_12x32_wide": Architecture(partial(edsr, blocks=12, filters=32, width=128), "lr"),
+    "edsr_15x32": Architecture(partial(edsr, blocks=15, filters=32), "lr"),
     "edsr_16x32": Architecture(partial(edsr, blocks=16, filters=32), "lr"),
+    "edsr_20x32": Architecture(partial(edsr, blocks=20, filters=32), "lr"),
     "edsr_folded_10x64": Architecture(partial(edsr_folded, blocks=10, filters=64), "lr", FOLD),
     "plain_24x32": Architecture(partial(plain, depth=24, filters=32), "lr"),
     "plain_24x32_wide": Architecture(partial(plain, depth=24, filters=32, width=128), "lr"),
@@ -586,6 +588,32 @@ def build(
     return NETWORKS[network].build(
         scale=scale, skip=skip, centred=centred, precision=precision, padding=padding
     )
+
+
+def added_blocks(network: str, other: str) -> tuple[str, ...] | None:
+    """Names of the blocks that an EDSR network has and another lacks.
+
+    Args:
+        network: name of a network.
+        other: name of the network that may be a shallower one of the same kind.
+
+    Returns:
+        Nothing in it for the same network; ``None`` if ``network`` is not ``other`` with more
+        blocks.
+
+    >>> added_blocks("edsr_15x32", "edsr_12x32")
+    ('block13', 'block14', 'block15')
+    """
+    if network == other:
+        return ()
+    ours, theirs = NETWORKS[network].build, NETWORKS[other].build
+    if not (isinstance(ours, partial) and isinstance(theirs, partial) and ours.func is edsr):
+        return None
+    depth, their_depth = ours.keywords["blocks"], theirs.keywords["blocks"]
+    same = theirs.func is edsr and ours.keywords | {"blocks": their_depth} == theirs.keywords
+    if not same or depth < their_depth:
+        return None
+    return tuple(f"block{number}" for number in range(their_depth + 1, depth + 1))
 
 
 def receptive_field(model: keras.Model) -> int:

@@ -102,9 +102,10 @@ def set_weights(network: keras.Model, weights: Weights) -> None:
 def take_weights(
     network: keras.Model, design: Design, weights: Weights, their_design: Design
 ) -> tuple[str, ...]:
-    """Copy the weights of another run of the same network, at this or another scale.
+    """Copy the weights of a run of the same network or a shallower one, at this or another scale.
 
-    A layer whose shape depends on the scale keeps its own weights if the scales differ.
+    A layer whose shape depends on the scale keeps its own weights if the scales differ. Blocks
+    that only the deeper network has begin as the identity.
 
     Returns:
         The names of the layers that were copied.
@@ -112,13 +113,24 @@ def take_weights(
     Raises:
         WeightsMismatch: ``network``, ``skip`` or ``centred`` differ, or a layer does.
     """
-    for name in ("network", "skip", "centred"):
+    added = networks.added_blocks(design.network, their_design.network)
+    if added is None:
+        raise WeightsMismatch(
+            f"the weights to start from are of network {their_design.network}, which is neither "
+            f"{design.network} nor the same with fewer blocks"
+        )
+    for name in ("skip", "centred"):
         ours, theirs = getattr(design, name), getattr(their_design, name)
         if ours != theirs:
             raise WeightsMismatch(f"the weights to start from are of {name} {theirs}, not {ours}")
     copied = []
     for layer in network.layers:
         if not layer.weights:
+            continue
+        block, _, place = layer.name.partition("_")
+        if block in added:
+            if place == "2":
+                layer.kernel.assign(keras.ops.zeros_like(layer.kernel))
             continue
         found = [weights.get(variable.path) for variable in layer.weights]
         if all(

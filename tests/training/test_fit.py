@@ -353,8 +353,8 @@ def test_a_committed_config_names_its_pictures_and_a_committed_start(file: Path)
     assert all(one.manifest_sha256 for one in config.all_pictures)
     assert config.validation.where != config.data[-1].where
     for parent in parents(config):
-        same = ("network", "skip", "centred")
-        assert [getattr(config, name) for name in same] == [getattr(parent, name) for name in same]
+        assert networks.added_blocks(config.network, parent.network) is not None
+        assert (config.skip, config.centred) == (parent.skip, parent.centred)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -376,12 +376,32 @@ def test_only_weights_of_the_same_design_are_taken():
     assert layers == ("head", "block1_1", "block1_2", "block2_1", "block2_2")
     assert np.array_equal(x2.get_layer("head").get_weights()[0], theirs["head/kernel"])
     assert np.array_equal(x2.get_layer("subpixels").get_weights()[0], fresh[0])
-    for changes in ({"network": "edsr_5x32"}, {"skip": False}, {"centred": False}):
+    with pytest.raises(weights.WeightsMismatch, match="of network edsr_5x32, which is neither"):
+        weights.take_weights(x2, design(scale=2), theirs, design(network="edsr_5x32"))
+    for changes in ({"skip": False}, {"centred": False}):
         (name,) = changes
         with pytest.raises(weights.WeightsMismatch, match=f"are of {name} "):
             weights.take_weights(x2, design(scale=2), theirs, design(**changes))
     with pytest.raises(weights.WeightsMismatch, match=r"another network: .*subpixels"):
         weights.set_weights(x2, theirs)
+
+
+def test_a_deeper_network_begins_with_the_outputs_of_the_shallower_one():
+    def design(network: str) -> weights.Design:
+        return weights.Design(network=network, scale=3, skip=True, centred=True)
+
+    shallow = design("edsr_12x32").build(precision="float32")
+    deep = design("edsr_15x32").build(precision="float32")
+    theirs = weights.weights_of(shallow)
+    layers = weights.take_weights(deep, design("edsr_15x32"), theirs, design("edsr_12x32"))
+    assert layers == tuple(layer.name for layer in shallow.layers if layer.weights)
+    picture = np.random.default_rng(0).random((1, 24, 24, 3), np.float32)
+    assert np.allclose(deep(picture), shallow(picture), atol=1e-6)
+    assert np.any(deep.get_layer("block13_1").get_weights()[0])  # else it could never learn
+    with pytest.raises(weights.WeightsMismatch, match="of network edsr_15x32, which is neither"):
+        weights.take_weights(
+            shallow, design("edsr_12x32"), weights.weights_of(deep), design("edsr_15x32")
+        )
 
 
 @pytest.mark.slow
