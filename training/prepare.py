@@ -7,6 +7,7 @@ picture is made from the HR picture cropped to a multiple of the scale.
 """
 
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -14,10 +15,11 @@ import os
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -88,7 +90,8 @@ def prepare_manifest(
 ) -> PreparedSet:
     """Decode the pictures of a manifest into a prepared set.
 
-    After an interruption it continues with the next picture. A finished set is not changed.
+    After an interruption it continues with the next picture. A finished set is not changed. While
+    another process prepares the same folder, it waits.
 
     Args:
         manifest: a CSV file beside its pictures, with columns ``file`` or ``name``, ``source`` or
@@ -111,31 +114,56 @@ def prepare_manifest(
         "manifest_sha256": hashlib.sha256(data).hexdigest(),
         "where": where,
     }
-    if (out / DESCRIPTION).exists():
-        done = PreparedSet.open(out)
-        _check_same(out, done.description.model_dump(include=set(wanted)), wanted)
+    if (done := _finished_set(out, wanted)) is not None:
         return done
     rows = manifest_rows(data.decode(), manifest, where)
     out.mkdir(parents=True, exist_ok=True)
-    begun = out / _BEGUN
-    if begun.exists():
-        _check_same(out, json.loads(begun.read_text()), wanted)
-    else:
-        _write_atomically(begun, json.dumps(wanted).encode())
-    pictures = _write_pixels(manifest.parent, rows, out, progress)
-    with (out / PIXELS).open("rb") as file:
-        pixels_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    description = SetDescription(
-        **wanted,
-        pixels_sha256=pixels_sha256,
-        sources=dict(Counter(picture.source for picture in pictures).most_common()),
-        licences=dict(Counter(picture.licence for picture in pictures).most_common()),
-        pictures=tuple(pictures),
-    )
-    _write_atomically(out / DESCRIPTION, description.model_dump_json(indent=1).encode())
-    (out / _DONE).unlink()
-    begun.unlink()
+    with _alone(out):
+        if (done := _finished_set(out, wanted)) is not None:
+            return done
+        begun = out / _BEGUN
+        if begun.exists():
+            _check_same(out, json.loads(begun.read_text()), wanted)
+        else:
+            _write_atomically(begun, json.dumps(wanted).encode())
+        pictures = _write_pixels(manifest.parent, rows, out, progress)
+        with (out / PIXELS).open("rb") as file:
+            pixels_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        description = SetDescription(
+            **wanted,
+            pixels_sha256=pixels_sha256,
+            sources=dict(Counter(picture.source for picture in pictures).most_common()),
+            licences=dict(Counter(picture.licence for picture in pictures).most_common()),
+            pictures=tuple(pictures),
+        )
+        _write_atomically(out / DESCRIPTION, description.model_dump_json(indent=1).encode())
+        (out / _DONE).unlink()
+        begun.unlink()
     return PreparedSet.open(out)
+
+
+def _finished_set(out: Path, wanted: dict[str, Any]) -> PreparedSet | None:
+    """The set in this folder, if it is finished.
+
+    Raises:
+        PrepareFailed: it was made from something else.
+    """
+    if not (out / DESCRIPTION).exists():
+        return None
+    done = PreparedSet.open(out)
+    _check_same(out, done.description.model_dump(include=set(wanted)), wanted)
+    return done
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for other processes that prepare this folder, and let them wait until the end."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def prepare_archive(

@@ -1,4 +1,6 @@
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,26 @@ def test_an_interrupted_call_goes_on_with_the_next_picture(tmp_path, pictures, m
     prepare(manifest, out)
     assert read == ["b.png", "a.avif", "c.webp", "d.png"]
     assert content(out) == expected
+
+
+def test_two_calls_at_once_decode_each_picture_once(tmp_path, pictures, monkeypatch):
+    from training import prepare as module
+
+    manifest = write_listed(tmp_path / "photos", pictures)
+    expected = content(prepare(manifest, tmp_path / "alone").folder)
+    real, read = module._read_listed, []
+
+    def slowly(file: Path) -> RgbU8:
+        read.append(file.name)
+        time.sleep(0.05)  # long enough for the other call to begin
+        return real(file)
+
+    monkeypatch.setattr(module, "_read_listed", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(prepare, [manifest] * 2, [tmp_path / "out"] * 2))
+    assert sorted(read) == ["a.avif", "b.png", "c.webp", "d.png"]
+    assert made[0].description == made[1].description
+    assert content(tmp_path / "out") == expected
 
 
 def test_a_picture_that_is_noted_without_all_its_pixels_is_decoded_again(
