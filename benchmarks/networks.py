@@ -243,7 +243,12 @@ def comparable(
         "ema_momentum": 0.99,
     }
     values["validation"] |= {"pictures": pictures}
-    stable = values["stages"][0] | {"batch_size": batch_size, "patch_size": patch_size}
+    stable = values["stages"][0] | {
+        "name": "stable",
+        "final_learning_rate": None,
+        "batch_size": batch_size,
+        "patch_size": patch_size,
+    }
     decay = {"name": "decay", "final_learning_rate": 1e-6}
     values["stages"] = [
         stage | {"steps": n, "steps_per_validation": n, "warmup_steps": 0}
@@ -273,7 +278,9 @@ def export_fresh(config: TrainingConfig, network: str, sets: Sets, out: Path) ->
             go_on=resume,
             workers=0,
         )
-    return out / "models" / export(run, out / "models", draft=True).name
+    # A folder each, since models are named after their family.
+    folder = out / "models" / network
+    return folder / export(run, folder, draft=True).name
 
 
 def read_rows(out: Path, kind: str) -> Iterator[dict[str, Any]]:

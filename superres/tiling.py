@@ -16,7 +16,7 @@ from superres.arrays import AnyRgb, Rgb, Size, TileBatch, TilesU16
 
 MULTIPLE = 16
 """The largest tile's side is a multiple of this, px; and most others are."""
-SIDES = (512, 448, 416, 400, 352, 320, 272, 208, 160, 128, 64)
+SIDES = (512, 480, 448, 416, 400, 384, 352, 320, 272, 240, 208, 160, 128, 64)
 """Tile sides that are used, besides the largest tile, px. A network is prepared for each shape
 when it is first seen, and keeps memory for it, so they are few."""
 CORES = (384, 256, 128)

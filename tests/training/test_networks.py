@@ -6,15 +6,27 @@ import pytest
 from superres.arrays import RgbU8, to_float, to_integer
 from superres.resample import upsample
 from tests.lazy import Lazy
-from training.config import TrainingConfig
+from training.config import TrainingConfig, load_config
 
 keras = Lazy("keras")
 networks = Lazy("training.networks")
+benchmark = Lazy("benchmarks.networks")
 NAMES = get_args(TrainingConfig.model_fields["network"].annotation)
 
 
 def test_a_config_can_name_every_network_and_no_other():
     assert set(NAMES) == set(networks.NETWORKS)
+
+
+def test_the_benchmark_trains_each_candidate_by_the_recipe_with_a_constant_and_a_falling_rate():
+    recipe = load_config(benchmark.RECIPE)
+    for name in benchmark.CANDIDATES:
+        config = benchmark.comparable(recipe, name, seed=1, batch_size=2, steps=(30, 10))
+        assert (config.network, config.degradations) == (name, recipe.degradations)
+        assert [(stage.steps, stage.constant) for stage in config.stages] == [
+            (30, True),
+            (10, False),
+        ]
 
 
 def test_srcnn_935_is_the_network_of_the_paper_on_rgb():
