@@ -45,8 +45,9 @@ class Settings(BaseSettings):
     )
     preload: str = Field(
         "",
-        description="Families and names, separated by commas, or `all`: loaded at the start, after "
-        "those of the default. Any other model is loaded at its first use.",
+        description="Families and names, separated by commas, `auto` for all families that it "
+        "uses, or `all`: loaded at the start, after those of the default at x3. Any other model "
+        "is loaded at its first use.",
     )
     max_body_bytes: int = Field(
         64 * 2**20, ge=1, description="Most bytes of a request's body; enforced while it is read."

@@ -7,6 +7,7 @@ its own forecast. Linux only.
 
 import argparse
 import math
+import time
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from skimage import data, transform
 
+from app.inference.startup import default_cards, preloaded_cards
 from superres.arrays import to_integer
 from superres.codecs import OutputFormat, Picture, encode, probe
 from superres.forecast import forecast_comparison
-from superres.models.registry import DEFAULT_MODELS, choose, read_cards
+from superres.models.registry import AUTO, DEFAULT_MODELS, all_cards, choose, read_cards
 from tests.serving import reset_peak, resident_bytes, serve_process, wait_until
 
 SCALE = 3
@@ -81,19 +83,26 @@ def measure_comparison(client: httpx.Client, pid: int, picture: Picture) -> tupl
 
 
 def print_idle() -> None:
-    """Print the memory of a service that has loaded the models of the default, and of all."""
-    for preload in ("", "all"):
+    """Print the memory of an idle service, and when it was ready, by what it loads at the start."""
+    cards = all_cards(DEFAULT_MODELS)
+    for preload in ("", "auto", "all"):
+        cards_wanted = (*default_cards(AUTO, cards), *preloaded_cards(preload, cards))
+        wanted = {card.name for card in cards_wanted}
+        started = time.perf_counter()
         with serve_process(device="cpu", preload=preload) as (client, pid):
-            if preload:
-                wait_until(partial(all_are_loaded, client))
-            loaded = len(client.get("/readyz").json()["models"])
-            print(f"idle, {loaded} models: {resident_bytes(pid) / 1e6:.0f} MB", flush=True)
+            ready = time.perf_counter() - started
+            wait_until(partial(are_loaded, client, len(wanted)))
+            megabytes = resident_bytes(pid) / 1e6
+            print(
+                f"preload={preload or 'nothing'}: ready after {ready:.1f} s; idle with "
+                f"{len(wanted)} models: {megabytes:.0f} MB",
+                flush=True,
+            )
 
 
-def all_are_loaded(client: httpx.Client) -> bool:
-    """Whether the service has loaded all models that it knows."""
-    answers = [client.get(path).json()["models"] for path in ("/readyz", "/models")]
-    return len(answers[0]) == len(answers[1])
+def are_loaded(client: httpx.Client, number: int) -> bool:
+    """Whether the service has loaded so many models."""
+    return len(client.get("/readyz").json()["models"]) == number
 
 
 def main() -> None:

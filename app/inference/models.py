@@ -59,7 +59,7 @@ class LoadedModel:
 class Models:
     """Loads the models in the background, serves each once it is checked, and replaces them.
 
-    Those that the default model needs are loaded first; the service is ready when they are. Then
+    Those that the default needs at x3 are loaded first; the service is ready when they are. Then
     follow those of ``SUPERRES_PRELOAD``. Any other model is loaded by :meth:`require`, at its first
     use.
 

@@ -13,7 +13,7 @@ from superres.enhancer import Enhancer
 from superres.forecast import forecast
 from superres.models.card import ModelCard
 from superres.models.registry import AUTO, DEFAULT_SCALE, choose
-from superres.models.selection import automatic_families
+from superres.models.selection import automatic_families, candidates
 
 WARM_UP_SIZE = (128, 128)
 """Size of the picture by which a model is warmed up and timed."""
@@ -28,7 +28,7 @@ class Measurement(NamedTuple):
 
 
 def default_cards(default: str, cards: tuple[ModelCard, ...]) -> list[ModelCard]:
-    """The models that the default needs, in the order in which they are loaded.
+    """The models that the default needs where a caller names no scale, the first choice first.
 
     Args:
         default: ``auto``, a family or a name.
@@ -38,19 +38,16 @@ def default_cards(default: str, cards: tuple[ModelCard, ...]) -> list[ModelCard]
         ModelMissing: no such model.
     """
     if default == AUTO:
-        names = automatic_families(cards)
-    else:
-        choose(cards, default, DEFAULT_SCALE)
-        names = (default,)
-    needed = [card for name in names for card in cards if name in (card.name, card.family)]
-    return sorted(needed, key=lambda card: card.geometry.scale != DEFAULT_SCALE)
+        return [*candidates(cards, DEFAULT_SCALE).cards]
+    return [choose(cards, default, DEFAULT_SCALE)]
 
 
 def preloaded_cards(setting: str, cards: tuple[ModelCard, ...]) -> list[ModelCard]:
     """The models of ``SUPERRES_PRELOAD``.
 
     Args:
-        setting: families and names, separated by commas, or ``all``.
+        setting: families and names, separated by commas, ``auto`` for all families that it uses,
+            or ``all``.
         cards: what there is to choose from.
 
     Raises:
@@ -58,10 +55,12 @@ def preloaded_cards(setting: str, cards: tuple[ModelCard, ...]) -> list[ModelCar
     """
     if setting == "all":
         return [*cards]
-    names = [name.strip() for name in setting.split(",") if name.strip()]
+    names = {name.strip() for name in setting.split(",")} - {""}
+    if AUTO in names:
+        names = names - {AUTO} | {*automatic_families(cards)}
     for name in names:
         choose(cards, name, DEFAULT_SCALE)
-    return [card for card in cards if {card.name, card.family}.intersection(names)]
+    return [card for card in cards if {card.name, card.family} & names]
 
 
 def warm_up(engine: Engine, card: ModelCard) -> list[Measurement]:

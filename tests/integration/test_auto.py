@@ -24,7 +24,7 @@ from tests.serving import link_models, wait_until
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
 NEEDED = ("edsr-lite-compressed-x3", "edsr-lite-photo-x3", "edsr-lite-sharpened-x3", "edsr-lite-x3")
-NAMES = (*NEEDED, "srcnn-x3")
+NAMES = (*NEEDED, "edsr-lite-x2", "srcnn-x3")
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,9 @@ def test_a_dry_run_without_memory_says_that_it_cannot_tell(serve: Serve, folder:
         assert client.post("/enhance?dry_run=true", content=content).json()["notes"] == reason
 
 
-def test_only_what_the_default_needs_is_loaded_at_the_start(serve: Serve, folder: Path):
+def test_only_what_the_default_needs_at_x3_is_loaded_at_the_start(
+    serve: Serve, folder: Path, coffee
+):
     engines = CountingEngines(folder)
     with serve(engines, models=folder, default_model="auto") as client:
         ready = {model["name"] for model in client.get("/readyz").json()["models"]}
@@ -183,6 +185,9 @@ def test_only_what_the_default_needs_is_loaded_at_the_start(serve: Serve, folder
         assert engines.loaded.count("srcnn-x3") == 1
         assert 'model="srcnn-x3"' in client.get("/metrics").text.split("superres_engine_info")[-1]
         assert len(client.get("/readyz").json()["models"]) == 6
+        answer = client.post("/enhance?scale=2", content=encoded(degrade(coffee, (100, 150))))
+        assert answer.headers["x-model"].startswith("edsr-lite-x2@")
+        assert engines.loaded.count("edsr-lite-x2") == 1
 
 
 def test_the_default_can_be_another_model(serve: Serve, folder: Path, coffee):
@@ -204,6 +209,10 @@ def test_models_can_be_preloaded(serve: Serve, folder: Path):
     with serve(engines, models=folder, default_model="bicubic", preload="srcnn") as client:
         wait_until(lambda: engines.loaded == ["srcnn-x3"])
         assert client.get("/readyz").status_code == 200
+    engines = CountingEngines(folder)
+    with serve(engines, models=folder, default_model="auto", preload="auto"):
+        wait_until(lambda: engines.loaded[-1:] == ["edsr-lite-x2"])
+        assert {*engines.loaded[:-1]} == {*NEEDED}
     engines = CountingEngines(folder)
     with serve(engines, models=folder, default_model="auto", preload="all"):
         wait_until(lambda: {*engines.loaded} == {*NAMES})
