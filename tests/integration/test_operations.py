@@ -70,35 +70,41 @@ def wait_for_draining(client: httpx.Client) -> httpx.Response:
 
 
 class Loading(dict[str, BlurEngine]):
-    """Engines that are loaded when they are let go: srcnn-x3's, and the rest."""
+    """Engines that are loaded when they are let go: that of edsr-lite-x3, and the rest."""
 
-    def __init__(self, cards: tuple[ModelCard, ...]) -> None:
+    def __init__(self, folder: Path) -> None:
+        cards = read_cards(folder)
         super().__init__((card.name, BlurEngine(card.geometry)) for card in cards)
         self.first, self.rest = threading.Event(), threading.Event()
 
     def __getitem__(self, name: str) -> BlurEngine:
-        (self.first if name == "srcnn-x3" else self.rest).wait(100)
+        (self.first if name == "edsr-lite-x3" else self.rest).wait(100)
         return super().__getitem__(name)
 
 
+LOADED_IN_TURN = ("edsr-lite-x3", "edsr-lite-compressed-x3", "edsr-lite-x2", "srcnn-x3")
+
+
 def test_health_is_told_before_any_model_is_loaded_and_the_default_one_answers_before_the_rest(
-    served_models: Path,
+    tmp_path: Path,
 ):
-    cards = read_cards(served_models)
-    engines = Loading(cards)
-    with serve_app(Settings(device="cpu", models=served_models), engines) as client:
+    models = link_models(tmp_path / "models", *LOADED_IN_TURN)
+    engines = Loading(models)
+    settings = Settings(device="cpu", models=models, default_model="auto")
+    with serve_app(settings, engines) as client:
         assert client.get("/healthz").status_code == 200
         for answer in (client.get("/readyz"), client.post("/enhance", content=plain())):
             assert_problem(answer, 503, "not-ready", "the models are being loaded and checked")
             assert answer.headers["retry-after"] == "5"
         engines.first.set()
-        wait_until(lambda: client.post("/enhance", content=plain()).status_code == 200)
-        says = f"1 of {len(cards)} models are loaded and checked"
+        enhance = "/enhance?model=edsr-lite"
+        wait_until(lambda: client.post(enhance, content=plain()).status_code == 200)
+        says = "1 of 3 models are loaded and checked"  # without that at x2; bicubic is one of them
         assert_problem(client.get("/readyz"), 503, "not-ready", says)
         for query in ("scale=2", "scale=2&dry_run=true"):
-            answer = client.post(f"/enhance?{query}", content=plain())
-            assert_problem(answer, 503, "not-ready", "srcnn-x2 is being loaded and checked")
-        job = order(client, plain(), scale=2)
+            answer = client.post(f"{enhance}&{query}", content=plain())
+            assert_problem(answer, 503, "not-ready", "edsr-lite-x2 is being loaded and checked")
+        job = order(client, plain(), model="edsr-lite", scale=2)
         assert "\nsuperres_ready 0.0\n" in client.get("/metrics").text
         engines.rest.set()
         assert wait(client, job)["state"] == "done"
@@ -108,14 +114,14 @@ def test_health_is_told_before_any_model_is_loaded_and_the_default_one_answers_b
 @pytest.mark.slow
 def test_a_job_that_comes_while_the_service_starts_has_its_model_loaded(tmp_path: Path):
     """And does not hold up those after it."""
-    models = link_models(tmp_path / "models", "srcnn-x2", "srcnn-x3", "edsr-nano-x2")
-    engines = Loading(read_cards(models))
-    settings = Settings(device="cpu", models=models, default_model="srcnn")
+    models = link_models(tmp_path / "models", *LOADED_IN_TURN)
+    engines = Loading(models)
+    settings = Settings(device="cpu", models=models, default_model="auto")
     with serve_app(settings, engines) as client:
         engines.first.set()
-        wait_until(lambda: "1 of 2 models" in client.get("/readyz").text)
-        first = order(client, plain(), model="edsr-nano", scale=2)
-        second = order(client, plain(), model="srcnn", scale=3)
+        wait_until(lambda: "1 of 3 models" in client.get("/readyz").text)
+        first = order(client, plain(), model="edsr-lite", scale=2)
+        second = order(client, plain(), model="edsr-lite", scale=3)
         engines.rest.set()
         assert {wait(client, job)["state"] for job in (first, second)} == {"done"}
 
