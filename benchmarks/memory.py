@@ -86,8 +86,8 @@ def print_idle() -> None:
     """Print the memory of an idle service, and when it was ready, by what it loads at the start."""
     cards = all_cards(DEFAULT_MODELS)
     for preload in ("", "auto", "all"):
-        cards_wanted = (*default_cards(AUTO, cards), *preloaded_cards(preload, cards))
-        wanted = {card.name for card in cards_wanted}
+        at_start = (*default_cards(AUTO, cards), *preloaded_cards(preload, cards))
+        wanted = {card.name for card in at_start}
         started = time.perf_counter()
         with serve_process(device="cpu", preload=preload) as (client, pid):
             ready = time.perf_counter() - started

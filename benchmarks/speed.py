@@ -333,7 +333,7 @@ def start_up(_: Bare) -> Iterator[Row]:
             _wait_for(http)
             seconds = time.perf_counter() - started
             wait_until_ready(http)
-            more["all models ready"] = 1000 * (time.perf_counter() - started)
+            more["ready"] = 1000 * (time.perf_counter() - started)
             more["resident MB"] = resident_bytes(pid) / 1e6
         return 1000 * seconds
 
@@ -412,7 +412,7 @@ ABOUT = {
     "start_up": (
         "Start-up",
         "From a fresh process, whose files are in the page cache, to the first enhanced picture, "
-        "over `import tensorflow`; ms. The memory is that at idle, when all models of srcnn are "
+        "over `import tensorflow`; ms. The memory is that at idle, when srcnn-x3 is "
         "ready; `auto` needs more.",
     ),
     "runtimes": (

@@ -142,7 +142,8 @@ class TrainingConfig(_Frozen):
     """Whether pixels are shifted so that mid-grey is zero; otherwise they range from 0 to 1."""
     scale: int = Field(ge=2, le=4)
     start_from: Name | None = None
-    """Name of the committed config whose weights initialise this run."""
+    """Name of the committed config whose weights initialise this run: of the same network, or of
+    an EDSR with fewer blocks."""
 
     optimizer: Literal["adam", "soap"] = "adam"
     """SOAP needs far fewer steps than Adam here; see :mod:`training.soap`."""

@@ -598,20 +598,22 @@ def added_blocks(network: str, other: str) -> tuple[str, ...] | None:
         other: name of the network that may be a shallower one of the same kind.
 
     Returns:
-        Nothing in it for the same network; ``None`` if ``network`` is not ``other`` with more
-        blocks.
+        Empty for the same network; ``None`` if ``network`` is not ``other`` with more blocks.
 
     >>> added_blocks("edsr_15x32", "edsr_12x32")
     ('block13', 'block14', 'block15')
     """
     if network == other:
         return ()
+    if other not in NETWORKS:
+        return None
     ours, theirs = NETWORKS[network].build, NETWORKS[other].build
-    if not (isinstance(ours, partial) and isinstance(theirs, partial) and ours.func is edsr):
+    if not (isinstance(ours, partial) and isinstance(theirs, partial)):
+        return None
+    if not (ours.func is theirs.func is edsr and "width" not in ours.keywords):
         return None
     depth, their_depth = ours.keywords["blocks"], theirs.keywords["blocks"]
-    same = theirs.func is edsr and ours.keywords | {"blocks": their_depth} == theirs.keywords
-    if not same or depth < their_depth:
+    if ours.keywords | {"blocks": their_depth} != theirs.keywords or depth < their_depth:
         return None
     return tuple(f"block{number}" for number in range(their_depth + 1, depth + 1))
 

@@ -129,7 +129,7 @@ def take_weights(
             continue
         block, _, place = layer.name.partition("_")
         if block in added:
-            if place == "2":
+            if place == "2":  # the block's last convolution, whose bias is zero
                 layer.kernel.assign(keras.ops.zeros_like(layer.kernel))
             continue
         found = [weights.get(variable.path) for variable in layer.weights]

@@ -32,7 +32,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from app.cluster.connect import connect, secret_settings
 from app.drain import Drain
-from app.inference.startup import default_cards
+from app.inference.startup import default_cards, preloaded_cards
 from app.logs import configure
 from app.main import create_app
 from app.settings import Settings
@@ -62,7 +62,11 @@ class Device:
         """Start of the call in progress, by :func:`time.monotonic`."""
         self._engines: list[LoadedEngine] = []
         cards = all_cards(self._settings.models)
-        for card in default_cards(self._settings.default_model, cards):
+        wanted = (
+            *default_cards(self._settings.default_model, cards),
+            *preloaded_cards(self._settings.preload, cards),
+        )
+        for card in {card.name: card for card in wanted}.values():
             if card.files:  # bicubic needs no device
                 self._load(card, self._settings.precision)
 
@@ -122,7 +126,7 @@ class Device:
                 precision == "int8" and engine.card.int8 is None  # computes in float32 then
             ):
                 return engine
-        # It is not one of the default, or was replaced after this replica had started.
+        # It is not one of those, or was replaced after this replica had started.
         for card in read_cards(self._settings.models):
             if _label(card) == label:
                 return self._load(card, precision)

@@ -22,7 +22,7 @@ class ServiceCollector(Collector):
         service = self._service
         yield GaugeMetricFamily(
             "superres_ready",
-            "1 if the default model can enhance pictures now.",
+            "1 if the default model can enhance pictures at x3 now.",
             value=_is_ready(service),
         )
         yield CounterMetricFamily(

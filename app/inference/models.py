@@ -109,7 +109,7 @@ class Models:
         """Engines in use, one entry for each piece of work."""
 
     async def load(self) -> None:
-        """Load the default's models and those to preload; serve each as soon as it is loaded."""
+        """Load the default's models at x3, then those to preload; serve each once it is loaded."""
         started = time.monotonic()
         try:
             async with self._loading:
@@ -126,8 +126,9 @@ class Models:
         else:
             logger.info("ready after %.1f s", time.monotonic() - started)
             self._started = True
-            with suppress(EngineError):  # it has been logged
-                await self.require(*preloaded_cards(self._preload, self.cards))
+            for card in preloaded_cards(self._preload, self.cards):
+                with suppress(EngineError):  # it has been logged
+                    await self.require(card)
         finally:
             self._releasing = asyncio.create_task(self._release_replaced())
 
@@ -189,7 +190,7 @@ class Models:
             raise NotReady("the models are being loaded and checked", retry_after=5)
 
     def check_default(self) -> None:
-        """Return if all models that the default needs are served.
+        """Return if all models that the default needs at x3 are served.
 
         Raises:
             NotReady: one of them is not.
@@ -255,7 +256,7 @@ class Models:
         self._record(measurements)
 
     async def _replace(self) -> list[str]:
-        """Load what has changed of the models in use, and what the default needs now."""
+        """Load what has changed of the models in use, and what the default needs at x3 now."""
         async with self._loading:
             try:
                 cards, models, measurements = await _run_in_thread(self._load_changed)

@@ -130,7 +130,7 @@ class Service:
         self.decoders.close()
 
     def check_ready(self) -> None:
-        """Return if every request for the default model can be accepted now.
+        """Return if requests for the default model at x3 can be accepted now.
 
         Raises:
             NotReady: models are still loading, or one of them failed; the device has

@@ -10,11 +10,12 @@ import httpx
 import numpy as np
 import pytest
 
+from app.inference.startup import default_cards, preloaded_cards
 from superres.client import Client
 from superres.codecs import decode
 from superres.errors import ModelMissing
 from superres.models.bicubic import BICUBIC
-from superres.models.registry import read_cards
+from superres.models.registry import all_cards, read_cards
 from superres.resample import degrade, upsample
 from tests.commands import superres
 from tests.engines import BlurEngine
@@ -204,15 +205,26 @@ def test_the_default_can_be_another_model(serve: Serve, folder: Path, coffee):
         serve(engines, models=folder, default_model="magic").__enter__()
 
 
+def test_the_default_of_a_folder_without_the_families_of_auto_is_its_first_family(tmp_path: Path):
+    cards = all_cards(link_models(tmp_path, "srcnn-x2", "srcnn-x4", "edsr-nano-x3"))
+    assert [card.name for card in default_cards("auto", cards)] == ["edsr-nano-x3", "bicubic"]
+    assert [card.name for card in default_cards("srcnn", cards)] == ["srcnn-x4"]  # the next scale
+    assert [card.name for card in default_cards("srcnn-x2", cards)] == ["srcnn-x2"]
+
+
 def test_models_can_be_preloaded(serve: Serve, folder: Path):
     engines = CountingEngines(folder)
     with serve(engines, models=folder, default_model="bicubic", preload="srcnn") as client:
         wait_until(lambda: engines.loaded == ["srcnn-x3"])
         assert client.get("/readyz").status_code == 200
+    assert {card.name for card in preloaded_cards("auto", all_cards(folder))} == {
+        *NEEDED,
+        "edsr-lite-x2",
+        "bicubic",
+    }
     engines = CountingEngines(folder)
     with serve(engines, models=folder, default_model="auto", preload="auto"):
-        wait_until(lambda: engines.loaded[-1:] == ["edsr-lite-x2"])
-        assert {*engines.loaded[:-1]} == {*NEEDED}
+        wait_until(lambda: {*engines.loaded} == {*NEEDED, "edsr-lite-x2"})
     engines = CountingEngines(folder)
     with serve(engines, models=folder, default_model="auto", preload="all"):
         wait_until(lambda: {*engines.loaded} == {*NAMES})

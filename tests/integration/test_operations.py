@@ -85,7 +85,7 @@ class Loading(dict[str, BlurEngine]):
 LOADED_IN_TURN = ("edsr-lite-x3", "edsr-lite-compressed-x3", "edsr-lite-x2", "srcnn-x3")
 
 
-def test_health_is_told_before_any_model_is_loaded_and_the_default_one_answers_before_the_rest(
+def test_health_is_told_before_any_model_is_loaded_and_a_loaded_one_answers_before_the_rest(
     tmp_path: Path,
 ):
     models = link_models(tmp_path / "models", *LOADED_IN_TURN)
@@ -99,6 +99,8 @@ def test_health_is_told_before_any_model_is_loaded_and_the_default_one_answers_b
         engines.first.set()
         enhance = "/enhance?model=edsr-lite"
         wait_until(lambda: client.post(enhance, content=plain()).status_code == 200)
+        answer = client.post("/enhance", content=plain())
+        assert_problem(answer, 503, "not-ready", "is being loaded and checked")
         says = "1 of 3 models are loaded and checked"  # without that at x2; bicubic is one of them
         assert_problem(client.get("/readyz"), 503, "not-ready", says)
         for query in ("scale=2", "scale=2&dry_run=true"):
@@ -113,7 +115,7 @@ def test_health_is_told_before_any_model_is_loaded_and_the_default_one_answers_b
 
 @pytest.mark.slow
 def test_a_job_that_comes_while_the_service_starts_has_its_model_loaded(tmp_path: Path):
-    """And does not hold up those after it."""
+    """And those after it do not wait for ever."""
     models = link_models(tmp_path / "models", *LOADED_IN_TURN)
     engines = Loading(models)
     settings = Settings(device="cpu", models=models, default_model="auto")
