@@ -127,7 +127,6 @@ class TrainingConfig(_Frozen):
         "edsr_6x48",
         "edsr_12x32",
         "edsr_12x32_wide",
-        "edsr_15x32",
         "edsr_16x32",
         "edsr_20x32",
         "edsr_folded_10x64",

@@ -560,7 +560,6 @@ NETWORKS = {
     "edsr_6x48": Architecture(partial(edsr, blocks=6, filters=48), "lr"),
     "edsr_12x32": Architecture(partial(edsr, blocks=12, filters=32), "lr"),
     "edsr_12x32_wide": Architecture(partial(edsr, blocks=12, filters=32, width=128), "lr"),
-    "edsr_15x32": Architecture(partial(edsr, blocks=15, filters=32), "lr"),
     "edsr_16x32": Architecture(partial(edsr, blocks=16, filters=32), "lr"),
     "edsr_20x32": Architecture(partial(edsr, blocks=20, filters=32), "lr"),
     "edsr_folded_10x64": Architecture(partial(edsr_folded, blocks=10, filters=64), "lr", FOLD),
@@ -600,8 +599,7 @@ def added_blocks(network: str, other: str) -> tuple[str, ...] | None:
     Returns:
         Empty for the same network; ``None`` if ``network`` is not ``other`` with more blocks.
 
-    >>> added_blocks("edsr_15x32", "edsr_12x32")
-    ('block13', 'block14', 'block15')
+    ('block17', 'block18', 'block19', 'block20')
     """
     if network == other:
         return ()

@@ -391,16 +391,16 @@ def test_a_deeper_network_begins_with_the_outputs_of_the_shallower_one():
         return weights.Design(network=network, scale=3, skip=True, centred=True)
 
     shallow = design("edsr_12x32").build(precision="float32")
-    deep = design("edsr_15x32").build(precision="float32")
+    deep = design("edsr_16x32").build(precision="float32")
     theirs = weights.weights_of(shallow)
-    layers = weights.take_weights(deep, design("edsr_15x32"), theirs, design("edsr_12x32"))
+    layers = weights.take_weights(deep, design("edsr_16x32"), theirs, design("edsr_12x32"))
     assert layers == tuple(layer.name for layer in shallow.layers if layer.weights)
     picture = np.random.default_rng(0).random((1, 24, 24, 3), np.float32)
     assert np.allclose(deep(picture), shallow(picture), atol=1e-6)
     assert np.any(deep.get_layer("block13_1").get_weights()[0])  # else it could never learn
-    with pytest.raises(weights.WeightsMismatch, match="of network edsr_15x32, which is neither"):
+    with pytest.raises(weights.WeightsMismatch, match="of network edsr_16x32, which is neither"):
         weights.take_weights(
-            shallow, design("edsr_12x32"), weights.weights_of(deep), design("edsr_15x32")
+            shallow, design("edsr_12x32"), weights.weights_of(deep), design("edsr_16x32")
         )
 
 
