@@ -64,8 +64,8 @@ def test_beyond_the_plane_the_edge_is_repeated():
         ((600, 600), 7, 0.25),
         ((256, 256), 26, 0.45),
         ((256, 256), 12, 0.20),
-        ((900, 1200), 32, 0.55),
-        ((171, 171), 32, 1.00),
+        ((171, 171), 26, 1.00),
+        ((300, 400), 26, 0.42),
     ],
 )
 def test_halo_and_padding_waste_little(plane, halo, waste):
