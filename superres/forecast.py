@@ -79,7 +79,7 @@ def forecast(
     >>> geometry = Geometry(domain="hr", scale=2, halo=7, largest_tile=512)
     >>> cost = forecast(Header("jpeg", (3000, 4000), 8), 5_000_000, 2, geometry)
     >>> cost.output_size, cost.tiles, cost.engine_pixels, cost.peak_bytes
-    ((6000, 8000), 300, 51916800, 527453504)
+    ((6000, 8000), 260, 51916800, 537677120)
     """
     sizing = resolve(header.size, target, max_pixels=max_pixels)
     size = sizing.size
