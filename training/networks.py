@@ -599,6 +599,7 @@ def added_blocks(network: str, other: str) -> tuple[str, ...] | None:
     Returns:
         Empty for the same network; ``None`` if ``network`` is not ``other`` with more blocks.
 
+    >>> added_blocks("edsr_20x32", "edsr_16x32")
     ('block17', 'block18', 'block19', 'block20')
     """
     if network == other:
