@@ -203,7 +203,8 @@ def fit_command(
     """Train a network in runs/NAME and compare it with bicubic; Ctrl-C writes a checkpoint.
 
     The weights to start from come from runs/ or, if they are not there, from the models folder,
-    unless another config has continued the model there: then the first config must be run.
+    unless another config has continued the model there: then the first config must be run. A run
+    that has begun does not need them.
     """
     deadline = _deadline(stop_after)
     from training.config import load_config

@@ -158,7 +158,7 @@ def fit(
         run: the run's folder; it is created if it does not exist.
         console: where to show progress.
         go_on: whether to resume from the last checkpoint; see :func:`training.run.resume`.
-        start: the weights of the config's ``start_from``.
+        start: the weights of the config's ``start_from``; a run that has begun needs none.
         deadline: time on the clock of ``time.monotonic()`` at which to write a checkpoint and
             return, s.
         vgg19_weights: weights for a VGG19 loss; see :func:`training.losses.vgg19_features`.
@@ -185,7 +185,8 @@ def fit(
         raise FileNotFoundError(f"nothing to resume in {run}")
     for wanted, given in zip(config.all_pictures, (*data, validation), strict=True):
         _check_set(wanted, given)
-    if (start and start.config.name) != config.start_from:
+    begun = go_on and Progress.load(run / STATE).begun
+    if not begun and (start and start.config.name) != config.start_from:
         raise TrainingFailed(f"{config.name} starts from {config.start_from or 'nothing'}")
     place = Devices(devices, config)
     run.mkdir(parents=True, exist_ok=True)
@@ -433,7 +434,7 @@ class _Stage:
                 precision=progress.precision,
                 padding="valid" if self.config.borders == "replicate" else "same",
             )
-            if start is not None and not progress.variables:
+            if start is not None and not progress.begun:
                 progress.started_from = StartRecord(
                     config=start.config.name,
                     config_sha256=start.config.sha256,

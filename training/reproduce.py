@@ -64,10 +64,13 @@ def _prepare(wanted: PicturesConfig, root: Path, runs: Path, progress: Bar) -> P
 def find_start(config: TrainingConfig, runs: Path, models: Path | None = None) -> Start | None:
     """The weights that a config starts from, of a finished run or else of an exported model.
 
+    None if it starts from nothing, or if its run has begun: then its checkpoint has the weights.
+
     Raises:
         TrainingFailed: there is neither a run nor a model of the committed config.
     """
-    if config.start_from is None:
+    state = runs / config.name / STATE
+    if config.start_from is None or (state.exists() and Progress.load(state).begun):
         return None
     parent = parents(config)[-1]
     exported = model_name(parent.family, parent.scale)

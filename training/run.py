@@ -74,6 +74,11 @@ class Progress:
         """Whether all stages are done."""
         return self.stage == len(self.stages)
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has weights, so that what the config starts from is no longer needed."""
+        return bool(self.variables)
+
     def first_step(self, stage: int) -> int:
         """Steps of the config before a stage: the offset of its batches and learning rates."""
         return sum(one.steps for one in self.stages[:stage])

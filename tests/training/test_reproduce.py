@@ -164,6 +164,11 @@ def test_a_model_may_be_made_by_several_configs_in_turn(configs, root, small_run
     # The model is no longer what the first config made.
     with pytest.raises(Lazy("training.fit").TrainingFailed, match="make it first"):
         reproduce.find_start(load_config("small-x2"), tmp_path / "none", models)
+    # A run that has begun goes on without it.
+    more = continued.stages[0].model_copy(update={"name": "more"})
+    longer = continued.model_copy(update={"stages": (*continued.stages, more)})
+    assert reproduce.find_start(longer, tmp_path, models) is None
+    train(longer, pictures, tmp_path / continued.name, go_on=True)
 
 
 def test_export_refuses_what_no_command_can_make_again(configs, small_run, tmp_path, monkeypatch):
