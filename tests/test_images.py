@@ -113,7 +113,7 @@ def test_an_image_has_what_it_needs_and_its_size_is_bounded(
     image = project.inspect(f"superres:{target}")
     megabytes = image["Size"] / 1e6
     record_property("megabytes", round(megabytes))
-    assert megabytes <= {"cpu": 1500, "slim": 700, "train": 1900, "cluster": 2400}[target]
+    assert megabytes <= {"cpu": 1500, "slim": 750, "train": 1900, "cluster": 2400}[target]
     assert image["Config"]["User"] == "10001:10001"
     labels = image["Config"]["Labels"]
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
@@ -326,12 +326,12 @@ def test_a_folder_of_photographs_becomes_a_served_model(
     train("fit", "/data/mine.toml", "--data-root", "runs/sets")
     train("export", "runs/mine", "--draft")
     owner = (project.folder / "models").stat().st_uid
-    for made in ("runs", "runs/mine", "models/mine", "models/mine/card.json"):
+    for made in ("runs", "runs/mine", "models/mine-x3", "models/mine-x3/card.json"):
         assert (project.folder / made).stat().st_uid == owner
     project.compose("kill", "--signal", "HUP", "api")
-    wait_until(lambda: '"mine"' in service.get("/models").text)
+    wait_until(lambda: '"mine-x3"' in service.get("/models").text)
     answer = service.post("/enhance?model=mine", content=picture)
-    assert (answer.status_code, answer.headers["x-model"][:5]) == (200, "mine@")
+    assert (answer.status_code, answer.headers["x-model"][:8]) == (200, "mine-x3@")
 
 
 def test_training_that_is_stopped_writes_a_checkpoint(project: Project, data: Path):
