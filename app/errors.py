@@ -113,15 +113,17 @@ CAUSES = {
     "bad-parameter": "A parameter is out of range, unknown, or contradicts another one.",
     "idempotency-key-reused": "The `Idempotency-Key` came with another request before.",
     "unknown-model": "No model or family has this name.",
-    "too-many-requests": "The limit of the key is used up.",
+    "too-many-requests": "The limit of the key is used up, or the key has "
+    "`SUPERRES_MAX_WATCHERS_PER_KEY` streams of events open.",
     "caller-gone": "The client disconnected. Only the metrics show this.",
-    "engine-failed": "The device failed; the log has details.",
+    "engine-failed": "The device failed, or a model could not be loaded at its first use; the log "
+    "has details.",
     "job-abandoned": "The service stopped twice while it worked on the job, or could not store "
     "its result.",
     "internal-error": "An error of the service; the log has details by `request_id`.",
     "not-ready": "The models are being loaded, the service is stopping, or the device hangs.",
-    "busy": "There is no capacity, too many jobs wait, or the caller has an equal part already "
-    "while other callers wait.",
+    "busy": "There is no capacity, too many jobs wait, too many streams of events are open, or the "
+    "caller has an equal part already while other callers wait.",
     "storage-failed": "The disk of the jobs or `SUPERRES_MAX_JOBS_BYTES` is full, or their "
     "database is locked.",
     "deadline-exceeded": "The request took longer than `X-Deadline-Ms` or `SUPERRES_DEADLINE_S`.",

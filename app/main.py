@@ -58,7 +58,7 @@ TAGS = {
     "enhance": "Enlarge and sharpen pictures.",
     "jobs": "Pictures that are enhanced in the background.",
     "compare": "Plain enlarging against a model.",
-    "models": "What is served.",
+    "models": "What can be asked for.",
     "status": "For those who operate the service.",
     "page": "The page, and its samples.",
     "admin": "For keys of administrators.",

@@ -117,11 +117,11 @@ async def main() -> None:
             content = encode(Picture(photograph(megapixels)), source)
             for read in ways.values():
                 await measure(read, content, enhancer)
-            taken: dict[str, list[Taken]] = {name: [] for name in ways}
+            measured: dict[str, list[Taken]] = {name: [] for name in ways}
             rounds = arguments.rounds if megapixels < 1 else max(3, arguments.rounds // 10)
             for _ in range(rounds):
                 for name, read in ways.items():
-                    taken[name].append(await measure(read, content, enhancer))
+                    measured[name].append(await measure(read, content, enhancer))
             # Wall times have outliers; processor time is counted in steps of 10 ms.
             rows = {
                 name: Taken(
@@ -130,7 +130,7 @@ async def main() -> None:
                     statistics.mean(one.reading_processor for one in all_),
                     statistics.mean(one.all_processor for one in all_),
                 )
-                for name, all_ in taken.items()
+                for name, all_ in measured.items()
             }
             for name, row in rows.items():
                 figures = " | ".join(f"{one:.1f}" for one in row)

@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", type=Path, nargs="+")
     parser.add_argument("--qualities", type=int, nargs="*", default=[60, 80, 92])
-    parser.add_argument("--side", type=int, default=768, help="of the middle that is taken")
+    parser.add_argument("--side", type=int, default=768, help="of the middle that is used")
     parser.add_argument("--score", choices=SCORES, default="SSIM")
     options = parser.parse_args()
     photos = []
@@ -135,10 +135,10 @@ def main() -> None:
             ]
             size = np.mean([len(data) for _, data in found]) / length
             own = np.mean([one for one, _ in found])
-            taken = np.mean(
+            measured = np.mean(
                 [seconds(encode, photo, one) for photo, (one, _) in zip(photos, found, strict=True)]
             )
-            print(f"| {name} | {own:.0f} | {size:.2f} | {taken:.3f} |", flush=True)
+            print(f"| {name} | {own:.0f} | {size:.2f} | {measured:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

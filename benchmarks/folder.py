@@ -55,7 +55,7 @@ def main() -> None:
         seconds = []
         for _ in range(ROUNDS):
             seconds.append((timed(alone), timed(in_folder)))
-    device, whole = (megapixels / statistics.median(taken) for taken in zip(*seconds, strict=True))
+    device, whole = (megapixels / statistics.median(times) for times in zip(*seconds, strict=True))
     ratio = statistics.median(a / b for a, b in seconds)
     Console().print(
         f"{enhancer.engine.precision}, {PICTURES} pictures, JPEG to {arguments.format.upper()} "

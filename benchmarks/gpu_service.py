@@ -1,6 +1,6 @@
 """The service on a GPU with ONNX Runtime: answers, speed, batches, transfer, two processes.
 
-    pip install onnxruntime-gpu    # in the place of onnxruntime
+    pip install onnxruntime-gpu    # instead of onnxruntime
     python benchmarks/gpu_service.py --device gpu:0 --calls 64
     python benchmarks/gpu_service.py --device cpu --calls 4     # a trial of the script
 

@@ -98,7 +98,7 @@ def main() -> None:
         p99 = {}
         for load in (0.8, 2.0):
             answers = at_rate(client, content, load * rate)
-            seconds = [taken for status, taken in answers if status == 200]
+            seconds = [one for status, one in answers if status == 200]
             p99[load] = float(np.percentile(seconds, 99))
             refused = sum(status == 503 for status, _ in answers)
             table.add_row(

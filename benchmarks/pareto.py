@@ -2,7 +2,7 @@
 
     python benchmarks/pareto.py --data Set5/x3 --data BSD100/x3 --plot docs/pareto.png
 
-Times are of the served path, from a picture to a picture, and are taken in turn, round by
+Times are of the served path, from a picture to a picture, and are of_size in turn, round by
 round, so that a machine whose speed drifts favours none.
 """
 
@@ -72,7 +72,7 @@ def main(
     points = []
     for name, method in methods.items():
         psnr = tuple(evaluate(method, folder, scale).summarise().model.psnr_y for folder in data)
-        ratios = (statistics.median(np.divide(taken[name], taken[BASE])) for taken in seconds)
+        ratios = (statistics.median(np.divide(of_size[name], of_size[BASE])) for of_size in seconds)
         milliseconds = 1000 * statistics.median(seconds[-1][name]) / megapixels
         points.append(Point(name, milliseconds, tuple(ratios), psnr))
     names = [dataset_name(folder) for folder in data]

@@ -49,7 +49,7 @@ def list_of_families() -> str:
             [
                 f"[{family}](../models/{family}.md)",
                 ", ".join(f"x{card.geometry.scale}" for card in of_family),
-                f"{max(card.parameters for card in of_family):,}",
+                ", ".join(f"{n:,}" for n in sorted({card.parameters for card in of_family})),
                 _gain(family, "Set14", 3),
                 _gain(family, "Set14-jpeg75", 3),
             ]

@@ -49,7 +49,7 @@ class Enhancer:
             picture: 8 or 16 bits a sample; the result has as many.
             target: a scale of 1 to 4, fractions too, or a size.
             max_pixels: most output pixels that are made.
-            progress: told the tiles done and the tiles in all, as they are done.
+            progress: called with the number of tiles done and of all tiles, as they are done.
 
         Raises:
             BadRequest: the target is out of range.
@@ -152,7 +152,7 @@ class _Rows:
         self._first = 0
 
     def take(self, indices: np.ndarray) -> Rgb:
-        """The rows of these ascending indices; earlier rows are let go."""
+        """The rows of these ascending indices; earlier rows are dropped."""
         first, last = int(indices[0]), int(indices[-1])
         while self._first + len(self._window) <= last:
             kept = self._window[max(0, first - self._first) :]

@@ -21,7 +21,7 @@
         +-- NotReady            the models are still being loaded, or the service is stopping
         +-- Busy                no room beside those at work
         +-- TooManyRequests     over the limit of the caller's own key
-        +-- DeadlineExceeded    the caller's time is up
+        +-- DeadlineExceeded    the deadline has passed
 
 A message states the limit and the value received. No class knows a status code: ``app.errors``
 gives each one, and those of ``app.service_errors``, which only the service raises.
@@ -112,4 +112,4 @@ class TooManyRequests(Unavailable):
 
 
 class DeadlineExceeded(Unavailable):
-    """The caller's time is up."""
+    """The deadline has passed."""

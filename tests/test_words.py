@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-FOLDERS = ("superres", "app", "training", "docs")
-"""Folders that are checked."""
-SUFFIXES = {".py", ".md", ".toml", ".html", ".js", ".css"}
+FOLDERS = ("superres", "app", "training", "docs", "docsite", "benchmarks", "deploy")
+"""Folders that are checked, beside the files of the root."""
+SUFFIXES = {".py", ".md", ".toml", ".html", ".js", ".css", ".yml", ".yaml", ".json"}
 NAMES = {
     "Answer": "TimedResponse",
     "Call": "RequestContext",
@@ -35,6 +35,8 @@ NAMES = {
 PHRASES = {
     "a parameter is not what is allowed": "Invalid parameter",
     "anew": "again",
+    "are let go": "are dropped",
+    "be let in": "be admitted",
     "cannot be had": "is not available",
     "come back later": "retry after",
     "for want of": "for lack of",
@@ -54,8 +56,9 @@ PHRASES = {
     "nothing twice": "finished work is not repeated",
     "not to be had": "not available",
     "tells of": "describes",
-    "the time is up": "the deadline has passed",
+    "time is up": "deadline has passed",
     "to be told": "to be reported",
+    "told the": "called with the, or: gets the",
     "told to come back": "refused with Retry-After",
     "what it takes": "its cost",
     "whatever the": "for any",
@@ -102,9 +105,9 @@ def _names(code: str) -> Iterator[tuple[int, str]]:
 
 
 def _files() -> Iterator[Path]:
-    for folder in FOLDERS:
-        files = [file for file in (REPOSITORY / folder).rglob("*") if file.suffix in SUFFIXES]
-        assert files, f"{folder} has no files to check"
+    for files in (REPOSITORY.iterdir(), *((REPOSITORY / name).rglob("*") for name in FOLDERS)):
+        files = [file for file in files if file.suffix in SUFFIXES]
+        assert files
         yield from files
 
 

@@ -47,13 +47,16 @@ class ModelReport(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models that are served."""
+    """The models of the models folder, and bicubic; ``/readyz`` names those that are loaded."""
 
     models: list[ModelReport]
 
 
 class DryRun(BaseModel):
-    """What a request would take, computed from the picture's header, and whether it may now."""
+    """What a request would take, and whether it would be admitted now.
+
+    With ``model=auto`` the picture is decoded to choose the model; else its header is enough.
+    """
 
     model: str
     notes: str = Field(description="With `model=auto`, why it would choose this model.")
@@ -67,7 +70,7 @@ class DryRun(BaseModel):
     peak_bytes: int = Field(description="Memory at most, encoded bodies included.")
     seconds_alone: float = Field(description="Work, by what was measured of late.")
     seconds_expected: float = Field(description="The same, beside the requests at work now.")
-    accepted: bool = Field(description="Whether it would be let in now.")
+    accepted: bool = Field(description="Whether it would be admitted now.")
     retry_after: int = Field(description="If not, seconds after which it should be; else 0.")
 
 
@@ -117,7 +120,8 @@ class Reloaded(BaseModel):
     """The models have been read again."""
 
     fresh: list[str] = Field(
-        description="Those that were loaded, as in `X-Model`; the others have not changed.",
+        description="Those that were loaded now, as in `X-Model`. A changed model that is not in "
+        "use is loaded at its next use.",
         examples=[["srcnn-x3@0123456789ab"]],
     )
     models: list[ReadyModel]

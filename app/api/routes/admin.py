@@ -19,7 +19,7 @@ router = APIRouter()
     summary="Let the models that are in the models folder now take over",
 )
 async def reload(service: ServiceDependency) -> Reloaded:
-    """Those that changed are loaded beside the old, checked and warmed up; SIGHUP does the same.
+    """Changed models that are in use are loaded beside the old ones; SIGHUP does the same.
 
     No request is lost, and each ends on the model that it began with. If one model is bad,
     all stay as they are.

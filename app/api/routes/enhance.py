@@ -178,8 +178,8 @@ async def enhance(
     model = query.model or service.settings.default_model
     options = EnhanceOptions.from_mapping(query.model_dump() | {"model": model})
     upload_digest = await digest_upload(upload.data)
-    # Nothing waits between the choice of the model and its admission: a reload between the two
-    # would refuse the request.
+    # Only ``require`` may wait between the choice of the model and its admission, while it loads a
+    # model at its first use: a reload between the two makes the request end with ``not-ready``.
     enhance_request = prepare_request(service, options, header, len(upload.data), output_format)
     if query.dry_run:
         chosen, notes = await context.within_deadline(

@@ -25,7 +25,7 @@ async def healthz() -> Health:
 @router.get(
     "/readyz",
     responses=declare(errors.NotReady),
-    summary="The models are loaded, warmed up and agree with their cards; the device moves",
+    summary="The models of the default at x3 are loaded and checked; the device works",
 )
 async def readyz(service: ServiceDependency) -> Readiness:
     """503 until then, with the reason; for good, if a model is not what its card says.
