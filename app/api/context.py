@@ -85,7 +85,7 @@ class RequestContext:
             watching.cancel()
 
     async def within_deadline(self, work: Awaitable[Result]) -> Result:
-        """Await work in a process; it is cancelled when nobody waits for it any more.
+        """Await what comes before the work; it is cancelled when nobody waits for it any more.
 
         The body has to be read before.
 
@@ -103,5 +103,5 @@ class RequestContext:
         with anyio.move_on_after(left) as scope, self.on_disconnect(leave):
             return await work
         if gone.is_set():
-            raise CallerGone("the client disconnected while the picture was read")
-        raise DeadlineExceeded(f"the request had {self.seconds:g} s; it was not read by then")
+            raise CallerGone("the client disconnected before the work was begun")
+        raise DeadlineExceeded(f"the request had {self.seconds:g} s; it was not begun by then")

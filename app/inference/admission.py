@@ -192,17 +192,19 @@ class Admission:
         deadline: float,
         *,
         done: Callable[[], int] | None = None,
+        done_by: Callable[[], WorkloadKey] | None = None,
     ) -> Iterator[None]:
         """Admit a request, and time its work.
 
         Args:
             reservation: memory of the request; it becomes ``nbytes``.
-            workload: what it is timed as.
+            workload: what its time is forecast as.
             pixels: pixels that its time is proportional to, by the forecast.
             nbytes: peak memory of the work.
             deadline: seconds that the work may take.
             done: returns the pixels that were worked on, if they can differ from ``pixels``; the
                 time of none is not learnt.
+            done_by: returns what it is timed as, if it can differ from ``workload``.
 
         Raises:
             Busy: too many requests are active, or they have reserved too much memory, or this
@@ -228,7 +230,8 @@ class Admission:
             yield
             self._advance()
             if worked := done() if done else pixels:
-                self.record(workload, worked, self._virtual_times[caller] - request.started)
+                timed_as = done_by() if done_by else workload
+                self.record(timed_as, worked, self._virtual_times[caller] - request.started)
         finally:
             self._advance()
             self._active.remove(request)

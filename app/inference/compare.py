@@ -48,8 +48,13 @@ class CompareRequest:
 
     @property
     def workload(self) -> WorkloadKey:
-        """Key by which the work is timed."""
-        return WorkloadKey("compare", self.label, self.header.bits)
+        """Key by which the time of the work is forecast."""
+        return self.workload_of(self.card)
+
+    def workload_of(self, card: ModelCard) -> WorkloadKey:
+        """Key by which the work is timed if that model is used."""
+        ensemble = self.ensemble
+        return WorkloadKey("compare", card.label(ensemble=ensemble), self.header.bits)
 
     @property
     def pixels(self) -> int:

@@ -29,9 +29,9 @@ from superres.codecs import (
 )
 from superres.codecs.jpeg import jpeg_settings
 from superres.enhancer import Enhancer, Progress
-from superres.errors import BadRequest, Busy
+from superres.errors import BadRequest, Busy, ImageTooLarge
 from superres.evaluation.proof import FALLBACK, Estimate, check_estimable, estimate
-from superres.forecast import Forecast
+from superres.forecast import Forecast, forecast_decoding
 from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard
 from superres.models.evidence import examine
@@ -90,8 +90,13 @@ class EnhanceRequest:
 
     @property
     def workload(self) -> WorkloadKey:
-        """Key by which the work is timed."""
-        return WorkloadKey("enhance", self.label, self.header.bits)
+        """Key by which the time of the work is forecast."""
+        return self.workload_of(self.card)
+
+    def workload_of(self, card: ModelCard) -> WorkloadKey:
+        """Key by which the work is timed if that model is used."""
+        ensemble = self.options.ensemble
+        return WorkloadKey("enhance", card.label(ensemble=ensemble), self.header.bits)
 
     @property
     def pixels(self) -> int:
@@ -289,7 +294,7 @@ async def preview(
         service: has the models and the limits.
         request: what would be made.
         upload: file of the picture.
-        reservation: memory of the request, which grows by that of the decoded picture.
+        reservation: memory of the request, which grows to that of decoding the picture.
 
     Returns:
         The request with the chosen model, and why it was chosen. Without memory to decode the
@@ -301,13 +306,22 @@ async def preview(
     if request.candidates is None:
         return request, SHRUNK if request.sizing.shrinks else ""
     header = request.header
-    try:
-        reservation.grow(header.size[0] * header.size[1] * header.bits)
-    except Busy:
-        return request, "the choice needs the decoded picture, and there is no memory for it now"
-    picture = await service.decoders.decode(
-        upload, header, max_bytes=request.cost.peak_bytes, check=lambda: None
-    )
+    needed = forecast_decoding(header, len(upload))
+    async with service.previews:
+        try:
+            reservation.grow(max(0, needed - reservation.bytes))
+        except (Busy, ImageTooLarge):
+            return (
+                request,
+                "the choice needs the decoded picture, and there is no memory for it now",
+            )
+        picture = await service.decoders.decode(
+            upload,
+            header,
+            max_bytes=needed,
+            check=lambda: None,
+            srgb=request.options.icc == "srgb",
+        )
     selection = await anyio.to_thread.run_sync(_select, upload, picture, request.candidates)
     options = request.options.model_copy(update={"model": selection.card.name})
     chosen = prepare_request(service, options, header, len(upload), request.output_format)

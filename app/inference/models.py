@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import gc
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,8 @@ from superres.models.registry import read_cards
 
 logger = logging.getLogger("superres")
 Result = TypeVar("Result")
+LOAD_AGAIN_S = 60.0
+"""Seconds in which a model that could not be loaded is not tried again."""
 
 
 class ModelEngine(DeviceEngine, Protocol):
@@ -61,7 +64,7 @@ class Models:
 
     Those that the default needs at x3 are loaded first; the service is ready when they are. Then
     follow those of ``SUPERRES_PRELOAD``. Any other model is loaded by :meth:`require`, at its first
-    use.
+    use, once for all who wait for it. One load runs at a time.
 
     ``loaded`` and ``cards`` change together, between two steps of the event loop. Code that takes
     a card and its engine without an ``await`` between gets two that belong together.
@@ -105,6 +108,10 @@ class Models:
         """Why the service could not start, until a reload mends it."""
         self._started = False
         self._loading = asyncio.Lock()
+        self._first_uses: dict[str, asyncio.Task[str]] = {}
+        """Loads by :meth:`require` that go on, by the model's name."""
+        self._failures: dict[str, tuple[float, str]] = {}
+        """When and why such a load failed, by the model's name."""
         self._leased: list[DeviceEngine] = []
         """Engines in use, one entry for each piece of work."""
 
@@ -132,26 +139,52 @@ class Models:
         finally:
             self._releasing = asyncio.create_task(self._release_replaced())
 
-    async def require(self, *cards: ModelCard) -> None:
+    async def require(self, *cards: ModelCard) -> bool:
         """Load those of these models that are not loaded yet, and wait for them.
 
         While the service starts, this returns at once, and :meth:`engine` says what is missing.
+        A load goes on for the others if one who waits for it is cancelled.
+
+        Returns:
+            Whether these are still the cards that are served. Otherwise a reload has replaced one
+            of them meanwhile: choose again.
 
         Raises:
-            EngineError: a model cannot be loaded.
+            EngineError: a model cannot be loaded. It is tried again after a minute, or a reload.
         """
         for card in cards:
             if not (self._started and self.is_loading(card)):
                 continue
+            reason = self._recent_failure(card)
+            if not reason:
+                if card.name not in self._first_uses:
+                    load = asyncio.create_task(self._load_at_first_use(card))
+                    self._first_uses[card.name] = load
+                reason = await asyncio.shield(self._first_uses[card.name])
+            if reason:
+                raise EngineError(f"{card.name} cannot be served: {reason}")
+        return all(card in self.cards for card in cards)
+
+    async def _load_at_first_use(self, card: ModelCard) -> str:
+        """Load a model; why it cannot be loaded, or an empty string."""
+        reason = ""
+        try:
             async with self._loading:
-                if not self.is_loading(card):  # another request has loaded it meanwhile
-                    continue
-                try:
+                if self.is_loading(card):  # no reload has loaded or replaced it meanwhile
                     await self._load_one(card)
-                except Exception as error:
-                    logger.exception("%s cannot be served", card.name)
-                    reason = str(error) if isinstance(error, SuperresError) else "the log says why"
-                    raise EngineError(f"{card.name} cannot be served: {reason}") from error
+        except Exception as error:
+            logger.exception("%s cannot be served", card.name)
+            reason = str(error) if isinstance(error, SuperresError) else "the log says why"
+            self._failures[card.name] = time.monotonic(), reason
+        finally:
+            del self._first_uses[card.name]
+        if reason:
+            _free_memory()  # that of the engine whose load failed
+        return reason
+
+    def _recent_failure(self, card: ModelCard) -> str:
+        failed, reason = self._failures.get(card.name, (-math.inf, ""))
+        return reason if time.monotonic() < failed + LOAD_AGAIN_S else ""
 
     async def reload(self) -> list[str]:
         """Load what has changed in the models folder, and serve all of it, or nothing of it.
@@ -263,6 +296,7 @@ class Models:
                 changed = [model.label for model in models if model not in self.loaded]
                 self.loaded = models
                 self.cards = cards
+                self._failures.clear()
                 self._started = True
                 self.failure = None
                 self._record(measurements)
@@ -278,10 +312,7 @@ class Models:
         """Free the memory of replaced models, once the work that began with them has ended."""
         while set(self._leased) - {model.engine for model in self.loaded}:
             await asyncio.sleep(0.5)
-        # TensorFlow's objects refer to each other. They are too few for Python to start the
-        # collector by itself.
-        gc.collect()
-        _trim_malloc()
+        _free_memory()
 
     def _load_changed(
         self,
@@ -322,9 +353,12 @@ class Models:
         return LoadedModel(card, engine, engine.precision, device), warm_up(engine, card)
 
 
-def _trim_malloc() -> None:
-    """Return glibc's free memory to the system; with another C library, do nothing."""
-    with suppress(AttributeError, OSError):
+def _free_memory() -> None:
+    """Free engines that are no longer used, and return the memory to the system."""
+    # TensorFlow's objects refer to each other. They are too few for Python to start the collector
+    # by itself.
+    gc.collect()
+    with suppress(AttributeError, OSError):  # with another C library than glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 

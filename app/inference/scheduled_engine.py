@@ -44,6 +44,8 @@ class ScheduledEngine:
         self._engine = engine
         self._upscale = upscale
         self._engines = engines or {}
+        self.network: ModelCard | None = None
+        """The last network that :meth:`use` chose."""
         self._is_network = True
         self._seconds = seconds
         self._deadline = seconds + (time.monotonic() if started is None else started)
@@ -58,6 +60,8 @@ class ScheduledEngine:
         self._engine = self._engines[card.name]
         self._upscale = card.geometry.upscale
         self._is_network = bool(card.files)
+        if card.files:
+            self.network = card
 
     def cancel(self) -> None:
         """Cancel the work, from any thread: nobody waits for it."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
+from anyio import CapacityLimiter
 
 from app.decoding.decoders import Decoders
 from app.inference.admission import Admission, WorkloadKey
@@ -56,7 +57,10 @@ class ModelRequest(Protocol):
 
     @property
     def workload(self) -> WorkloadKey:
-        """Key by which the work is timed."""
+        """Key by which the time of the work is forecast."""
+
+    def workload_of(self, card: ModelCard) -> WorkloadKey:
+        """Key by which the work is timed if that model is used."""
 
     @property
     def cost(self) -> Forecast:
@@ -104,6 +108,8 @@ class Service:
         self._scheduler = BatchScheduler(
             threads=settings.tiles_in_flight if load_engine else SavedModelEngine.CALLS_AT_ONCE
         )
+        self.previews = CapacityLimiter(settings.max_requests)
+        """Limits the pictures that are decoded for dry runs, which are not admitted."""
         self.draining = False
 
     async def start(self) -> None:
@@ -277,6 +283,7 @@ class Service:
                     context.seconds_left(),
                     # What the network really made: bicubic may be chosen instead of it.
                     done=lambda: scheduled.pixels if request.card.files else request.pixels,
+                    done_by=lambda: request.workload_of(scheduled.network or request.card),
                 ),
                 context.on_disconnect(scheduled.cancel),
             ):

@@ -245,6 +245,8 @@ class JobRunner:
                 await service.wait_for_admission(request, _JobContext(job, reservation, math.inf))
             if self._dispatching[job.id].cancelled_caught:
                 raise CallerGone("the job was removed or begun by another service")
+            if self.draining:
+                raise NotReady("the service is draining", retry_after=5)
             context = _JobContext(job, reservation, service.settings.job_deadline_s)
             with service.admit(request, context) as engine:
                 running = self._running[job.id] = RunningJob(engine, stages, job.tiles)

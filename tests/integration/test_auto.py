@@ -19,8 +19,9 @@ from superres.models.registry import all_cards, read_cards
 from superres.resample import degrade, upsample
 from tests.commands import superres
 from tests.engines import BlurEngine
+from tests.integration.test_callers import gauge
 from tests.integration.test_errors import assert_problem
-from tests.pictures import encoded, plain
+from tests.pictures import WIDE_PROFILE, encoded, plain
 from tests.serving import link_models, wait_until
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
@@ -34,16 +35,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class CountingEngines(dict[str, BlurEngine]):
-    """Engines that note when they are loaded; the first time, srcnn's fails if it is to."""
+    """Engines that note when they are loaded; the first time, srcnn's fails if it is to.
+
+    While ``go`` is not set, each load waits.
+    """
 
     def __init__(self, folder: Path, *, failing: bool = False) -> None:
         super().__init__((card.name, BlurEngine(card.geometry)) for card in read_cards(folder))
+        self.begun: list[str] = []
         self.loaded: list[str] = []
         self.failing = failing
         self.go = threading.Event()
         self.go.set()
 
     def __getitem__(self, name: str) -> BlurEngine:
+        self.begun.append(name)
         self.go.wait(100)
         if self.failing and name == "srcnn-x3":
             self.failing = False
@@ -150,24 +156,29 @@ def test_pixel_art_comes_back_as_bicubic_makes_it(auto: httpx.Client):
     assert np.array_equal(decode(answer.content).rgb, upsample(art(), (144, 144)))
 
 
-def test_a_dry_run_without_memory_says_that_it_cannot_tell(serve: Serve, folder: Path, coffee):
-    content, _, reason = files(coffee)["jpeg"]
-    settings = {"models": folder, "default_model": "auto", "max_memory_bytes": 20_000_000}
-    with serve(CountingEngines(folder), **settings) as client, ThreadPoolExecutor(1) as pool:
+@pytest.mark.parametrize("left", [10_000, 40_000_000])
+def test_a_dry_run_without_memory_says_that_it_cannot_tell(serve: Serve, folder: Path, left: int):
+    """Decoding takes more than the pixels of the picture, which are 24 MB."""
+    content = encoded(np.zeros((1500, 2000, 3), np.uint8))
+    total = 220_000_000
+    settings = {"models": folder, "max_memory_bytes": total, "max_body_bytes": total}
+    dry_run = "/enhance?dry_run=true&scale=1"
+    engines = CountingEngines(folder)
+    with serve(engines, default_model="auto", **settings) as client, ThreadPoolExecutor(1) as pool:
         release = threading.Event()
 
         def slowly() -> Iterator[bytes]:
-            yield bytes(19_900_000)
+            yield bytes(total - left)
             release.wait(100)
 
         other = pool.submit(client.post, "/enhance", content=slowly())
-        wait_until(lambda: "superres_reserved_bytes 1.99e+07" in client.get("/metrics").text)
-        dry = client.post("/enhance?dry_run=true", content=content).json()
+        wait_until(lambda: gauge(client, "superres_reserved_bytes") == total - left)
+        dry = client.post(dry_run, content=content).json()
         release.set()
         assert other.result().status_code == 415
         assert not dry["accepted"]
         assert dry["notes"].startswith("the choice needs the decoded picture")
-        assert client.post("/enhance?dry_run=true", content=content).json()["notes"] == reason
+        assert client.post(dry_run, content=content).json()["notes"].startswith("chosen for")
 
 
 def test_only_what_the_default_needs_at_x3_is_loaded_at_the_start(
@@ -232,14 +243,17 @@ def test_models_can_be_preloaded(serve: Serve, folder: Path):
         serve(engines, models=folder, preload="magic").__enter__()
 
 
-def test_a_model_that_cannot_be_loaded_is_tried_again_and_harms_no_other(
-    serve: Serve, folder: Path
+def test_a_model_that_cannot_be_loaded_is_tried_again_later_and_harms_no_other(
+    serve: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     engines = CountingEngines(folder, failing=True)
     with serve(engines, models=folder, default_model="edsr-lite") as client:
-        answer = client.post("/enhance?model=srcnn", content=plain())
-        assert_problem(answer, 500, "engine-failed", "srcnn-x3 cannot be served")
-        assert "today" not in answer.text
+        for _ in range(2):  # the second finds the failure of the first
+            answer = client.post("/enhance?model=srcnn", content=plain())
+            assert_problem(answer, 500, "engine-failed", "srcnn-x3 cannot be served")
+            assert "today" not in answer.text
+            assert engines.begun.count("srcnn-x3") == 1
+        monkeypatch.setattr("app.inference.models.LOAD_AGAIN_S", 0)
         engines.failing = True
         job = client.post(
             "/enhance?model=srcnn", content=plain(), headers={"Prefer": "respond-async"}
@@ -267,6 +281,66 @@ def test_a_request_waits_for_the_model_that_it_is_the_first_to_use(serve: Serve,
             thread.join()
         assert answers == [200, 200, 200]
         assert engines.loaded.count("srcnn-x3") == 1
+
+
+def test_a_request_waits_for_a_model_no_longer_than_its_deadline(serve: Serve, folder: Path):
+    engines = CountingEngines(folder)
+    with serve(engines, models=folder, default_model="edsr-lite") as client:
+        engines.go.clear()
+        soon = {"X-Deadline-Ms": "300"}
+        for path in ("/enhance?model=srcnn", "/enhance?model=srcnn&dry_run=1", "/compare"):
+            answer = client.post(path, content=encoded(art()), headers=soon)
+            assert_problem(answer, 504, "deadline-exceeded", "it was not begun by then")
+        assert "superres_reserved_bytes 0" in client.get("/metrics").text
+        engines.go.set()
+        # All waited for one load, which went on without them.
+        assert client.post("/enhance?model=srcnn", content=plain()).status_code == 200
+        assert engines.begun.count("srcnn-x3") == 1
+
+
+def test_a_removed_job_leaves_the_load_that_it_began_to_the_next(serve: Serve, folder: Path):
+    engines = CountingEngines(folder)
+    with serve(engines, models=folder, default_model="edsr-lite") as client:
+        engines.go.clear()
+        order = {"content": plain(), "headers": {"Prefer": "respond-async"}}
+        job = client.post("/enhance?model=srcnn", **order).json()
+        wait_until(lambda: "srcnn-x3" in engines.begun)
+        assert client.delete(f"/jobs/{job['id']}").status_code == 204
+        job = client.post("/enhance?model=srcnn", **order).json()
+        engines.go.set()
+        wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["state"] == "done")
+        assert engines.begun.count("srcnn-x3") == 1
+
+
+def test_a_dry_run_chooses_as_the_enhancement_does_where_colours_are_converted(
+    auto: httpx.Client, coffee
+):
+    """The conversion makes noise larger, so that some pictures get another model by it."""
+    chosen: dict[str, list[str]] = {"keep": [], "srgb": []}
+    for sigma in (3.3, 3.6, 3.9, 4.2):
+        noise = np.random.default_rng(1).normal(0, sigma, (200, 300, 3))
+        picture = np.clip(degrade(coffee, (200, 300)) + noise, 0, 255).astype(np.uint8)
+        content = encoded(picture, icc_profile=WIDE_PROFILE)
+        for icc, models in chosen.items():
+            answer = auto.post(f"/enhance?icc={icc}", content=content)
+            dry = auto.post(f"/enhance?icc={icc}&dry_run=true", content=content).json()
+            models.append(dry["model"])
+            assert answer.headers["x-model"].startswith(f"{dry['model']}@")
+    assert chosen["keep"] != chosen["srgb"]
+
+
+def test_time_is_learnt_for_the_model_that_was_chosen(auto: httpx.Client, coffee):
+    content, model, _ = files(coffee)["jpeg"]
+
+    def forecast(name: str) -> float:
+        query = {"dry_run": True, "model": name}
+        return float(auto.post("/enhance", params=query, content=content).json()["seconds_alone"])
+
+    names = (model, "edsr-lite-x3", "edsr-lite-sharpened-x3")
+    before = {name: forecast(name) for name in names}
+    for _ in range(3):
+        auto.post("/enhance", content=content)
+    assert {name for name in names if forecast(name) != before[name]} == {model}
 
 
 def test_a_reload_leaves_unused_models_unloaded(serve: Serve, folder: Path):

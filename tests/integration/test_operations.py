@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -30,6 +31,7 @@ from superres.models.card import ModelCard, write_card
 from superres.models.registry import DEFAULT_MODELS, read_cards
 from tests.conftest import PRECISIONS
 from tests.engines import BlurEngine
+from tests.integration.test_auto import CountingEngines
 from tests.integration.test_callers import gauge
 from tests.integration.test_errors import Stuck, assert_problem
 from tests.integration.test_jobs import order, path, wait
@@ -187,6 +189,36 @@ def test_a_body_that_was_on_its_way_is_still_taken(srcnn_card):
         wait_for_draining(client)
         sent.set()
         assert begun.result().status_code == 200
+
+
+def test_no_job_is_begun_while_the_service_drains(srcnn_card, tmp_path: Path):
+    """A request makes room for a job that waits for it, while another one is still coming in."""
+    engine, jobs = Stuck(srcnn_card), tmp_path / "jobs"
+    with (
+        stoppable(srcnn_card, engine, jobs=jobs, max_requests=1) as (server, client),
+        ThreadPoolExecutor(2) as pool,
+    ):
+        sent = threading.Event()
+
+        def slowly() -> Iterator[bytes]:
+            yield plain()[:20]
+            sent.wait(100)
+            yield plain()[20:]
+
+        begun = pool.submit(client.post, "/enhance", content=plain())
+        wait_for_the_device(engine)
+        coming = pool.submit(client.post, "/enhance", content=slowly())
+        order(client, plain())
+        server.should_exit = True
+        wait_for_draining(client)
+        engine.go.set()
+        assert begun.result().status_code == 200
+        time.sleep(0.5)  # in which the job would be begun
+        sent.set()
+        assert coming.result().status_code == 200
+    with closing(sqlite3.connect(jobs / "jobs.sqlite")) as rows:
+        found = rows.execute("SELECT state, attempts FROM jobs").fetchall()
+    assert found == [("waiting", 0)]
 
 
 def test_past_the_bound_the_rest_is_refused_and_no_connection_cut(srcnn_card):
@@ -366,6 +398,31 @@ def test_a_job_whose_model_is_replaced_while_it_waits_is_made_by_the_new_one(
         assert held.result().headers["x-model"] != label
         assert wait(client, job)["state"] == "done"
         assert client.get(path(job, "/result")).headers["x-model"] == label
+
+
+@pytest.mark.slow
+def test_a_request_whose_model_is_replaced_before_its_first_use_is_made_by_the_new_one(
+    serve, models: Path
+):
+    engines = CountingEngines(models)
+    settings = {"models": models, "default_model": "srcnn-x2", "api_keys": ADMIN_ENTRY}
+    with serve(engines, **settings) as client, ThreadPoolExecutor(2) as pool:
+        client.headers.update(AS_ADMIN)
+        exchange(models, disguised(models))
+        card = json.loads((models / "srcnn-x2" / "card.json").read_text())
+        card["reason"] = "changed, so that it is loaded again"
+        write_card(models / "srcnn-x2", ModelCard.model_validate(card))
+        engines.go.clear()
+        loads = len(engines.begun)
+        reload = pool.submit(client.post, "/admin/reload")
+        wait_until(lambda: len(engines.begun) > loads)
+        answer = pool.submit(client.post, "/enhance?model=srcnn-x3", content=plain())
+        time.sleep(0.3)  # it waits for the load of the model, which waits for the reload
+        engines.go.set()
+        assert reload.result().status_code == 200
+        assert answer.result().status_code == 200
+        (new,) = (card for card in read_cards(models) if card.name == "srcnn-x3")
+        assert answer.result().headers["x-model"] == f"srcnn-x3@{new.short_hash}"
 
 
 @pytest.mark.parametrize("reloads", [slow(4), soak(10)])

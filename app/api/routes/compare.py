@@ -191,7 +191,8 @@ async def _compare(
         # This comes before the work, so that its time is not recorded as that of a comparison.
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-    await service.models.require(*compare_request.cards)
+    if not await context.within_deadline(service.models.require(*compare_request.cards)):
+        return await _compare(request, service, context, header, truth, query)
     with service.admit(compare_request, context) as engine:
         compared = await compare_picture(
             compare_request,

@@ -1,5 +1,6 @@
 """POST /enhance: a picture goes in, a larger and sharper one comes out."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -178,14 +179,17 @@ async def enhance(
     model = query.model or service.settings.default_model
     options = EnhanceOptions.from_mapping(query.model_dump() | {"model": model})
     upload_digest = await digest_upload(upload.data)
-    # Only ``require`` may wait between the choice of the model and its admission, while it loads a
-    # model at its first use: a reload between the two makes the request end with ``not-ready``.
-    enhance_request = prepare_request(service, options, header, len(upload.data), output_format)
+    prepare = partial(prepare_request, service, options, header, len(upload.data), output_format)
+    enhance_request = prepare()
+    # Each loop is for a reload that has replaced a model of the request while it waited. Nothing
+    # waits between the loop and the admission: a reload between the two would refuse the request.
     if query.dry_run:
-        chosen, notes = await context.within_deadline(
-            preview(service, enhance_request, upload.data, context.reservation)
-        )
-        await service.models.require(*chosen.cards)
+        ready = False
+        while not ready:
+            chosen, notes = await context.within_deadline(
+                preview(service, prepare(), upload.data, context.reservation)
+            )
+            ready = await context.within_deadline(service.models.require(*chosen.cards))
         report = _dry_run(chosen, service.forecast_admission(chosen, context), notes)
         return Response(report.model_dump_json(), media_type="application/json")
     etag = enhanced_etag(upload_digest, enhance_request, service.settings)
@@ -211,7 +215,9 @@ async def enhance(
                 "Preference-Applied": "respond-async",
             },
         )
-    await service.models.require(*enhance_request.cards)
+    while not await context.within_deadline(service.models.require(*enhance_request.cards)):
+        enhance_request = prepare()
+        etag = enhanced_etag(upload_digest, enhance_request, service.settings)
     with service.admit(enhance_request, context) as engine:
         enhanced = await enhance_picture(
             enhance_request,
