@@ -108,7 +108,7 @@ class Models:
         """Why the service could not start, until a reload mends it."""
         self._started = False
         self._loading = asyncio.Lock()
-        self._first_uses: dict[str, asyncio.Task[str]] = {}
+        self._first_uses: dict[str, asyncio.Task[None]] = {}
         """Loads by :meth:`require` that go on, by the model's name."""
         self._failures: dict[str, tuple[float, str]] = {}
         """When and why such a load failed, by the model's name."""
@@ -153,34 +153,33 @@ class Models:
             EngineError: a model cannot be loaded. It is tried again after a minute, or a reload.
         """
         for card in cards:
-            if not (self._started and self.is_loading(card)):
-                continue
-            reason = self._recent_failure(card)
-            if not reason:
+            # Again, if the load that goes on is of a card of this name that a reload has replaced.
+            while self._started and self.is_loading(card):
+                if reason := self._recent_failure(card):
+                    raise EngineError(f"{card.name} cannot be served: {reason}")
                 if card.name not in self._first_uses:
                     load = asyncio.create_task(self._load_at_first_use(card))
                     self._first_uses[card.name] = load
-                reason = await asyncio.shield(self._first_uses[card.name])
-            if reason:
-                raise EngineError(f"{card.name} cannot be served: {reason}")
+                await asyncio.shield(self._first_uses[card.name])
         return all(card in self.cards for card in cards)
 
-    async def _load_at_first_use(self, card: ModelCard) -> str:
-        """Load a model; why it cannot be loaded, or an empty string."""
-        reason = ""
+    async def _load_at_first_use(self, card: ModelCard) -> None:
+        """Load a model, or note why it cannot be loaded."""
         try:
             async with self._loading:
-                if self.is_loading(card):  # no reload has loaded or replaced it meanwhile
+                if not self.is_loading(card):  # a reload has loaded or replaced it meanwhile
+                    return
+                self._failures.pop(card.name, None)
+                try:
                     await self._load_one(card)
-        except Exception as error:
-            logger.exception("%s cannot be served", card.name)
-            reason = str(error) if isinstance(error, SuperresError) else "the log says why"
-            self._failures[card.name] = time.monotonic(), reason
+                except Exception as error:
+                    logger.exception("%s cannot be served", card.name)
+                    reason = str(error) if isinstance(error, SuperresError) else "the log says why"
+                    self._failures[card.name] = time.monotonic(), reason
         finally:
             del self._first_uses[card.name]
-        if reason:
+        if card.name in self._failures:
             _free_memory()  # that of the engine whose load failed
-        return reason
 
     def _recent_failure(self, card: ModelCard) -> str:
         failed, reason = self._failures.get(card.name, (-math.inf, ""))

@@ -1,6 +1,7 @@
 """model=auto over a real connection: the choice, what is said of it, and when models are loaded."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -253,13 +254,15 @@ def test_a_model_that_cannot_be_loaded_is_tried_again_later_and_harms_no_other(
             assert_problem(answer, 500, "engine-failed", "srcnn-x3 cannot be served")
             assert "today" not in answer.text
             assert engines.begun.count("srcnn-x3") == 1
-        monkeypatch.setattr("app.inference.models.LOAD_AGAIN_S", 0)
+        monkeypatch.setattr("app.inference.models.LOAD_AGAIN_S", 0.5)
+        time.sleep(0.5)
         engines.failing = True
         job = client.post(
             "/enhance?model=srcnn", content=plain(), headers={"Prefer": "respond-async"}
         ).json()
         wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["state"] == "failed")
         assert client.post("/enhance", content=plain()).status_code == 200
+        time.sleep(0.5)
         assert client.post("/enhance?model=srcnn", content=plain()).status_code == 200
 
 
