@@ -13,7 +13,7 @@ from typing import Any, Unpack
 
 import httpx
 
-from superres.errors import SuperresError, Unavailable
+from superres.errors import BadRequest, SuperresError
 from superres.job_calls import AsyncJobCalls, JobCalls
 from superres.messages import (
     EncodedPicture,
@@ -27,6 +27,7 @@ from superres.messages import (
     request_parts,
     retrying_transport,
     to_enhanced,
+    to_error,
 )
 from superres.models.registry import DEFAULT_SCALE
 from superres.parameters import Fallback, Given
@@ -45,7 +46,8 @@ class Client(JobCalls):
     """Calls the service; safe to share between threads.
 
     A call that finds the service busy, not ready yet or not there, or the key's limit used up,
-    is made again, when the service's ``Retry-After`` says so.
+    is made again, when the service's ``Retry-After`` says so. So is one that a proxy answers with
+    502, 503 or 504; but not after 504, if the service may still work on a picture that is no job.
 
     Args:
         url: of the service.
@@ -85,8 +87,8 @@ class Client(JobCalls):
         """Enlarge a picture; :class:`superres.parameters.Parameters` says what can be asked for.
 
         A result that breaks off is resumed where it did. A job is removed when its result is here,
-        or when this is left by an error or an interrupt; but not when the service is unavailable:
-        then the error names it.
+        when it has failed, and on an interrupt. It is kept on any other error, such as a service
+        that is unavailable: a note of the error names it.
 
         Raises:
             BadImage: it cannot be read, or has too many pixels.
@@ -111,12 +113,17 @@ class Client(JobCalls):
                 time.sleep(POLL_S)
                 answer = self._call("GET", path)
                 job = JobReport.model_validate_json(answer.content)
+            if job.problem is not None:
+                raise to_error(job.problem)
             enhanced = to_enhanced(self._result(f"{path}/result"))
-        except BaseException as error:
-            if type(error) is Unavailable:  # no answer: its result may still be fetched
-                error.add_note(f"the job is kept: {path}")
-            else:
+        except Exception as error:
+            if job.state == "failed":
                 self._remove(path)
+            elif not isinstance(error, BadRequest):  # which says that there is no such job
+                error.add_note(f"the job is kept: {path}")  # its result may still be fetched
+            raise
+        except BaseException:  # an interrupt: nobody waits for the result any more
+            self._remove(path)
             raise
         self._remove(path)
         return enhanced
@@ -241,12 +248,17 @@ class AsyncClient(AsyncJobCalls):
                 await asyncio.sleep(POLL_S)
                 answer = await self._call("GET", path)
                 job = JobReport.model_validate_json(answer.content)
+            if job.problem is not None:
+                raise to_error(job.problem)
             enhanced = to_enhanced(await self._result(f"{path}/result"))
-        except BaseException as error:
-            if type(error) is Unavailable:  # no answer: its result may still be fetched
-                error.add_note(f"the job is kept: {path}")
-            else:
+        except Exception as error:
+            if job.state == "failed":
                 await self._remove(path)
+            elif not isinstance(error, BadRequest):  # which says that there is no such job
+                error.add_note(f"the job is kept: {path}")  # its result may still be fetched
+            raise
+        except BaseException:  # an interrupt: nobody waits for the result any more
+            await self._remove(path)
             raise
         await self._remove(path)
         return enhanced

@@ -61,6 +61,10 @@ ERRORS: dict[str, type[SuperresError]] = {
 }
 """The class that is raised for a problem, by its type."""
 
+TEMPORARY = (429, 502, 503, 504)
+"""Statuses that mean that the same request may be answered later, also if a proxy sends them."""
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
 
 @dataclass(frozen=True)
 class Enhanced:
@@ -122,17 +126,42 @@ def authorization(key: str | None) -> dict[str, str]:
 
 
 def retrying_transport(retries: int) -> RetryTransport:
-    """A transport that repeats a call after the service's ``Retry-After``."""
+    """A transport that repeats a call after the ``Retry-After`` of the service or of a proxy."""
     return RetryTransport(
         retry=Retry(
             total=retries,
             # Each call can be made again: its Idempotency-Key keeps it from making two jobs.
             allowed_methods=["DELETE", "GET", "POST"],
             status_forcelist=[429, 503],
-            retry_on_exceptions=[httpx.ConnectError, httpx.RemoteProtocolError],
+            validate_response=_check_gateway,
+            retry_on_exceptions=[httpx.ConnectError, httpx.RemoteProtocolError, _GatewayError],
             backoff_factor=0.5,
         )
     )
+
+
+class _GatewayError(Exception):
+    """A proxy has no answer from the service, and the call can be made again."""
+
+
+def _check_gateway(answer: httpx.Response) -> None:
+    """Return if an answer is the service's, or if the call should not be made again.
+
+    Raises:
+        _GatewayError: a proxy does not reach the service, as during a restart, or has no answer in
+            time.
+    """
+    media_type = answer.headers.get("content-type", "").partition(";")[0]
+    if answer.status_code not in (502, 504) or media_type == PROBLEM_MEDIA_TYPE:
+        return  # the service's own 504 is a deadline, which a repetition would exceed again
+    request = answer.request
+    if (
+        answer.status_code == 504
+        and request.method == "POST"
+        and "idempotency-key" not in request.headers
+    ):
+        return  # the service may still work on the picture: a repetition doubles the work
+    raise _GatewayError
 
 
 def read_content(picture: EncodedPicture) -> bytes:
@@ -190,21 +219,29 @@ def check_answer(answer: httpx.Response) -> httpx.Response:
     Raises:
         SuperresError: the problem in the response, as the class of :data:`ERRORS`. One that is not
             there is a ``BadRequest`` where the request is to blame, ``Unavailable`` where the
-            same request may be answered later, and a ``SuperresError`` otherwise.
+            same request may be answered later, and a ``SuperresError`` otherwise. An answer that
+            is not the service's, but for example a proxy's, is one of the last two.
     """
     if answer.is_success:
         return answer
     try:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError:
-        raise SuperresError(
-            f"{answer.url} answered {answer.status_code}, and not as the service does"
-        ) from None
-    error = error_class(problem)(problem.detail)
-    if isinstance(error, Unavailable):
-        error.retry_after = int(answer.headers.get("retry-after", error.retry_after))
-    error.add_note(f"{problem.status} {problem.type}, request {problem.request_id}")
+        kind = Unavailable if answer.status_code in TEMPORARY else SuperresError
+        error = kind(f"{answer.url} answered {answer.status_code}, and not as the service does")
+    else:
+        error = to_error(problem)
+    seconds = answer.headers.get("retry-after", "")
+    if isinstance(error, Unavailable) and seconds.isascii() and seconds.isdigit():
+        error.retry_after = int(seconds)  # a proxy may send a date
     raise error
+
+
+def to_error(problem: Problem) -> SuperresError:
+    """The error that a problem is, of an answer or of a job that failed."""
+    error = error_class(problem)(problem.detail)
+    error.add_note(f"{problem.status} {problem.type}, request {problem.request_id}")
+    return error
 
 
 def error_class(problem: Problem) -> type[SuperresError]:
@@ -212,7 +249,7 @@ def error_class(problem: Problem) -> type[SuperresError]:
     known = ERRORS.get(problem.type.removeprefix(PROBLEM_TYPE))
     if known is not None:
         return known
-    if problem.status in (429, 503, 504):
+    if problem.status in TEMPORARY:
         return Unavailable
     return BadRequest if 400 <= problem.status < 500 else SuperresError
 

@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
+from httpx_retries import Retry
 
 from app.errors import STATUS_AND_TYPE, describe_error
-from app.service_errors import CallerGone
+from app.service_errors import CallerGone, JobMissing
 from app.web.samples import read_sample
 from superres import errors
 from superres.client import AsyncClient, Client
@@ -207,6 +210,204 @@ def test_a_job_whose_result_cannot_be_fetched_is_kept(fake_service, chelsea, mon
     fake_service.delete(path)
 
 
+HTML = {"headers": {"Content-Type": "text/html"}, "text": "<h1>nginx</h1>"}
+JOB_ID = str(uuid4())
+
+
+def job_in(state: str, problem: dict | None = None) -> dict:
+    """The JSON of GET /jobs/ID, and of the answer to POST /enhance."""
+    progress = {"stage": "infer", "tiles_done": 0, "tiles": 1}
+    report = {"id": JOB_ID, "state": state, "progress": progress, "problem": problem}
+    times = {"created": 1, "started": 1, "ended": None, "timings": {}}
+    return {**report, **times, "attempts": 1, "result": None}
+
+
+def problem_of(kind: type[errors.SuperresError]) -> dict:
+    """The answer of the service that such an error is."""
+    problem = describe_error(kind("why"), "id")
+    return {"json": problem, "status_code": problem["status"]}
+
+
+def enhance_as_a_job(awaited: bool, *polls: dict, retries: int = 0) -> list[str]:
+    """What a client asks after a job is accepted; the polls are answered so, the last for ever.
+
+    Errors leave this with the calls as their last note.
+    """
+    calls: list[str] = []
+    answers = iter(polls)
+    last: dict = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal last
+        calls.append(f"{request.method} {request.url.path}".replace(JOB_ID, "ID"))
+        if request.method == "POST":
+            return httpx.Response(202, json=job_in("waiting"))
+        if request.method == "DELETE":
+            return httpx.Response(204)
+        last = next(answers, last)
+        return httpx.Response(**last)
+
+    async def await_it() -> None:
+        transport = httpx.MockTransport(answer)
+        async with httpx.AsyncClient(base_url="http://proxy", transport=transport) as http:
+            await AsyncClient(http=http, job_pixels=0, retries=retries).enhance(plain())
+
+    try:
+        if awaited:
+            asyncio.run(await_it())
+        else:
+            transport = httpx.MockTransport(answer)
+            with httpx.Client(base_url="http://proxy", transport=transport) as http:
+                Client(http=http, job_pixels=0, retries=retries).enhance(plain())
+    except BaseException as error:
+        error.add_note(", ".join(calls))
+        raise
+    return calls
+
+
+RUNNING, DONE = ({"status_code": 200, "json": job_in(state)} for state in ("running", "done"))
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("before", [RUNNING, DONE], ids=["the job", "its result"])
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ({"status_code": 502, **HTML}, errors.Unavailable),
+        ({"status_code": 503, **HTML}, errors.Unavailable),
+        ({"status_code": 504, **HTML}, errors.Unavailable),
+        ({"status_code": 429, **HTML}, errors.Unavailable),
+        ({"status_code": 500, **HTML}, errors.SuperresError),
+        (problem_of(errors.TooManyRequests), errors.TooManyRequests),
+        (problem_of(errors.NotReady), errors.NotReady),
+        (problem_of(errors.Busy), errors.Busy),
+        (problem_of(errors.DeadlineExceeded), errors.DeadlineExceeded),
+        (problem_of(errors.Unauthorized), errors.Unauthorized),
+        (problem_of(errors.ModelError), errors.SuperresError),
+    ],
+)
+def test_a_job_that_has_not_failed_is_kept_on_any_error(monkeypatch, answer, kind, before, awaited):
+    monkeypatch.setattr("superres.client.POLL_S", 0)
+    with pytest.raises(errors.SuperresError) as raised:
+        enhance_as_a_job(awaited, before, answer)
+    assert type(raised.value) is kind
+    *_, kept, calls = raised.value.__notes__
+    assert kept == f"the job is kept: /jobs/{JOB_ID}"
+    assert calls.startswith("POST /enhance, GET /jobs/ID, GET /jobs/ID")
+    assert "DELETE" not in calls
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("kind", [errors.DeadlineExceeded, errors.Busy, errors.BadImage])
+def test_a_job_that_has_failed_is_removed_and_its_error_raised(monkeypatch, kind, awaited):
+    monkeypatch.setattr("superres.client.POLL_S", 0)
+    failed = {"status_code": 200, "json": job_in("failed", describe_error(kind("why"), "of it"))}
+    with pytest.raises(errors.SuperresError, match="why") as raised:
+        enhance_as_a_job(awaited, failed, problem_of(kind))
+    assert type(raised.value) is kind
+    told, calls = raised.value.__notes__
+    assert told.endswith("request of it")
+    assert calls == "POST /enhance, GET /jobs/ID, DELETE /jobs/ID"
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_of_a_job_that_is_not_there_none_is_said_to_be_kept(monkeypatch, awaited):
+    monkeypatch.setattr("superres.client.POLL_S", 0)
+    with pytest.raises(errors.BadRequest, match="why") as raised:
+        enhance_as_a_job(awaited, problem_of(JobMissing))
+    told, calls = raised.value.__notes__
+    assert told == "404 urn:superres:problem:unknown-job, request id"
+    assert calls == "POST /enhance, GET /jobs/ID"
+
+
+def test_ctrl_c_removes_the_job(monkeypatch):
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("superres.client.time.sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        enhance_as_a_job(False, RUNNING)
+    assert raised.value.__notes__ == ["POST /enhance, DELETE /jobs/ID"]
+
+
+@contextmanager
+def answering(status: int, times: int, **headers: str) -> Iterator[tuple[str, list[str]]]:
+    """A proxy without a service: its URL, and the calls. After ``times`` answers, it says 404."""
+    calls: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            calls.append(self.command)
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(status if len(calls) <= times else 404)
+            for name, value in ({"Content-Length": "0"} | headers).items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", calls
+        server.shutdown()
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize(
+    ("status", "call", "repeated"),
+    [
+        (502, {}, True),
+        (503, {}, True),
+        (504, {}, True),
+        (500, {}, False),
+        (502, {"picture": True}, True),
+        (504, {"picture": True}, False),  # the service may still work on it
+        (504, {"picture": True, "as_job": True}, True),
+        (504, {"content_type": "application/problem+json"}, False),  # the service's own
+    ],
+)
+def test_a_call_is_made_again_if_a_proxy_has_no_answer(
+    monkeypatch, status, call, repeated, awaited
+):
+    monkeypatch.setattr(Retry, "backoff_strategy", lambda self: 0.0)
+    headers = {"Content_Type": call.get("content_type", "text/html")}
+    pixels = 0 if call.get("as_job") else 10**9
+
+    async def await_it(url: str) -> None:
+        async with AsyncClient(url, retries=2, job_pixels=pixels) as client:
+            await (client.enhance(plain()) if "picture" in call else client.metrics())
+
+    def do_it(url: str) -> None:
+        with Client(url, retries=2, job_pixels=pixels) as client:
+            client.enhance(plain()) if "picture" in call else client.metrics()
+
+    for times, answered in ((1, 404 if repeated else status), (9, status)):
+        with (
+            answering(status, times, **headers) as (url, calls),
+            pytest.raises(errors.SuperresError, match=f"answered {answered}"),
+        ):
+            asyncio.run(await_it(url)) if awaited else do_it(url)
+        assert len(calls) == ((2 if times == 1 else 3) if repeated else 1)
+
+
+def test_the_seconds_of_a_proxy_are_taken_and_its_dates_are_not():
+    for given, expected in (("7", 7), ("Wed, 21 Oct 2015 07:28:00 GMT", 1), ("", 1)):
+        response = httpx.Response(503, headers={"Retry-After": given}, text="<h1>nginx</h1>")
+        transport = httpx.MockTransport(lambda request, response=response: response)
+        with (
+            httpx.Client(base_url="http://proxy", transport=transport) as http,
+            pytest.raises(errors.Unavailable) as raised,
+        ):
+            Client(http=http).metrics()
+        assert raised.value.retry_after == expected
+
+
 def test_who_stops_waiting_for_a_job_cancels_it(serve, srcnn_card: ModelCard):
     engine = Stuck(srcnn_card)
 
@@ -314,6 +515,6 @@ def test_what_is_not_the_service_is_told_so():
     page = httpx.MockTransport(lambda request: httpx.Response(502, text="<h1>Bad gateway</h1>"))
     with (
         httpx.Client(base_url="http://proxy", transport=page) as http,
-        pytest.raises(errors.SuperresError, match="answered 502, and not as the service does"),
+        pytest.raises(errors.Unavailable, match="answered 502, and not as the service does"),
     ):
         Client(http=http).metrics()
