@@ -8,7 +8,7 @@ from superres.batch.runner import BatchRunner
 from superres.cli_options import format_of
 from superres.codecs import OutputFormat, default_output_format, probe
 from superres.errors import BadRequest
-from superres.paths import to_path, write_whole
+from superres.paths import check_writable, to_path, write_whole
 
 STREAM = "-"
 
@@ -39,6 +39,7 @@ def enhance_stream(
         raise BadRequest("the picture would go to the terminal: add > FILE, or name one by -o")
     if target is not None:
         output_format = output_format or format_of(target)
+        check_writable(target)
         if target.exists() and not force:
             raise BadRequest(f"{target} is there already: use --force")
     content = sys.stdin.buffer.read() if inputs == [STREAM] else to_path(inputs[0]).read_bytes()

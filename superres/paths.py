@@ -79,6 +79,42 @@ def write_whole(
         os.close(folder)
 
 
+def check_writable(target: AnyPath) -> None:
+    """Return if nothing is known that prevents a file from being written by :func:`write_whole`.
+
+    Nothing is created. In a bucket, nothing is checked.
+
+    Raises:
+        BadRequest: the name is a folder's, or the folder cannot be created or written.
+    """
+    if not isinstance(target, Path):
+        return
+    if target.is_dir():
+        raise BadRequest(f"{target} is a folder, which a result does not replace: rename it")
+    above = next(folder for folder in target.parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise BadRequest(f"{target} cannot be written, as {above} is not a folder")
+    if not _may(above, os.W_OK | os.X_OK):
+        raise BadRequest(f"{target} cannot be written: this user may not write to {above}")
+
+
+def check_appendable(target: AnyPath) -> None:
+    """Return if nothing is known that prevents lines from being added to a file.
+
+    Raises:
+        BadRequest: as :func:`check_writable`; or the file exists and cannot be written.
+    """
+    if not isinstance(target, Path) or not target.is_file():
+        check_writable(target)
+    elif not _may(target, os.W_OK):
+        raise BadRequest(f"this user may not write to {target}")
+
+
+def _may(path: Path, mode: int) -> bool:
+    """Whether this process has an access to a path, by the ids that count when it is opened."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
 def create_private(file: Path) -> None:
     """Create a file that only this user may read; of one that exists, change the mode if possible.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from superres.batch.plan import LEDGER, Job, entry
 from superres.parameters import Parameters
-from superres.paths import AnyPath, path_below, write_whole
+from superres.paths import AnyPath, check_appendable, check_writable, path_below, write_whole
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,14 @@ class Ledger:
         line = self._find(self._key(job))
         return line is not None and line["result"] == _digest(job.target.read_bytes())
 
+    def check_writable(self, job: Job) -> None:
+        """Return if nothing is known that prevents a line about the job from being written.
+
+        Raises:
+            BadRequest: the file or the output folder cannot be written.
+        """
+        check_appendable(self._file)
+
     def announce(self, job: Job, content: bytes, options: Options, result: bytes) -> None:
         """Write down that this result is about to be put in place."""
         line = {
@@ -89,6 +97,10 @@ class SharedLedger(Ledger):
 
     The entries of a :class:`Ledger` of the same folder count, too.
     """
+
+    def check_writable(self, job: Job) -> None:
+        """As :meth:`Ledger.check_writable`, for the job's own file."""
+        check_writable(entry(self._folder, self._key(job)))
 
     def _find(self, key: str) -> dict[str, str] | None:
         try:

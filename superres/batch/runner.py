@@ -24,6 +24,7 @@ from superres.codecs import (
     MAX_OUTPUT_PIXELS,
     OutputFormat,
     Picture,
+    check_output,
     conversion_notes,
     decode,
     encode,
@@ -32,12 +33,12 @@ from superres.codecs import (
 )
 from superres.codecs.jpeg import jpeg_settings
 from superres.engines.base import Engine
-from superres.enhancer import Enhancer
+from superres.enhancer import Enhancer, native_size, plan
 from superres.errors import BadRequest, ImageTooLarge, SuperresError
 from superres.evaluation.proof import FALLBACK, check_estimable, estimate
 from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard
-from superres.paths import is_same, write_whole
+from superres.paths import check_writable, is_same, write_whole
 from superres.provenance import with_provenance, without_damaged_xmp
 from superres.sizing import Sizing, resolve
 
@@ -81,7 +82,8 @@ class BatchRunner:
         ledger: the results of earlier runs; None where the output is not a folder.
         resume: leave out the jobs that the ledger has.
         force: overwrite files that exist, but never an input.
-        dry_run: decode, choose and check, but make nothing; ``enhancer`` may then be None.
+        dry_run: decode, choose and check, but make nothing; ``enhancer`` may then be None. What is
+            wrong before a network works on a picture is found, too.
         replace_own: overwrite results of the ledger, too, but nothing else.
         max_pixels: most pixels of an input.
     """
@@ -171,16 +173,20 @@ class BatchRunner:
 
         Raises:
             BadImage: it cannot be read.
-            BadRequest, ImageTooLarge: the size asked for is not possible for it.
+            BadRequest, ImageTooLarge: the size asked for is not possible for it, in this format or
+                by this model.
         """
         asked = self._options.parameters
         picture = self._decode(content)
         if self._options.provenance:
             picture = without_damaged_xmp(picture)
         sizing = resolve(picture.size, asked.target)
+        check_output(sizing.size, output_format)
         if asked.wants_proof:
             check_estimable(sizing.scale)
         card, enhancer, notes = self._choose(content, picture, sizing)
+        if card is not None:  # a network of whole pictures refuses large ones
+            plan(native_size(picture.size, sizing.size, card.geometry, sizing.box), card.geometry)
         if enhancer is None:
             return Result(b"", sizing.size, "; ".join(notes))
         if asked.wants_proof:
@@ -255,6 +261,9 @@ class BatchRunner:
         return to_srgb(picture) if asked.icc == "srgb" else picture
 
     def _check_target(self, job: Job) -> None:
+        check_writable(job.target)
+        if self._ledger:
+            self._ledger.check_writable(job)
         if not job.target.exists():
             return
         if is_same(job.target, job.source):

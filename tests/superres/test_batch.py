@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -23,12 +24,13 @@ from superres.batch.runner import BatchRunner, Outcome
 from superres.codecs import Picture, decode, encode
 from superres.errors import BadRequest
 from superres.models.bicubic import BICUBIC
-from superres.models.card import Geometry, ModelCard
+from superres.models.card import Geometry, ModelCard, Tiling
 from superres.parameters import Parameters
 from superres.paths import write_whole
 from tests.commands import INSTALLED, superres
 from tests.engines import BlurEngine
 from tests.pictures import animated, encoded, plain
+from tests.superres.test_folders import nobody
 
 GEOMETRY = Geometry(domain="hr", scale=2, halo=3, largest_tile=64)
 OPTIONS = Options("blur@0", Parameters(scale=2))
@@ -214,6 +216,80 @@ def test_a_dry_run_names_what_is_broken_and_makes_nothing(photos: Path, tmp_path
     assert statuses(outcomes) == ["to be made"] * 3 + ["failed", "to be made"]
     assert outcomes[0].size == (80, 120)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_the_format_cannot_hold_fails_before_the_work_and_in_a_dry_run(
+    tmp_path: Path, dry_run: bool
+):
+    source, engine = tmp_path / "long.png", Watched()
+    source.write_bytes(plain(9000, 1))
+    asked = {"dry_run": dry_run, "engine": engine, "output_format": "webp"}
+    (outcome,) = enhance(source, tmp_path / "out", **asked)
+    assert outcome.status == "failed"
+    assert outcome.reason == "webp holds at most 16383 px a side; the output has 18000"
+    assert engine.calls == 0
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_a_model_of_whole_pictures_refuses_fails_in_a_dry_run_too(
+    photos: Path, tmp_path: Path, srcnn_card: ModelCard, dry_run: bool
+):
+    whole = Geometry(domain="hr", scale=2, halo=3, largest_tile=64, tiling=Tiling(mode="whole"))
+    card, engine = srcnn_card.model_copy(update={"geometry": whole}), Watched()
+    models = SizedEnhancer((card, BICUBIC), card.name, lambda card: Enhancer(engine, whole))
+    batch = BatchRunner(models, OPTIONS, None, resume=False, force=False, dry_run=dry_run)
+    job = plan([photos / "a.JPG"], tmp_path / "out", None, recursive=False).jobs[0]
+    outcome = batch.do(job, lambda job, part: None)
+    assert outcome.status == "failed"
+    assert "works on whole pictures, of at most 4,096 pixels; this one has 9,600" in outcome.reason
+    assert engine.calls == 0
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize(
+    ("obstacle", "reason"),
+    [
+        ("a file for the folder", r"a\.JPG cannot be written, as .*/out is not a folder$"),
+        ("a dead link for the folder", r"a\.JPG cannot be written, as .*/out is not a folder$"),
+        ("a folder for the result", r"a\.JPG is a folder, which a result does not replace"),
+        (
+            "a folder of another user",
+            r"a\.JPG cannot be written: this user may not write to .*/out$",
+        ),
+        ("notes of another user", r"^this user may not write to .*/out/\.superres\.jsonl$"),
+    ],
+)
+def test_a_result_that_cannot_be_written_fails_before_the_work_and_in_a_dry_run(
+    chelsea: RgbU8, obstacle: str, reason: str, dry_run: bool
+):
+    engine = Watched()
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        folder, out = root / "in", root / "out"
+        for one in (root, folder):
+            one.mkdir(exist_ok=True)
+            one.chmod(0o755)
+        Image.fromarray(chelsea[:40, :60]).save(folder / "a.JPG")
+        if obstacle == "a file for the folder":
+            out.write_bytes(b"")
+        elif obstacle == "a dead link for the folder":
+            out.symlink_to(root / "nowhere")
+        elif obstacle == "a folder for the result":
+            (out / "a.JPG").mkdir(parents=True)
+            out.chmod(0o777)
+        elif obstacle == "a folder of another user":
+            out.mkdir(mode=0o555)
+        else:
+            out.mkdir()
+            out.chmod(0o777)
+            (out / ".superres.jsonl").write_bytes(b"")
+            (out / ".superres.jsonl").chmod(0o444)
+        with nobody():
+            (outcome,) = enhance(folder, out, dry_run=dry_run, engine=engine, force=True)
+    assert outcome.status == "failed"
+    assert re.search(reason, outcome.reason)
+    assert engine.calls == 0
 
 
 def test_results_below_the_input_are_not_taken_for_inputs(photos: Path):

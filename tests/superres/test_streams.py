@@ -69,6 +69,23 @@ def test_a_stream_and_a_file_go_together(tmp_path: Path, monkeypatch):
     assert "- -> - (60x30)" in dry.stderr
 
 
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_a_dry_run_of_a_stream_refuses_what_the_run_refuses(tmp_path: Path, monkeypatch, dry_run):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    long = in_process(
+        monkeypatch, "-", "-o", "-", "--format", "webp", *dry_run, given=plain(9000, 1)
+    )
+    assert (long.returncode, long.stdout) == (1, "")
+    assert "webp holds at most 16383 px a side; the output has 27000" in long.stderr
+    for name, says in (("file/made.png", "is not a folder"), ("folder.png", "is a folder, which")):
+        run = in_process(
+            monkeypatch, "-", "-o", tmp_path / name, "--force", *dry_run, given=b"never read"
+        )
+        assert run.returncode == 1
+        assert says in run.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
