@@ -80,6 +80,16 @@ def parse_rules(text: str) -> dict[int, Rules]:
     return {int(scale): Rules.model_validate(table) for scale, table in tables.items()}
 
 
+def rules_for(scale: int) -> Rules:
+    """The rules of a scale; if it has none, as that of a model that does not enlarge, the nearest.
+
+    Args:
+        scale: of the models to choose between.
+    """
+    rules = read_rules()
+    return rules[min(rules, key=lambda known: abs(known - scale))]
+
+
 def rules_label() -> str:
     """Names the rules that the package has, as a model's label names the model."""
     return f"selection@{hashlib.sha256(RULES_FILE.read_bytes()).hexdigest()[:12]}"
@@ -122,18 +132,20 @@ def automatic_families(cards: Iterable[ModelCard]) -> tuple[str, ...]:
     """The families that ``auto`` uses, that for clean pictures first.
 
     A models folder without :data:`CLEAN_FAMILY` is somebody's own: there, the first of its families
-    is for all pictures.
+    that enlarge is for all pictures; the first of all, if none enlarges.
 
     Raises:
         ModelMissing: there is no model but bicubic.
     """
-    families = {card.family for card in cards} - {BICUBIC.family}
+    cards = [card for card in cards if card.family != BICUBIC.family]
+    families = {card.family for card in cards}
     if CLEAN_FAMILY in families:
         used = (CLEAN_FAMILY, COMPRESSED_FAMILY, SHARPENED_FAMILY, PHOTO_FAMILY)
         return (*(family for family in used if family in families), BICUBIC.family)
     if not families:
         raise ModelMissing("there is no model for auto to choose: the models folder has none")
-    return (min(families), BICUBIC.family)
+    enlarging = {card.family for card in cards if card.geometry.scale > 1}
+    return (min(enlarging or families), BICUBIC.family)
 
 
 def candidates(cards: Iterable[ModelCard], scale: float) -> Candidates:
@@ -162,9 +174,9 @@ def select(evidence: Evidence, candidates: Candidates, rules: Rules | None = Non
     Args:
         evidence: what the picture's file shows.
         candidates: the models to choose between.
-        rules: the thresholds; by default those of the package for the models' scale.
+        rules: the thresholds; by default :func:`rules_for` the models' scale.
     """
-    rules = rules or read_rules()[candidates.clean.geometry.scale]
+    rules = rules or rules_for(candidates.clean.geometry.scale)
     if evidence.few_colours:
         return Selection(candidates.bicubic, "chosen for a picture of few colours, as pixel art")
     compressed = _compression(evidence, rules)

@@ -16,7 +16,8 @@ from superres.client import Client
 from superres.codecs import decode
 from superres.errors import ModelMissing
 from superres.models.bicubic import BICUBIC
-from superres.models.registry import all_cards, read_cards
+from superres.models.card import ModelCard, write_card
+from superres.models.registry import DEFAULT_MODELS, all_cards, read_cards
 from superres.resample import degrade, upsample
 from tests.commands import superres
 from tests.engines import BlurEngine
@@ -355,6 +356,46 @@ def test_a_reload_leaves_unused_models_unloaded(serve: Serve, folder: Path):
         client.headers["Authorization"] = f"Bearer {key}"
         assert client.post("/admin/reload").json()["fresh"] == []
         assert engines.loaded == ["edsr-lite-x3"]
+
+
+def test_a_folder_of_a_model_that_does_not_enlarge_serves_auto(
+    serve: Serve, tmp_path: Path, srcnn_card: ModelCard, coffee
+):
+    geometry = srcnn_card.geometry.model_copy(update={"scale": 1})
+    update = {"name": "denoiser", "family": "denoiser", "geometry": geometry, "scores": ()}
+    models = tmp_path / "models"
+    (models / "denoiser").mkdir(parents=True)
+    for folder in ("saved_model", "onnx"):
+        (models / "denoiser" / folder).symlink_to(DEFAULT_MODELS / srcnn_card.name / folder)
+    write_card(models / "denoiser", srcnn_card.model_copy(update=update))
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(encoded(coffee[:60, :90], "JPEG", quality=40))
+    with serve(CountingEngines(models), models=models, default_model="auto") as client:
+        assert client.get("/readyz").status_code == 200
+        for query in ("", "scale=1", "scale=1.3", "scale=2", "scale=4&proof=true", "width=200"):
+            answer = client.post(f"/enhance?{query}", content=photo.read_bytes())
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["x-model"].startswith("denoiser@")
+            dry = client.post(f"/enhance?dry_run=true&{query}", content=photo.read_bytes()).json()
+            assert (dry["model"], dry["notes"]) == ("denoiser", "chosen for a JPEG of quality 40")
+        assert Client(http=client, job_pixels=0).enhance(photo, 2).size == (120, 180)
+        assert Client(http=client).compare(model="auto", sample="coffee").model == "denoiser"
+        assert {one.model for one in Client(http=client).metrics().models} == {
+            "denoiser",
+            "bicubic",
+        }
+        assert [one["name"] for one in client.get("/models").json()["models"]] == [
+            "denoiser",
+            "bicubic",
+        ]
+    for size in (("--scale", 1), ("--scale", 2.5), ("--width", 200)):
+        run = superres(
+            "enhance", photo, "-o", tmp_path / "out", "--model", "auto", "--dry-run", *size,
+            SUPERRES_MODELS=str(models),
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        assert "denoiser, chosen for a JPEG of quality 40" in run.stderr
+    assert superres("models", SUPERRES_MODELS=str(models)).returncode == 0
 
 
 def test_the_command_chooses_for_each_picture(folder: Path, tmp_path: Path, coffee):

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from superres import Enhancer, load_model
-from superres.codecs import Header
+from superres.codecs import Header, probe
 from superres.errors import BadRequest, ImageTooLarge
 from superres.forecast import forecast
 from superres.models.card import Tiling, read_card
 from superres.models.registry import read_cards
+from tests.commands import superres
 from tests.lazy import Lazy
 from tests.needs import package
+from tests.pictures import encoded
 
 importing = Lazy("superres.importing.model")
 cli = Lazy("superres.importing.cli")
@@ -176,6 +178,22 @@ def test_a_unet_is_tiled_on_its_grid(tmp_path: Path, chelsea):
     assert card.legacy["tiling"] == {"mode": "exact", "multiple": 4}
     assert card.geometry.halo == 4
     assert tiled_as_whole(tmp_path / "models", chelsea)
+
+
+@pytest.mark.slow
+def test_a_network_that_does_not_enlarge_is_one_for_auto(tmp_path: Path, chelsea):
+    models, photo = tmp_path / "models", tmp_path / "photo.png"
+    importing.import_model(unet(tmp_path / "network.onnx"), models, name="unet", **ASKED)
+    photo.write_bytes(encoded(chelsea[:60, :80]))
+    for scale in (1, 1.5, 3):
+        made = tmp_path / f"{scale}.png"
+        run = superres(
+            "enhance", photo, "-o", made, "--model", "auto", "--scale", scale,
+            SUPERRES_MODELS=str(models),
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        assert "unet, chosen for a picture" in run.stderr
+        assert probe(made).size == (60 * scale, 80 * scale)
 
 
 @pytest.mark.slow

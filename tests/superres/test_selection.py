@@ -505,6 +505,37 @@ def test_in_a_folder_of_other_families_the_first_is_for_all_pictures(srcnn_card:
         candidates([BICUBIC], 3)
 
 
+def of_scale(card: ModelCard, scale: int) -> ModelCard:
+    geometry = card.geometry.model_copy(update={"scale": scale})
+    return card.model_copy(update={"geometry": geometry, "name": f"{card.family}-x{scale}"})
+
+
+@pytest.mark.parametrize("family", ["denoiser", "edsr-lite"])
+@pytest.mark.parametrize("asked", [1, 1.3, 2, 2.5, 4])
+def test_models_of_a_scale_without_thresholds_have_those_of_the_nearest(
+    srcnn_card: ModelCard, family: str, asked: float
+):
+    own = of_scale(renamed(srcnn_card, family, family), 1)
+    between = candidates([own, BICUBIC], asked)
+    assert between.clean == own
+    compressed = replace(CLEAN, jpeg_quality=50.0)
+    for evidence in (CLEAN, compressed, replace(CLEAN, noise=9.0), replace(CLEAN, sharpness=0.1)):
+        assert select(evidence, between) == select(evidence, between, read_rules()[2])
+    assert select(CLEAN, between).card == own
+    assert select(replace(CLEAN, few_colours=True), between).card == BICUBIC
+
+
+def test_a_family_that_does_not_enlarge_does_not_take_the_place_of_one_that_does(
+    srcnn_card: ModelCard,
+):
+    denoiser = of_scale(renamed(srcnn_card, "a", "a"), 1)
+    both = [of_scale(renamed(srcnn_card, "b", "b"), scale) for scale in (1, 3)]
+    assert automatic_families([denoiser, *both, BICUBIC]) == ("b", "bicubic")
+    assert candidates([denoiser, *both, BICUBIC], 1).clean.name == "b-x1"
+    assert candidates([denoiser, *both, BICUBIC], 1.3).clean.name == "b-x3"
+    assert automatic_families([denoiser, BICUBIC]) == ("a", "bicubic")
+
+
 @pytest.mark.parametrize("names", [("auto", "mine"), ("mine", "auto"), ("bicubic", "bicubic")])
 def test_names_of_this_program_are_not_for_models(tmp_path, srcnn_card: ModelCard, names):
     (tmp_path / names[0]).mkdir()
