@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from app.access import make_key
 from superres.arrays import RgbU8
@@ -508,6 +508,28 @@ def test_without_room_for_its_stream_of_events_the_page_asks_for_its_job(
             choose(page, large, "large.jpg")
         engine.allowed.release(1000)
         expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
+
+
+@pytest.mark.slow
+def test_while_a_proxy_does_not_reach_the_service_the_page_keeps_its_job(
+    fake_service: httpx.Client, open_page: OpenPage
+):
+    large = encoded(np.zeros((950, 1000, 3), np.uint8), "JPEG")
+    page = open_page(str(fake_service.base_url))
+    calls: list[str] = []
+
+    def answer(route: Route) -> None:
+        calls.append(route.request.method)
+        if len(calls) > 4:
+            route.continue_()
+        else:
+            route.fulfill(status=502, content_type="text/html", body="<h1>502 Bad Gateway</h1>")
+
+    page.route("**/jobs/**", answer)
+    with page.expect_request(lambda request: request.method == "DELETE"):
+        choose(page, large, "large.jpg")
+    assert calls[:5] == ["GET"] * 5
+    expect(page.locator("#outcome")).to_be_visible(timeout=60_000)
 
 
 def test_a_service_that_went_away_is_told_in_a_sentence(

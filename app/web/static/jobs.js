@@ -4,6 +4,7 @@ import { ask, authorization, noAnswer, takeKey } from "./key.js";
 import { problemOf } from "./problems.js";
 
 const HEAD_BYTES = 65536; // the first of a file: its header is there, in most formats
+const TEMPORARY = [429, 502, 503, 504]; // of the service, or of a proxy that does not reach it
 
 // What enhancing a picture would take, from its header; null where that is not known.
 export async function forecast(file, query) {
@@ -75,9 +76,9 @@ async function follow({ id }, file, { signal, on }) {
         }
         if (state === "done" || state === "failed") break;
       } catch (problem) {
-        // The network; and a service that is started again goes on with its jobs.
-        if (!(problem instanceof TypeError)) throw problem;
-        if (++failures > 30) throw noAnswer();
+        // The network, or a proxy; and a service that is started again goes on with its jobs.
+        if (!(problem instanceof TypeError || problem.temporary)) throw problem;
+        if (++failures > 30) throw problem.temporary ? problem : noAnswer();
       }
     }
     const answer = await ask(`${job}/result`, { signal });
@@ -94,13 +95,15 @@ async function follow({ id }, file, { signal, on }) {
 // What a job's event stream tells. EventSource would not do: it sends no headers of ours.
 async function* reports(job, file, signal) {
   let answer = await ask(`${job}/events`, { signal });
-  if (answer.status === 429 || answer.status === 503) {
+  if (TEMPORARY.includes(answer.status)) {
     // Too many streams are open. The job itself tells the same, once.
     answer = await ask(job, { signal });
     if (answer.ok) return yield await answer.json();
   }
-  if (!answer.ok)
-    throw await problemOf(await answer.blob(), answer.headers.get("Retry-After"), file.name);
+  if (!answer.ok) {
+    const problem = await problemOf(await answer.blob(), answer.headers.get("Retry-After"), file.name);
+    throw Object.assign(problem, { temporary: TEMPORARY.includes(answer.status) });
+  }
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
