@@ -28,9 +28,13 @@ PROFILES = {
 }
 HEIF_TURNS = {
     1: (),
+    2: (heics.mirrored(1),),
     3: (heics.turned(2),),
+    4: (heics.mirrored(0),),
     5: (heics.turned(3), heics.mirrored(1)),
     6: (heics.turned(3),),
+    7: (heics.turned(1), heics.mirrored(1)),
+    8: (heics.turned(1),),
 }
 NCLX = heics.nclx(1, 13, 6)
 """sRGB, in YCbCr as in JPEG."""

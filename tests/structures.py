@@ -276,15 +276,23 @@ def scans(count: int, size: tuple[int, int] = (64, 64)) -> bytes:
     return data[:-2] + (head + b"\x00") * missing + b"\xff\xd9"
 
 
-def webp(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A WebP of 4x4 with these chunks behind its pixels."""
-    pixels = saved(Image.new("RGB", (4, 4)), "WEBP")[12:]
-    about = struct.pack("<4sII", b"VP8X", 10, 0x0C) + bytes((3, 0, 0, 3, 0, 0))
-    parts = (
-        struct.pack("<4sI", kind, len(body)) + body + bytes(len(body) % 2) for kind, body in chunks
-    )
-    body = b"WEBP" + about + pixels + b"".join(parts)
+def webp(
+    *chunks: tuple[bytes, bytes],
+    before: Iterable[tuple[bytes, bytes]] = (),
+    flags: int = 0x0C,
+    size: tuple[int, int] = (4, 4),
+) -> bytes:
+    """A WebP of (height, width) with these chunks behind and before its pixels."""
+    height, width = size
+    pixels = saved(Image.new("RGB", (width, height)), "WEBP")[12:]
+    about = struct.pack("<4sIIHBHB", b"VP8X", 10, flags, width - 1, 0, height - 1, 0)
+    first, last = (b"".join(_riff_chunk(*one) for one in some) for some in (before, chunks))
+    body = b"WEBP" + about + first + pixels + last
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _riff_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack("<4sI", kind, len(body)) + body + bytes(len(body) % 2)
 
 
 def gif(
@@ -386,6 +394,16 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
     "png, profiles": (lambda: png(*[(b"iCCP", b"a\0\0")] * 900), "iCCP is there twice"),
     "png, a long cHRM": (lambda: png((b"cHRM", bytes(8_000_000))), "cHRM has 8,000,000 bytes"),
     "png, long chunks": (lambda: png(*[(b"teSt", bytes(10**6))] * 40), "bytes of PNG before"),
+    "png, empty chunks behind the pixels": (
+        lambda: png((b"IDAT", b""), *[(b"teSt", b"")] * 100_000),
+        "at most 50,000 chunks",
+    ),
+    "png, damaged EXIF behind the pixels": (
+        lambda: png((b"IDAT", b""), *[(b"eXIf", bytes(10**6))] * 40).replace(
+            chunk(b"eXIf", bytes(10**6))[-4:], b"\1\1\1\1"
+        ),
+        "bytes of EXIF behind",
+    ),
     "png, empty IDAT": (lambda: png(*[(b"IDAT", b"")] * 60_000), "at most 50,000 chunks"),
     "jpeg, comments": (lambda: jpeg(*[segment(0xFE, b"")] * 300_000), "segments before"),
     "jpeg, stray bytes": (lambda: jpeg(segment(0xFE, b""), bytes(5_000_000)), "stray bytes"),

@@ -163,7 +163,8 @@ class Decoders:
             strip_metadata: whether EXIF and XMP are left out.
 
         Raises:
-            BadImage: as there, or decoding it takes too much time or memory, or crashes.
+            BadImage: as there; decoding it takes too much time or memory, or crashes; or the
+                picture has another size than its header told.
             NotReady, Busy: as :meth:`probe`.
         """
         pixels = header.size[0] * header.size[1]
@@ -176,7 +177,14 @@ class Decoders:
             srgb=srgb,
             strip_metadata=strip_metadata,
         )
-        return Picture(**await self._run(task, data, check))
+        picture = Picture(**await self._run(task, data, check))
+        if picture.size != header.size:  # the limits, and the memory, were those of the header
+            (height, width), (other_height, other_width) = header.size, picture.size
+            raise BadImage(
+                f"the picture's header tells {width}x{height}, and its pixels are "
+                f"{other_width}x{other_height}: open it in an image editor, and save it again"
+            )
+        return picture
 
     async def _run(self, task: Task, data: bytes, check: Callable[[], None]) -> dict[str, Any]:
         """Do a task in a process; the result's attributes."""

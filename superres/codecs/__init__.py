@@ -67,7 +67,10 @@ DEFAULT_QUALITY = 92
 
 
 def probe(source: bytes | Path, *, max_pixels: int = MAX_INPUT_PIXELS) -> Header:
-    """Read what the first bytes of an encoded picture tell; no pixel is decoded.
+    """Read what the header of an encoded picture tells; no pixel is decoded.
+
+    Of a file whose end is missing, EXIF is missing where it is behind the pixels, and with it an
+    orientation that swaps height and width.
 
     Args:
         source: the encoded file, or its path; then little more than the header is read.

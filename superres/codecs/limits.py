@@ -16,7 +16,7 @@ MAX_SEGMENTS = 1_000
 """Segments of a JPEG before its first scan, chunks of a PNG before its pixels, chunks of a WebP,
 extensions of a GIF in a row."""
 MAX_SEGMENT_BYTES = 32 * 2**20
-"""Bytes that they have together, in a JPEG and a PNG."""
+"""Bytes that they have together, in a JPEG and a PNG; and of EXIF behind the pixels of a PNG."""
 MAX_STRAY_BYTES = 4_096
 """Bytes between the segments of a JPEG, or the blocks of a GIF, that belong to none."""
 MAX_CHUNKS = 50_000

@@ -27,7 +27,7 @@ _GAMMA_TOLERANCE = 0.05
 
 
 def probe(file: BinaryFile, max_pixels: int) -> Header:
-    """Read the header; EXIF only where it stands before the pixels."""
+    """Read the header, and EXIF wherever it is; behind the pixels only if the file is whole."""
     structure = headers.read(file)
     _cicp_profile(structure)  # which refuses HDR
     with pillow.opened(PngImageFile, structure.head, structure, max_pixels) as image:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +80,14 @@ def outcome(read: Callable[[], Picture]) -> object:
     values = {field.name: getattr(picture, field.name) for field in fields(picture)}
     samples = values.pop("samples")
     return values, samples.dtype, samples.shape, samples.tobytes()
+
+
+def test_a_picture_of_another_size_than_its_header_told_is_refused(decoders: Decoders):
+    """Its limits were checked, and its memory was reserved, by the header."""
+    data = plain(20, 10)
+    turned = replace(probe(data), size=(20, 10))
+    with pytest.raises(BadImage, match="header tells 10x20, and its pixels are 20x10"):
+        anyio.run(partial(decoders.decode, data, turned, max_bytes=MAX_BYTES, check=lambda: None))
 
 
 @pytest.mark.filterwarnings("ignore")  # in this process they would be errors

@@ -26,7 +26,8 @@ from superres.errors import EngineError, ModelMismatch
 from superres.models.card import ModelCard, write_card
 from superres.models.registry import DEFAULT_MODELS
 from tests.engines import BlurEngine
-from tests.pictures import animated, bomb, plain
+from tests.pictures import animated, bomb, chunk, plain
+from tests.raw_files import exif_chunk
 from tests.serving import free_port, link_models, wait_until, wait_until_ready
 
 
@@ -154,6 +155,21 @@ def test_too_many_pixels_in_and_out_are_told_apart(serve, srcnn_card: ModelCard)
         assert_problem(answer, 422, "image-too-large", "200 input pixels are accepted; this")
         answer = client.post("/enhance", content=plain(20, 10))
         assert_problem(answer, 422, "image-too-large", "1,000 output pixels are made; 20x10")
+
+
+def test_the_limit_on_output_pixels_is_for_the_upright_picture(serve, srcnn_card: ModelCard):
+    """Also where EXIF tells behind the pixels that it is turned."""
+    data = plain(20, 10)
+    turned = data[:-12] + chunk(*exif_chunk(6)) + data[-12:]
+    with serve({srcnn_card.name: BlurEngine(srcnn_card.geometry)}, max_output_pixels=500) as client:
+        assert client.post("/enhance", content=data, params={"width": 20}).status_code == 200
+        for dry_run in (False, True):
+            query = {"width": 20, "dry_run": dry_run}
+            answer = client.post("/enhance", content=turned, params=query)
+            assert_problem(answer, 422, "image-too-large", "10x20 to width 20 would have 800")
+        first = turned[: turned.index(b"eXIf")]
+        report = client.post("/enhance", content=first, params={"width": 20, "dry_run": True})
+        assert (report.json()["input_width"], report.json()["input_height"]) == (20, 10)
 
 
 class Stuck(BlurEngine):

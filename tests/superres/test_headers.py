@@ -19,6 +19,7 @@ from PIL import Image
 from superres.codecs import FORMATS, decode, limits, pillow, probe
 from superres.errors import AnimatedImage, BadImage, UnsupportedFormat
 from tests.pictures import saved
+from tests.raw_files import exif_chunk
 from tests.soak import REPOSITORY
 from tests.structures import COSTLY, gif, honest, jpeg, lying, png, scans, segment, tiff, webp
 
@@ -81,6 +82,13 @@ def test_no_header_costs_more_than_its_length_and_a_bounded_number_of_reads(seed
     file = cost(name.partition(",")[0], data)
     assert file.reads < 20_000
     assert file.bytes <= len(data) + 2**20
+
+
+def test_looking_for_exif_behind_the_pixels_of_a_png_reads_little_of_them():
+    data = png(*[(b"IDAT", bytes(2**20))] * 30, (b"IDAT", b""), exif_chunk(6))
+    file = cost("png", data)
+    assert file.bytes < len(data) / 100
+    assert file.reads < 100
 
 
 @pytest.mark.parametrize("count", [100, 101])

@@ -54,6 +54,9 @@ _CHECKED = {*_COLOURS, *_TEXT, b"tRNS", b"pHYs", b"eXIf", b"acTL", b"fcTL"}
 """Chunks without which viewers do where their checksums are wrong."""
 _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _LONGEST_KEYWORD = 80
+_HEADS_BYTES = 4_096
+"""Bytes that are read at a time behind the first pixels: with them, the heads of many small chunks,
+or that of one."""
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -85,7 +88,9 @@ class PngStructure(Structure):
 
 
 def read(file: BinaryFile) -> PngStructure:
-    """Read the chunks before the pixels.
+    """Read the chunks before the pixels, and EXIF also behind them.
+
+    Of the first part of a file, what is not there does not count.
 
     Raises:
         UnsupportedFormat: an iPhone's own PNG.
@@ -97,8 +102,11 @@ def read(file: BinaryFile) -> PngStructure:
     total, seen, texts = 0, set[bytes](), 0
     ihdr = b""
     about: dict[bytes, bytes] = {}
+    exif = False
     for number, chunk in enumerate(_chunks(file), 1):
         if chunk.kind in _PIXELS:
+            if not exif:
+                head.append(_late_exif(file, chunk.end, number))
             file.seek(chunk.at)
             head.append(exactly(file, 12 if chunk.kind == b"fdAT" else 8))
             break
@@ -134,6 +142,7 @@ def read(file: BinaryFile) -> PngStructure:
             ihdr = whole[8:-4]
         elif chunk.kind == b"eXIf":
             check_block(whole[8:-4])
+            exif = True
         if chunk.kind in _COLOURS or (chunk.kind == b"tRNS" and ihdr[9:10] != bytes([_PALETTE])):
             about.setdefault(chunk.kind, whole[8:-4])
         else:
@@ -193,7 +202,7 @@ def needed(data: bytes) -> Needed:
         if metadata:
             check_header_cost("texts with metadata", len(texts) + 1, _MOST_READ_TEXTS)
             check_header_cost("bytes of XMP", length, MAX_XMP_BYTES)
-        if kind in _CHECKED and not _is_right(view[start:at]):
+        if kind in _CHECKED and (at > len(data) or not _is_right(view[start:at])):
             left_out[_damage(kind)] = None
         elif metadata:
             keyword = data[start + 8 : start + 8 + _LONGEST_KEYWORD].partition(b"\0")[0]
@@ -217,6 +226,41 @@ def needed(data: bytes) -> Needed:
     pieces = [*before, *pixels]
     whole = len(pieces) == number + 1 and not completed and not moved
     return Needed(data if whole else b"".join(pieces), texts, tuple(left_out), completed)
+
+
+def _late_exif(file: BinaryFile, at: int, number: int) -> bytes:
+    """The first sound chunk of EXIF among those that begin there; empty without one.
+
+    Args:
+        file: the file, or its first part.
+        at: where the first of the chunks is.
+        number: how many are in front of it.
+
+    Raises:
+        BadImage: more chunks than are read, or more work than is done for a header.
+    """
+    heads, start, total = b"", at, 0
+    while True:
+        if at + 8 > start + len(heads):
+            start = file.seek(at)
+            heads = file.read(_HEADS_BYTES)
+        if len(heads) < 8:
+            return b""
+        length, kind = struct.unpack_from(">I4s", heads, at - start)
+        number += 1
+        if number > MAX_CHUNKS:
+            check_header_cost("chunks of PNG", number, MAX_CHUNKS)
+        if kind == b"IEND":
+            return b""
+        if kind == b"eXIf":
+            file.seek(at)
+            whole = file.read(12 + length)
+            total += len(whole)
+            check_header_cost("bytes of EXIF behind the pixels", total, MAX_SEGMENT_BYTES)
+            if len(whole) == 12 + length and _is_right(memoryview(whole)):
+                check_block(whole[8:-4])
+                return whole
+        at += 12 + length
 
 
 def _chunks(file: BinaryFile) -> Iterator[_Chunk]:

@@ -48,6 +48,7 @@ _ONE = {
     Base.Compression: 1,
     Base.PhotometricInterpretation: 0,
     Base.FillOrder: 1,
+    Base.Orientation: 1,
     Base.SamplesPerPixel: 1,
     Base.RowsPerStrip: 2**32 - 1,
     Base.PlanarConfiguration: 1,
@@ -292,9 +293,6 @@ def _head(
             tags[tag] = value if isinstance(value, tuple) else (value,)
     tags |= {Base.StripOffsets: (8,), Base.RowsPerStrip: tags[Base.ImageLength]}
     tags |= {Base.StripByteCounts: (0,)}
-    orientation = entries.get(Base.Orientation)
-    if orientation is not None and orientation.count == 1:
-        tags[Base.Orientation] = integers(file, marks, orientation) or (1,)
     palette = entries.get(Base.ColorMap)
     if palette is not None and palette.count <= _LONGEST_PALETTE and palette.kind == 3:
         tags[Base.ColorMap] = integers(file, marks, palette) or ()

@@ -17,7 +17,7 @@ from superres.codecs.limits import (
 )
 from superres.errors import BadImage, UnsupportedFormat
 
-_ALPHA, _ANIMATION = 0x10, 0x02
+_ALPHA, _EXIF, _ANIMATION = 0x10, 0x08, 0x02
 _METADATA = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc_profile"}
 _PIXELS = {b"VP8 ", b"VP8L"}
 
@@ -76,7 +76,9 @@ def read(file: BinaryFile) -> WebpStructure:
             name = _METADATA[kind]
             most = MAX_PROFILE_BYTES if name == "icc_profile" else MAX_XMP_BYTES
             check_header_cost(f"bytes of {kind.decode().strip()}", length, most)
-            if name != "icc_profile" and name not in metadata:
+            if name == "exif" and not flags & _EXIF:
+                pass  # libwebp, which decodes the picture, does not see it
+            elif name != "icc_profile" and name not in metadata:
                 metadata[name] = exactly(file, length)
                 if name == "exif":
                     check_block(metadata[name])
