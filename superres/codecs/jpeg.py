@@ -143,7 +143,7 @@ class JpegSettings:
     """What decides a JPEG's artefacts."""
 
     tables: tuple[tuple[int, ...], ...]
-    """Quantisation tables of 64 steps, luma's first."""
+    """Quantisation tables of 64 steps, one for each of the first three components: luma's first."""
     subsampling: int
     """Of chroma, by Pillow's numbers: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0; -1 is another."""
 
@@ -160,15 +160,26 @@ class JpegSettings:
 
 
 def jpeg_settings(data: bytes) -> JpegSettings | None:
-    """Read the settings from the header of an encoded picture; None where it is no 8-bit JPEG."""
+    """Read the settings from the header of an encoded picture.
+
+    Returns:
+        None where it is no JPEG of 8 bits, or one without loss.
+
+    Raises:
+        BadImage: the header is damaged.
+    """
     if not data.startswith(MAGIC):
         return None
-    try:
-        image = JpegImageFile(io.BytesIO(data))
-    except SyntaxError:  # of 12 bits
+    structure = headers.read(io.BytesIO(data))
+    if structure.bits != 8 or structure.lossless:
         return None
-    with image:
+    with JpegImageFile(io.BytesIO(structure.head)) as image:
+        tables = image.quantization
+        used = [number for _, _, _, number in image.layer[:3]]
+        if used[0] not in tables:
+            return None
         return JpegSettings(
-            tables=tuple(tuple(table) for _, table in sorted(image.quantization.items())),
+            # One that is missing follows between the scans.
+            tables=tuple(tuple(tables.get(number, tables[used[0]])) for number in used),
             subsampling=JpegImagePlugin.get_sampling(image),
         )

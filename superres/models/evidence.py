@@ -95,7 +95,7 @@ def examine(data: bytes, picture: Picture) -> Evidence:
 def _jpeg_quality(data: bytes) -> float | None:
     """The quality at which libjpeg's luma table is about the same."""
     settings = jpeg.jpeg_settings(data)
-    if settings is None or not settings.tables:
+    if settings is None:
         return None
     steps = sorted(settings.tables[0])[:_FINEST_STEPS]
     if steps[-1] == 1:  # libjpeg has no smaller step

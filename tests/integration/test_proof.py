@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from imagecodecs import jpeg8_encode
 
 from superres import Enhancer
 from superres.codecs import decode
@@ -47,6 +48,15 @@ def test_of_a_jpeg_the_proof_is_of_a_jpeg(fake_service, srcnn_card: ModelCard, c
     )
     assert float(answer.headers["x-proof-gain-db"]) == pytest.approx(expected, abs=0.006)
     assert abs(expected - otherwise) > 0.05
+
+
+def test_of_a_jpeg_without_loss_the_proof_is_of_the_picture(fake_service, chelsea):
+    picture = np.ascontiguousarray(chelsea[:90, :120])
+    gains = [
+        fake_service.post("/enhance?proof=true", content=upload).headers["x-proof-gain-db"]
+        for upload in (bytes(jpeg8_encode(picture, lossless=True)), encoded(picture))
+    ]
+    assert gains[0] == gains[1]
 
 
 def test_fallback_answers_with_bicubic_where_the_proof_favours_it(blurring, chelsea):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -492,3 +493,12 @@ def test_a_result_that_a_proof_favours_bicubic_for_is_bicubics(
     assert not np.array_equal(fallen.samples, plain_one.samples)
     assert plain_one.xmp is not None
     assert fallen.xmp is None
+
+
+def test_a_jpeg_without_loss_is_proved_like_any_picture(photos: Path, tmp_path: Path):
+    picture = np.asarray(Image.open(photos / "sub/a.png"))
+    (photos / "lossless.jpg").write_bytes(bytes(imagecodecs.jpeg8_encode(picture, lossless=True)))
+    options = Options("blur@0", Parameters(scale=2, proof=True))
+    outcomes = enhance(photos, tmp_path / "out", options=options)
+    assert [one.status for one in outcomes] == ["made"] * 5
+    assert all("dB over bicubic, by the proof" in one.note for one in outcomes)

@@ -1,20 +1,25 @@
+import math
+import struct
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
 from superres import Enhancer
-from superres.arrays import RgbU8
+from superres.arrays import RgbU8, to_integer
 from superres.codecs import Picture, decode, encode
 from superres.codecs.jpeg import jpeg_settings
 from superres.errors import BadRequest
 from superres.evaluation.proof import check_estimable, compare, compare_pair, estimate
 from superres.evaluation.strip import AMPLIFIED, PANEL, draw_difference, draw_strip
 from superres.models.card import Geometry
+from superres.models.evidence import examine
 from superres.resample import degrade, scaled_size
 from tests.engines import BlurEngine
-from tests.pictures import encoded
+from tests.pictures import encoded, saved
+from tests.structures import segment
 
 
 def test_the_model_comes_nearer_to_a_photograph_than_bicubic(
@@ -103,6 +108,90 @@ def test_a_jpegs_settings_do_the_same_to_another_picture(chelsea, coffee, subsam
     assert grey is not None
     assert grey.apply(coffee).shape == coffee.shape
     assert jpeg_settings(encoded(chelsea)) is None
+
+
+def with_frame(data: bytes, *fields: tuple[int, int]) -> bytes:
+    """A JPEG with other bytes of its frame header: offsets from its marker, 0xC0 for baseline."""
+    changed = bytearray(data)
+    at = max(data.find(bytes([0xFF, marker, 0])) for marker in (0xC0, 0xC2)) + 1
+    for offset, value in fields:
+        changed[at + offset] = value
+    return bytes(changed)
+
+
+def with_tables(data: bytes, *tables: bytes) -> bytes:
+    """A JPEG with further quantisation tables behind all others."""
+    at = data.index(b"\xff\xda")
+    return data[:at] + b"".join(segment(0xDB, table) for table in tables) + data[at:]
+
+
+def unusual_jpegs(rgb: RgbU8) -> dict[str, tuple[bytes, bool]]:
+    """Files that a camera does not write, and whether a proof compresses as they are."""
+    plain, grey = encoded(rgb, "JPEG", quality=60), encoded(rgb[..., 0], "JPEG", quality=60)
+    progressive = encoded(rgb, "JPEG", quality=60, progressive=True)
+    lossless, lossless_grey = (
+        bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(one), lossless=True))
+        for one in (rgb, rgb[..., 0])
+    )
+    twelve = rgb.astype(np.uint16) * 16
+    steps = bytes([0x10]) + struct.pack(">64H", *range(200, 264))
+    further = [bytes([number]) + bytes(range(1, 65)) for number in (1, 2, 3)]
+    cmyk = saved(Image.fromarray(rgb).convert("CMYK"), "JPEG", quality=60)
+    files = {
+        "lossless": (lossless, False),
+        "lossless grey": (lossless_grey, False),
+        "lossless with a table": (with_tables(lossless, further[0]), False),
+        "12 bits": (bytes(imagecodecs.jpeg8_encode(twelve, bitspersample=12)), False),
+        "grey": (grey, True),
+        "CMYK": (cmyk, True),
+        # Its data is read as if it were coded in another way, and is another picture.
+        "arithmetic coding": (with_frame(plain, (0, 0xC9)), True),
+        "progressive, arithmetic coding": (with_frame(progressive, (0, 0xCA)), True),
+        "4:1:0": (with_frame(encoded(rgb, "JPEG", subsampling=0), (10, 0x42)), True),
+        "grey at 2x2": (with_frame(grey, (10, 0x22)), True),
+        "chroma at 1x2 and 2x1": (with_frame(plain, (13, 0x12), (16, 0x21)), True),
+        "tables of 16 bits": (with_tables(with_frame(cmyk, (0, 0xC1)), steps), True),
+        "four tables": (with_tables(plain, *further[1:]), True),
+        "four tables that are used": (
+            with_tables(with_frame(cmyk, (14, 1), (17, 2), (20, 3)), *further),
+            True,
+        ),
+        "RGB": (encoded(rgb, "JPEG", quality=60, keep_rgb=True), True),
+        "the lowest quality": (encoded(rgb, "JPEG", quality=1), True),
+    }
+    for sampling in ("411", "440"):
+        content = bytes(imagecodecs.jpeg8_encode(rgb, subsampling=sampling, level=60))
+        files[sampling] = content, True
+    return files
+
+
+@pytest.mark.parametrize("name", unusual_jpegs(np.zeros((64, 64, 3), np.uint8)))
+def test_of_any_jpeg_that_is_read_a_proof_is_estimated(coffee: RgbU8, name: str):
+    content, compressed = unusual_jpegs(coffee[100:196, 100:228])[name]
+    picture, settings = decode(content), jpeg_settings(content)
+    assert (settings is not None) == compressed
+    geometry = Geometry(domain="hr", scale=3, halo=3, largest_tile=256)
+    enhancer = Enhancer(BlurEngine(geometry), geometry)
+    rgb = to_integer(picture.rgb, np.uint8)
+    assert math.isfinite(estimate(enhancer, rgb, 2, jpeg=settings).gain_db)
+    quality = examine(content, picture).jpeg_quality
+    assert (quality is not None) == compressed
+
+
+def test_each_component_has_the_table_that_the_frame_names(chelsea: RgbU8, coffee: RgbU8):
+    fine, coarse, other = ([step] * 64 for step in (3, 20, 60))
+    usual = {"qtables": [fine, coarse], "subsampling": 0}
+    expected = decode(encoded(coffee, "JPEG", **usual)).rgb
+    content = encoded(chelsea, "JPEG", **usual)
+    # A third table that no component uses; and luma with the second one.
+    unused = with_tables(content, bytes([2, *other]))
+    swapped = encoded(chelsea, "JPEG", qtables=[coarse, fine], subsampling=0)
+    swapped = with_frame(swapped, (11, 1), (14, 0), (17, 0))
+    for one in (content, unused, swapped):
+        settings = jpeg_settings(one)
+        assert settings is not None
+        assert list(settings.tables[0]) == fine
+        assert np.array_equal(settings.apply(coffee), expected)
 
 
 def test_below_one_and_a_half_nothing_is_estimated():

@@ -34,6 +34,7 @@ _NUMBER_OF_IMAGES = 0xB001
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """A marker among a scan's data, other than a restart."""
 _PROGRESSIVE = {0xC2, 0xCA}
+_LOSSLESS = 0xC3
 _PROCESSES = {
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
     0xCB: "lossless with arithmetic coding",
@@ -61,6 +62,8 @@ class JpegStructure(Structure):
     """Where the file says so."""
     channels: int
     progressive: bool
+    lossless: bool
+    """Whether it has no quantisation."""
     carried: tuple[str, ...] = ()
     """Names of what else its segments say is there."""
     pictures: int = 0
@@ -149,6 +152,7 @@ def read(file: BinaryFile) -> JpegStructure:
         bits_at=at,
         channels=body[5],
         progressive=marker in _PROGRESSIVE,
+        lossless=marker == _LOSSLESS,
         carried=tuple(read.carried),
         pictures=read.pictures,
     )
