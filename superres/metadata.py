@@ -32,6 +32,8 @@ DESCRIPTIVE = {
     Base.XPSubject,
 }
 """Tags of EXIF's first directory that are about the photograph, not about its storage."""
+RESOLUTION = {Base.XResolution, Base.YResolution, Base.ResolutionUnit}
+"""Those of them that say how large it is on paper."""
 _STORAGE = {
     Base.ComponentsConfiguration,
     Base.CompressedBitsPerPixel,
@@ -58,19 +60,17 @@ def read_exif(image: Image.Image) -> bytes | None:
     source = image.getexif()
     exif = Image.Exif()
     for tag in DESCRIPTIVE & source.keys():
-        exif[tag] = _as_stored(source[tag])
+        exif[tag] = as_stored(source[tag])
     for ifd in (IFD.Exif, IFD.GPSInfo):
         tags: Mapping[int, object] = source.get_ifd(ifd)
-        exif.get_ifd(ifd).update(
-            {tag: _as_stored(tags[tag]) for tag in tags if tag not in _STORAGE}
-        )
-    described = set(exif) - {Base.XResolution, Base.YResolution, Base.ResolutionUnit}
+        exif.get_ifd(ifd).update({tag: as_stored(tags[tag]) for tag in tags if tag not in _STORAGE})
+    described = set(exif) - RESOLUTION
     # An empty block of GPS says no more than its version.
     told = set(exif.get_ifd(IFD.Exif)) | set(exif.get_ifd(IFD.GPSInfo)) - {GPS.GPSVersionID}
     return exif.tobytes() if described or told else None
 
 
-def _as_stored(value: object) -> object:
+def as_stored(value: object) -> object:
     """A text's own bytes: Pillow reads them as Latin-1, and would write "?" for most."""
     if isinstance(value, str) and not value.isascii():
         return value.encode("latin-1")

@@ -3,7 +3,7 @@
 import io
 import struct
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,7 @@ from superres.codecs.headers import tiff as headers
 from superres.codecs.headers.tiff import TiffStructure
 from superres.codecs.headers.tiff_layout import CMYK, FLOAT, RGB, WHITE_IS_ZERO, Layout
 from superres.errors import BadImage, UnsupportedFormat
+from superres.metadata import DESCRIPTIVE, RESOLUTION, as_stored
 from superres.picture import Header, Picture
 
 MAGIC = tuple(PREFIXES)
@@ -31,6 +32,10 @@ _LAYOUT_TAGS = (
     Base.ExtraSamples,
     Base.FillOrder,
 )
+_INTEGERS = (("H", 0, 2**16 - 1), ("I", 0, 2**32 - 1), ("i", -(2**31), 2**31 - 1))
+"""Types of whole numbers, with the least and the largest."""
+_Tag: TypeAlias = tuple[int, str, int, object, bool]
+"""Code, type, count and value of a tag, and whether it is for the first page alone."""
 
 
 class _Tiff(TiffImageFile):
@@ -115,11 +120,7 @@ def encode(picture: Picture, quality: int) -> bytes:
     samples = picture.channels()
     exif = Image.Exif()
     exif.load(picture.exif or b"")
-    tags: list[tuple[int, str, int, object, bool]] = [
-        (tag, "s", 0, text.encode("latin-1"), True)  # its own bytes
-        for tag, text in exif.items()
-        if isinstance(text, str)
-    ]
+    tags = [_tag(tag, exif[tag]) for tag in DESCRIPTIVE - RESOLUTION & exif.keys()]
     if picture.xmp is not None:
         tags.append((int(Base.XMLPacket), "B", len(picture.xmp), picture.xmp, True))
     directories = [tag for tag in (IFD.Exif, IFD.GPSInfo) if exif.get_ifd(tag)]
@@ -150,11 +151,26 @@ def encode(picture: Picture, quality: int) -> bytes:
         offset = out.seek(0, io.SEEK_END)
         directory = ImageFileDirectory_v2(group=tag)
         for inner, value in exif.get_ifd(tag).items():
-            directory[inner] = value
+            directory[inner] = as_stored(value)
         out.write(directory.tobytes(offset))
         out.seek(entry)
         out.write(struct.pack("<HHII", tag, 4, 1, offset))
     return out.getvalue()
+
+
+def _tag(tag: int, value: object) -> _Tag:
+    """A tag of EXIF's first directory as tifffile takes it, in the type that such values have."""
+    if isinstance(value, str):
+        return int(tag), "s", 0, value.encode("latin-1"), True  # its own bytes
+    if isinstance(value, bytes):
+        return int(tag), "B", len(value), value, True
+    numbers = value if isinstance(value, tuple) else (value,)
+    whole = all(isinstance(number, int) for number in numbers)
+    fitting = (form for form, low, high in _INTEGERS if low <= min(numbers) <= max(numbers) <= high)
+    form = next(fitting, None) if whole else None
+    if form is None:
+        return int(tag), "d", len(numbers), tuple(map(float, numbers)), True
+    return int(tag), form, len(numbers), numbers, True
 
 
 def _read_samples(data: bytes, structure: TiffStructure, profile: bytes | None) -> np.ndarray:

@@ -28,6 +28,7 @@ from superres.codecs import (
     without_metadata,
 )
 from superres.errors import AnimatedImage, BadImage, BadRequest, ImageTooLarge, UnsupportedFormat
+from superres.metadata import DESCRIPTIVE, RESOLUTION
 from tests.pictures import SRGB_PROFILE, WIDE_PROFILE, animated, bomb, chunk, saved
 from tests.raw_files import tiff
 
@@ -283,6 +284,38 @@ def test_metadata_is_kept_where_it_is_still_true(described, image_format, output
     notes = f"kept: {', '.join(kept)}; converted: orientation 6 to upright"
     assert conversion_notes(picture, output_format).startswith(notes)
     assert decode(encoded).size == picture.size
+
+
+def tags_of(block: bytes | None) -> dict[tuple[str, int], object]:
+    """All tags of a block but the resolution, by directory and number."""
+    exif = Image.Exif()
+    exif.load(block or b"")
+    directories = {one.name: exif.get_ifd(one) for one in (IFD.Exif, IFD.GPSInfo)}
+    directories["first"] = {tag: exif[tag] for tag in exif if tag not in (*RESOLUTION, *IFD)}
+    return {(name, tag): value for name, tags in directories.items() for tag, value in tags.items()}
+
+
+RATINGS = [3, 70_000, -1, 0.5, b"\4\0", "four", (1, 2), (1, 70_000), (0.5, 2.0)]
+"""One that is usual, and some that are not."""
+
+
+@pytest.mark.parametrize("output_format", OUTPUT_FORMATS)
+@pytest.mark.parametrize("rating", RATINGS)
+def test_every_tag_that_is_kept_is_in_every_format(small, output_format, rating):
+    exif = Image.Exif()
+    for tag in DESCRIPTIVE - RESOLUTION - {Base.Rating}:
+        text = f"Größe 東京 {tag.name}"
+        exif[tag] = text.encode("utf-16-le" if tag.name.startswith("XP") else "utf-8")
+    exif[Base.Rating] = rating
+    exif.get_ifd(IFD.Exif)[Base.CameraOwnerName] = "Renée".encode()
+    exif.get_ifd(IFD.Exif)[Base.LensSpecification] = (24.0, 70.0, 2.8, 2.8)
+    exif.get_ifd(IFD.GPSInfo)[GPS.GPSMapDatum] = "Bessel 1841, Müggelberg".encode()
+    exif.get_ifd(IFD.GPSInfo)[GPS.GPSAltitudeRef] = b"\1"
+    picture = decode(saved(small, "JPEG", exif=exif))
+    kept = tags_of(picture.exif)
+    assert {number for name, number in kept if name == "first"} == exif.keys() - {*IFD}
+    assert tags_of(decode(encode(picture, output_format)).exif) == kept
+    assert conversion_notes(picture, output_format).startswith("kept: EXIF")
 
 
 def test_metadata_that_is_not_wanted_is_gone(described):
