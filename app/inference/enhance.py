@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import anyio.to_thread
-import numpy as np
 from anyio import CapacityLimiter
 
 from app.decoding.decoders import Decoders
@@ -18,7 +17,7 @@ from app.inference.memory import Reservation
 from app.inference.scheduled_engine import ScheduledEngine
 from app.inference.service import Service
 from app.telemetry import Stages, Telemetry
-from superres.arrays import Size, to_integer
+from superres.arrays import Size
 from superres.codecs import (
     Header,
     OutputFormat,
@@ -27,10 +26,9 @@ from superres.codecs import (
     conversion_notes,
     encode,
 )
-from superres.codecs.jpeg import jpeg_settings
 from superres.enhancer import Enhancer, Progress
 from superres.errors import BadRequest, Busy, ImageTooLarge
-from superres.evaluation.proof import FALLBACK, Estimate, check_estimable, estimate
+from superres.evaluation.proof import FALLBACK, Estimate, check_estimable, estimate_file
 from superres.forecast import Forecast, forecast_decoding
 from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard
@@ -230,7 +228,7 @@ async def enhance_picture(
         try:
             with stages.time("proof"):
                 proof = await anyio.to_thread.run_sync(
-                    _estimate, enhancer, picture, sizing.scale, upload, limiter=limiter
+                    estimate_file, enhancer, picture, sizing.scale, upload, limiter=limiter
                 )
             label = card.label(ensemble=options.ensemble)
             telemetry.proof_gain.labels(label).observe(proof.gain_db)
@@ -335,11 +333,6 @@ def _select(upload: bytes, picture: Picture, candidates: Candidates) -> Selectio
 def _enhancer(engine: ScheduledEngine, card: ModelCard, options: EnhanceOptions) -> Enhancer:
     enhancer = Enhancer(engine, card.geometry)
     return enhancer.ensembled() if options.ensemble else enhancer
-
-
-def _estimate(enhancer: Enhancer, picture: Picture, scale: float, data: bytes) -> Estimate:
-    rgb = to_integer(picture.rgb, np.uint8)
-    return estimate(enhancer, rgb, scale, jpeg=jpeg_settings(data))
 
 
 def _encode_and_digest(

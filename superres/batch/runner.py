@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from superres.arrays import Size, TileBatch, to_integer
+from superres.arrays import Size, TileBatch
 from superres.automatic import SizedEnhancer
 from superres.batch.ledger import Ledger, Options
 from superres.batch.plan import Job
@@ -31,11 +29,10 @@ from superres.codecs import (
     to_srgb,
     without_metadata,
 )
-from superres.codecs.jpeg import jpeg_settings
 from superres.engines.base import Engine
 from superres.enhancer import Enhancer, native_size, plan
 from superres.errors import BadRequest, ImageTooLarge, SuperresError
-from superres.evaluation.proof import FALLBACK, check_estimable, estimate
+from superres.evaluation.proof import FALLBACK, check_estimable, estimate_file
 from superres.models.bicubic import BICUBIC
 from superres.models.card import ModelCard
 from superres.paths import check_writable, is_same, write_whole
@@ -225,9 +222,8 @@ class BatchRunner:
         sizing: Sizing,
     ) -> tuple[ModelCard | None, Enhancer, list[str]]:
         """The model, or bicubic if a proof favours that and it is asked for; and what it found."""
-        rgb = to_integer(picture.rgb, np.uint8)
         try:
-            proof = estimate(enhancer, rgb, sizing.scale, jpeg=jpeg_settings(content))
+            proof = estimate_file(enhancer, picture, sizing.scale, content)
         except BadRequest as error:  # a picture that is too small to score
             return card, enhancer, [f"no proof: {error}"]
         notes = [f"{proof.gain_db:+.2f} dB over bicubic, by the proof"]

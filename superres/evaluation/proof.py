@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from superres.arrays import RgbU8
-from superres.codecs.jpeg import JpegSettings
+from superres.arrays import RgbU8, to_integer
+from superres.codecs.jpeg import JpegSettings, jpeg_settings
+from superres.colour import bleed
 from superres.enhancer import Enhancer
 from superres.errors import BadRequest
 from superres.evaluation.metrics import SSIM_WINDOW, score, shave, to_y
 from superres.models.card import Scores
+from superres.picture import Picture
 from superres.resample import BAND, cropped_size, degrade, scaled_size, upsample
 from superres.sizing import LARGEST_SCALE
 
@@ -114,8 +116,35 @@ def check_estimable(scale: float) -> None:
         )
 
 
+def estimate_file(enhancer: Enhancer, picture: Picture, scale: float, content: bytes) -> Estimate:
+    """Estimate what the model will gain on the picture of a file: see :func:`estimate`.
+
+    What is wholly transparent gets the colours that the network would get for it
+    (:func:`superres.colour.bleed`), and is not scored.
+
+    Args:
+        enhancer: the model.
+        picture: the decoded picture.
+        scale: 1.5 to 4.
+        content: its file.
+
+    Raises:
+        BadRequest: as there, or nothing of the picture is visible.
+    """
+    jpeg = jpeg_settings(content)
+    if picture.alpha is None or picture.alpha.all():
+        return estimate(enhancer, to_integer(picture.rgb, np.uint8), scale, jpeg=jpeg)
+    rgb = to_integer(bleed(picture.samples), np.uint8)
+    return estimate(enhancer, rgb, scale, jpeg=jpeg, visible=picture.alpha != 0)
+
+
 def estimate(
-    enhancer: Enhancer, picture: RgbU8, scale: float, *, jpeg: JpegSettings | None = None
+    enhancer: Enhancer,
+    picture: RgbU8,
+    scale: float,
+    *,
+    jpeg: JpegSettings | None = None,
+    visible: np.ndarray | None = None,
 ) -> Estimate:
     """Estimate what the model will gain on a picture that is to be enlarged by ``scale``.
 
@@ -131,20 +160,26 @@ def estimate(
         jpeg: how the picture was compressed, if it was. Shrinking takes the artefacts away that
             the model will meet when it enlarges the picture; so the shrunken copy is
             compressed the same way.
+        visible: [h, w], whether a pixel is scored; None to score all.
 
     Raises:
-        BadRequest: the scale is out of range, or the picture too small to be scored.
+        BadRequest: the scale is out of range, or the picture too small to be scored, or nothing of
+            it is visible.
     """
     check_estimable(scale)
     hr = _scorable(picture, scale)
+    border = math.ceil(scale)
+    if visible is not None:
+        visible = shave(visible[: hr.shape[0], : hr.shape[1]], border)
+        if not visible.any():
+            raise BadRequest("a comparison needs visible pixels; this picture is transparent")
     lr = _shrunken(hr, scale)
     if jpeg is not None:
         lr = jpeg.apply(lr)
     size = (hr.shape[0], hr.shape[1])
-    border = math.ceil(scale)
     return Estimate(
-        bicubic_psnr_y=_psnr_y(hr, upsample(lr, size), border),
-        sr_psnr_y=_psnr_y(hr, enhancer.enhance_rgb(lr, size), border),
+        bicubic_psnr_y=_psnr_y(hr, upsample(lr, size), border, visible),
+        sr_psnr_y=_psnr_y(hr, enhancer.enhance_rgb(lr, size), border, visible),
     )
 
 
@@ -191,12 +226,17 @@ def _gain(sr_psnr_y: float, bicubic_psnr_y: float) -> float:
     return 0.0 if sr_psnr_y == bicubic_psnr_y else sr_psnr_y - bicubic_psnr_y
 
 
-def _psnr_y(reference: RgbU8, restored: RgbU8, border: int) -> float:
-    """PSNR of luma, dB, as in :mod:`superres.evaluation.metrics`; one band of rows at a time."""
+def _psnr_y(reference: RgbU8, restored: RgbU8, border: int, visible: np.ndarray | None) -> float:
+    """PSNR of luma, dB, as in :mod:`superres.evaluation.metrics`; one band of rows at a time.
+
+    ``visible`` is without the border; where it is given, the other pixels do not count.
+    """
     reference, restored = shave(reference, border), shave(restored, border)
-    squares = sum(
-        float(np.sum((to_y(reference[top : top + BAND]) - to_y(restored[top : top + BAND])) ** 2))
-        for top in range(0, len(reference), BAND)
-    )
-    error = squares / (reference.shape[0] * reference.shape[1])
+    total = 0.0
+    for top in range(0, len(reference), BAND):
+        rows = slice(top, top + BAND)
+        squares = (to_y(reference[rows]) - to_y(restored[rows])) ** 2
+        total += float(np.sum(squares if visible is None else squares[visible[rows]]))
+    pixels = reference.shape[0] * reference.shape[1] if visible is None else int(visible.sum())
+    error = total / pixels
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)

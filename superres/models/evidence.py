@@ -1,8 +1,12 @@
-"""What a picture file shows of its own history: compression, noise, how soft it is."""
+"""What a picture file shows of its own history: compression, noise, how soft it is.
+
+What is wholly transparent has colours that nobody sees, often black: they are not measured.
+"""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -43,7 +47,7 @@ class Evidence:
     """The label of another lossy format, as ``AVIF``; empty if the file is of none. A photograph
     that such a file holds without loss has many bits; a drawing may have few."""
     bits_per_pixel: float
-    """Bits for a pixel of the file, counted without its metadata and other pictures."""
+    """Bits of the file for a visible pixel, counted without its metadata and other pictures."""
     few_colours: bool
     """Whether there are at most :data:`MOST_COLOURS`."""
     blockiness: float
@@ -73,23 +77,69 @@ def examine(data: bytes, picture: Picture) -> Evidence:
         data: the encoded file.
         picture: the same, decoded; a large one is measured in 16 windows.
     """
-    windows = to_integer(_windows(picture.rgb), np.uint8)
+    visible = _visible(picture)
+    windows, seen = _windows(picture.rgb, visible)
+    blocks = None if seen is None else _visible_blocks(seen)
     luma = windows @ _LUMA
-    directions = luma, luma.swapaxes(1, 2)
-    steps = [np.diff(one, axis=2) for one in directions]
-    detail = sum(map(_mean_square, steps)) / 2
+    steps = [_steps(luma, seen), _steps(luma.swapaxes(1, 2), _turned(seen))]
+    detail = math.sqrt(sum(_mean_square(one.measured) for one in steps) / 2)
+    pixels = math.prod(picture.size) if visible is None else np.count_nonzero(visible)
     return Evidence(
         jpeg_quality=_jpeg_quality(data),
         coded_as=_coded_as(data, picture),
-        bits_per_pixel=8 * picture.coded_bytes / math.prod(picture.size),
-        few_colours=_few_colours(windows),
+        bits_per_pixel=8 * picture.coded_bytes / max(1, pixels),
+        few_colours=_few_colours(windows, seen),
         blockiness=sum(map(_blockiness, steps)) / 2,
-        noise=_noise(luma),
-        colour_noise=_colour_noise(windows),
-        detail=math.sqrt(detail),
+        noise=_noise(luma, blocks),
+        colour_noise=_colour_noise(windows, blocks),
+        detail=detail,
         sharpness=_mean_of_any(map(_sharpness, steps)),
-        texture=_mean_of_any(map(_texture, directions, steps)),
+        texture=_mean_of_any(map(_texture, steps)),
     )
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of luma from pixel to pixel in one direction."""
+
+    luma: np.ndarray
+    """[n, rows, columns + 1]."""
+    seen: np.ndarray | None
+    """Whether a pixel is visible; None if all are."""
+    all: np.ndarray
+    """[n, rows, columns]."""
+    sizes: np.ndarray
+    """The same without signs."""
+    measured: np.ndarray
+    """Those sizes that are between visible pixels, in any shape."""
+
+    def visible(self, count: int) -> np.ndarray | None:
+        """Whether so many steps in a row are all between visible pixels; None if all steps are.
+
+        Returns:
+            [n, rows, columns + 1 - count], by the first of them.
+        """
+        return None if self.seen is None else _in_a_row(self.seen, count + 1)
+
+
+def _steps(luma: np.ndarray, seen: np.ndarray | None) -> _Steps:
+    steps = np.diff(luma, axis=2)
+    sizes = np.abs(steps)
+    measured = sizes if seen is None else sizes[_in_a_row(seen, 2)]
+    return _Steps(luma, seen, steps, sizes, measured)
+
+
+def _turned(seen: np.ndarray | None) -> np.ndarray | None:
+    return None if seen is None else np.ascontiguousarray(seen.swapaxes(1, 2))
+
+
+def _in_a_row(seen: np.ndarray, count: int) -> np.ndarray:
+    """Whether so many pixels in a row are all visible: [n, rows, columns + 1 - count]."""
+    columns = max(0, seen.shape[-1] + 1 - count)
+    all_seen = seen[..., :columns].copy()
+    for at in range(1, count):
+        all_seen &= seen[..., at : at + columns]
+    return all_seen
 
 
 def _jpeg_quality(data: bytes) -> float | None:
@@ -123,10 +173,29 @@ def _mean_square(values: np.ndarray) -> float:
     return float(np.mean(values**2)) if values.size else 0.0
 
 
-def _windows(rgb: np.ndarray) -> np.ndarray:
-    """Cut [n, h, w, 3] from a picture, spread evenly, with corners on one grid of blocks."""
+def _visible(picture: Picture) -> np.ndarray | None:
+    """Whether each pixel is visible, [h, w]; None if all are."""
+    if picture.alpha is None or picture.alpha.all():
+        return None
+    return picture.alpha != 0
+
+
+def _windows(rgb: np.ndarray, visible: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Cut windows from a picture.
+
+    Args:
+        rgb: [h, w, 3], uint8 or uint16.
+        visible: [h, w]; None if all pixels are.
+
+    Returns:
+        [n, h, w, 3] uint8, with corners on one grid of blocks: spread evenly, over what is visible.
+        And [n, h, w]: whether a pixel is visible; None if all are.
+    """
     tops, lefts = (_starts(side) for side in rgb.shape[:2])
-    return np.stack([rgb[y : y + WINDOW, x : x + WINDOW] for y in tops for x in lefts])
+    places = product(tops, lefts) if visible is None else _places(visible)
+    parts = [(slice(y, y + WINDOW), slice(x, x + WINDOW)) for y, x in places]
+    windows = to_integer(np.stack([rgb[part] for part in parts]), np.uint8)
+    return windows, None if visible is None else np.stack([visible[part] for part in parts])
 
 
 def _starts(side: int) -> list[int]:
@@ -136,32 +205,60 @@ def _starts(side: int) -> list[int]:
     return [BLOCK * (last * number // max(1, count - 1)) for number in range(count)]
 
 
-def _few_colours(windows: np.ndarray) -> bool:
+def _places(visible: np.ndarray) -> list[tuple[int, int]]:
+    """Where the windows begin in a picture of which a part is hidden: where most is visible."""
+    tops, lefts = (
+        (*range(0, last, WINDOW), last)
+        for last in (max(0, side - WINDOW) // BLOCK * BLOCK for side in visible.shape)
+    )
+    places = list(product(tops, lefts))
+    counts = np.array(
+        [np.count_nonzero(visible[y : y + WINDOW, x : x + WINDOW]) for y, x in places]
+    )
+    most = np.flatnonzero(counts >= counts.max() / 2)
+    count = min(most.size, math.prod(len(_starts(side)) for side in visible.shape))
+    return [places[at] for at in most[np.arange(count) * (most.size - 1) // max(1, count - 1)]]
+
+
+def _few_colours(windows: np.ndarray, seen: np.ndarray | None) -> bool:
     flat = windows.reshape(-1, 3).astype(np.uint32)
     colours = (flat[:, 0] << 16) | (flat[:, 1] << 8) | flat[:, 2]
+    if seen is not None:
+        colours = colours[seen.ravel()]
     # Sorting all pixels of a photograph takes longer than all the rest, and few tell.
     few = np.unique(colours[:: max(1, len(colours) // 2048)]).size <= MOST_COLOURS
     return bool(few and np.unique(colours).size <= MOST_COLOURS)
 
 
-def _blockiness(steps: np.ndarray) -> float:
-    """The evidence of one direction, from the steps [n, rows, columns] along it."""
-    sizes = np.minimum(np.abs(steps), 12)  # an edge of the picture is not the edge of a block
+def _blockiness(steps: _Steps) -> float:
+    """The evidence of one direction."""
+    sizes = np.minimum(steps.sizes, 12)  # an edge of the picture is not the edge of a block
     step, neighbours = sizes[..., 1:-1], (sizes[..., :-2] + sizes[..., 2:]) / 2
     if step.shape[-1] < 2 * BLOCK or not step.shape[-2]:
         return 0.0
     excess = (step - neighbours) / (step + neighbours + 1)
-    phases = sorted(float(excess[..., phase::BLOCK].mean()) for phase in range(BLOCK))
-    return phases[-1] - phases[BLOCK // 2]
+    visible = steps.visible(3)
+    means = []
+    for phase in range(BLOCK):
+        values = excess[..., phase::BLOCK]
+        if visible is not None:
+            values = values[visible[..., phase::BLOCK]]
+        if not values.size:
+            return 0.0
+        means.append(float(values.mean()))
+    means.sort()
+    return means[-1] - means[BLOCK // 2]
 
 
-def _sharpness(steps: np.ndarray) -> float | None:
+def _sharpness(steps: _Steps) -> float | None:
     """The evidence of one direction, at the steepest :data:`STEEPEST` of its steps, if any."""
-    if steps.shape[-1] < 2 or not steps.shape[-2]:
+    sizes = steps.sizes
+    if sizes.shape[-1] < 2 or not steps.measured.size:
         return None
-    sizes = np.abs(steps)
-    before, after = steps[..., :-1], steps[..., 1:]
-    steep = np.maximum(sizes[..., :-1], sizes[..., 1:]) >= _least_of_steepest(sizes)
+    before, after = steps.all[..., :-1], steps.all[..., 1:]
+    steep = np.maximum(sizes[..., :-1], sizes[..., 1:]) >= _least_of_steepest(steps.measured)
+    if (visible := steps.visible(2)) is not None:
+        steep &= visible
     before, after = before[steep], after[steep]
     mean_square = (_mean_square(before) + _mean_square(after)) / 2
     return _mean_square(after - before) / mean_square if mean_square else None
@@ -173,23 +270,25 @@ def _least_of_steepest(sizes: np.ndarray) -> np.floating:
     return np.partition(sizes, at, axis=None)[at]  # np.quantile takes ten times as long
 
 
-def _texture(luma: np.ndarray, steps: np.ndarray) -> float | None:
+def _texture(steps: _Steps) -> float | None:
     """The evidence of one direction, at the steps that are steeper than both neighbours, if any."""
-    if steps.shape[-1] <= 2 * EDGE or not steps.shape[-2]:
+    sizes = steps.sizes
+    if sizes.shape[-1] <= 2 * EDGE or not steps.measured.size:
         return None
-    sizes = np.abs(steps)
     here, left, right = sizes[..., EDGE:-EDGE], sizes[..., EDGE - 1 :], sizes[..., EDGE + 1 :]
     last = here.shape[-1]
     edges = (here >= left[..., :last]) & (here >= right[..., :last])
-    edges &= here >= max(_least_of_steepest(sizes), 1)
+    edges &= here >= max(_least_of_steepest(steps.measured), 1)
     window, row, column = np.nonzero(edges)
-    if not window.size:
-        return None
     column += EDGE
     # Four values to each side of an edge, which rises.
-    around = np.arange(1 - EDGE, EDGE + 1)
-    values = luma[window[:, None], row[:, None], column[:, None] + around]
-    values *= np.sign(steps[window, row, column])[:, None]
+    around = window[:, None], row[:, None], column[:, None] + np.arange(1 - EDGE, EDGE + 1)
+    values = steps.luma[around]
+    values *= np.sign(steps.all[window, row, column])[:, None]
+    if steps.seen is not None:
+        values = values[steps.seen[around].all(axis=1)]
+    if not len(values):
+        return None
     below, above = values[:, :EDGE], values[:, EDGE:]
     low, high = below[:, -2:].min(axis=1), above[:, :2].max(axis=1)
     height = high - low
@@ -198,14 +297,14 @@ def _texture(luma: np.ndarray, steps: np.ndarray) -> float | None:
     return float(np.median(back) - both.mean())
 
 
-def _colour_noise(windows: np.ndarray) -> float:
+def _colour_noise(windows: np.ndarray, visible: np.ndarray | None) -> float:
     """The smaller of the evidence of two differences, at the level of one channel."""
     red, green, blue = (windows[..., channel].astype(np.int16) for channel in range(3))
-    return min(_noise(red - green), _noise(blue - green)) / math.sqrt(2)
+    return min(_noise(red - green, visible), _noise(blue - green, visible)) / math.sqrt(2)
 
 
-def _noise(values: np.ndarray) -> float:
-    """The 10th percentile of what blocks of 8x8 px show.
+def _noise(values: np.ndarray, visible: np.ndarray | None) -> float:
+    """The 10th percentile of what blocks of 8x8 px show; of the visible ones, unless all are.
 
     J. Immerkaer, "Fast Noise Variance Estimation" (1996): a kernel that gives 0 wherever the values
     are a plane, so that most of what is left is noise. The percentile leaves texture out.
@@ -217,4 +316,14 @@ def _noise(values: np.ndarray) -> float:
         return 0.0
     blocks = kernel[:, : rows * BLOCK, : columns * BLOCK]
     means = blocks.reshape(-1, rows, BLOCK, columns, BLOCK).mean(axis=2, dtype=np.float32).mean(-1)
+    if visible is not None:
+        means = means[visible]
+    if not means.size:
+        return 0.0
     return float(np.percentile(means, 10)) * math.sqrt(math.pi / 2) / 6
+
+
+def _visible_blocks(seen: np.ndarray) -> np.ndarray:
+    """[n, rows, columns]: whether all pixels are visible that the kernel sees in a block."""
+    across = _in_a_row(seen, BLOCK + 2)[..., ::BLOCK]
+    return _in_a_row(across.swapaxes(1, 2), BLOCK + 2)[..., ::BLOCK].swapaxes(1, 2)

@@ -59,6 +59,22 @@ def test_of_a_jpeg_without_loss_the_proof_is_of_the_picture(fake_service, chelse
     assert gains[0] == gains[1]
 
 
+def test_what_is_transparent_does_not_count_in_a_proof(fake_service, chelsea):
+    samples = np.dstack([chelsea[:90, :120], np.full((90, 120), 255, np.uint8)])
+    samples[:, 60:, 3] = 0
+    black = samples.copy()
+    black[:, 60:, :3] = 0
+    answers = [
+        fake_service.post("/enhance?proof=true", content=encoded(one)) for one in (samples, black)
+    ]
+    gains = [answer.headers["x-proof-gain-db"] for answer in answers]
+    assert gains[0] == gains[1]
+    samples[..., 3] = 0
+    answer = fake_service.post("/enhance?proof=true", content=encoded(samples))
+    assert answer.status_code == 200
+    assert "no proof: a comparison needs visible pixels" in answer.headers["x-notes"]
+
+
 def test_fallback_answers_with_bicubic_where_the_proof_favours_it(blurring, chelsea):
     picture = encoded(chelsea[:90, :120])
     answer = blurring.post("/enhance?scale=3&fallback=auto", content=picture)

@@ -502,3 +502,18 @@ def test_a_jpeg_without_loss_is_proved_like_any_picture(photos: Path, tmp_path: 
     outcomes = enhance(photos, tmp_path / "out", options=options)
     assert [one.status for one in outcomes] == ["made"] * 5
     assert all("dB over bicubic, by the proof" in one.note for one in outcomes)
+
+
+def test_what_is_transparent_does_not_count_in_a_proof(photos: Path, tmp_path: Path):
+    samples = np.dstack([np.asarray(Image.open(photos / "sub/a.png")), np.full((40, 60), 255)])
+    samples[:, 30:, 3] = 0
+    (folder := tmp_path / "cut out").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3))
+    for name, hidden in (("kept", samples[..., :3]), ("noise", noise)):
+        colours = np.where(samples[..., 3:] == 0, hidden, samples[..., :3])
+        content = encoded(np.dstack([colours, samples[..., 3]]).astype(np.uint8))
+        (folder / f"{name}.png").write_bytes(content)
+    options = Options("blur@0", Parameters(scale=2, proof=True))
+    first, second = enhance(folder, tmp_path / "out", options=options)
+    assert "dB over bicubic, by the proof" in first.note
+    assert first.note == second.note

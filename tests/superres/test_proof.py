@@ -12,12 +12,18 @@ from superres.arrays import RgbU8, to_integer
 from superres.codecs import Picture, decode, encode
 from superres.codecs.jpeg import jpeg_settings
 from superres.errors import BadRequest
-from superres.evaluation.proof import check_estimable, compare, compare_pair, estimate
+from superres.evaluation.proof import (
+    check_estimable,
+    compare,
+    compare_pair,
+    estimate,
+    estimate_file,
+)
 from superres.evaluation.strip import AMPLIFIED, PANEL, draw_difference, draw_strip
 from superres.models.card import Geometry
 from superres.models.evidence import examine
 from superres.resample import degrade, scaled_size
-from tests.engines import BlurEngine
+from tests.engines import BlurEngine, SharpenEngine
 from tests.pictures import encoded, saved
 from tests.structures import segment
 
@@ -108,6 +114,56 @@ def test_a_jpegs_settings_do_the_same_to_another_picture(chelsea, coffee, subsam
     assert grey is not None
     assert grey.apply(coffee).shape == coffee.shape
     assert jpeg_settings(encoded(chelsea)) is None
+
+
+def cut_out(rgb: RgbU8, hidden: str, dtype: type = np.uint8) -> Picture:
+    """A disc of a picture, which is opaque; the rest is transparent."""
+    height, width = rgb.shape[:2]
+    across, down = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
+    visible = across**2 + down**2 < 0.6
+    noise = np.random.default_rng(1).integers(0, 256, rgb.shape, np.uint8)
+    below = {"kept": rgb, "black": np.zeros_like(rgb), "noise": noise}[hidden]
+    samples = np.dstack([np.where(visible[..., None], rgb, below), visible * np.uint8(255)])
+    return Picture(samples if dtype == np.uint8 else samples.astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colours_that_nobody_sees_are_not_scored(coffee: RgbU8, dtype: type):
+    geometry = Geometry(domain="hr", scale=3, halo=3, largest_tile=256)
+    enhancer = Enhancer(SharpenEngine(geometry), geometry)
+    rgb = coffee[60:240, 100:340]
+    found = [
+        estimate_file(enhancer, cut_out(rgb, hidden, dtype), 3, b"")
+        for hidden in ("kept", "black", "noise")
+    ]
+    assert found[0] == found[1] == found[2]
+    # What is not scored may be anything: here, what has no error at all, and a third of all.
+    flat = rgb.copy()
+    flat[cut_out(rgb, "kept").alpha == 0] = 128
+    of_all = estimate(enhancer, flat, 3)
+    assert found[0].bicubic_psnr_y < of_all.bicubic_psnr_y
+    whole = estimate(enhancer, rgb, 3)
+    assert found[0].gain_db == pytest.approx(whole.gain_db, abs=0.5)
+
+
+def test_of_a_picture_whose_alpha_hides_nothing_the_estimate_is_that_without_alpha(coffee: RgbU8):
+    geometry = Geometry(domain="hr", scale=3, halo=3, largest_tile=256)
+    enhancer = Enhancer(SharpenEngine(geometry), geometry)
+    rgb = coffee[60:240, 100:340]
+    for opacity in (1, 255):
+        alpha = np.full(rgb.shape[:2], opacity, np.uint8)
+        found = estimate_file(enhancer, Picture(np.dstack([rgb, alpha])), 3, b"")
+        assert found == estimate(enhancer, rgb, 3)
+
+
+@pytest.mark.parametrize("visible", [0, 1])
+def test_of_a_picture_of_which_nothing_is_visible_nothing_is_estimated(visible: int):
+    """At its border nothing is scored."""
+    samples = np.zeros((40, 40, 4), np.uint8)
+    samples[:visible, :, 3] = 255
+    geometry = Geometry(domain="hr", scale=3, halo=3, largest_tile=256)
+    with pytest.raises(BadRequest, match="needs visible pixels"):
+        estimate_file(Enhancer(BlurEngine(geometry), geometry), Picture(samples), 3, b"")
 
 
 def with_frame(data: bytes, *fields: tuple[int, int]) -> bytes:

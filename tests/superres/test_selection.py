@@ -452,6 +452,100 @@ def test_sixteen_bits_show_what_eight_show(chelsea):
     assert sixteen == eight
 
 
+def cut_out(rgb: np.ndarray, hidden: str) -> Picture:
+    """An ellipse of a picture, which is opaque; the rest is transparent."""
+    height, width = rgb.shape[:2]
+    across, down = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
+    visible = across**2 + down**2 < 0.8
+    noise = np.random.default_rng(1).integers(0, 256, rgb.shape, np.uint8)
+    below = {"kept": rgb, "black": np.zeros_like(rgb), "noise": noise}[hidden]
+    colours = np.where(visible[..., None], rgb, below)
+    return Picture(np.dstack([colours, visible * np.uint8(255)]))
+
+
+def noisy(picture: np.ndarray) -> np.ndarray:
+    noise = 6.5 * np.random.default_rng(0).standard_normal(picture.shape)
+    return np.rint(picture + noise).clip(0, 255).astype(np.uint8)
+
+
+def compressed(picture: np.ndarray) -> np.ndarray:
+    return decode(encoded(picture, "JPEG", quality=50)).rgb
+
+
+def blurred(picture: np.ndarray) -> np.ndarray:
+    return np.rint(gaussian_blur(picture.astype(np.float32), 1.2, 1.2, 0.0)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(200, 300), (400, 600)])
+@pytest.mark.parametrize(
+    ("damaged", "model"),
+    [
+        (np.ascontiguousarray, "edsr-lite-x3"),
+        (noisy, "edsr-lite-photo-x3"),
+        (compressed, "edsr-lite-compressed-x3"),
+        (blurred, "edsr-lite-photo-x3"),
+    ],
+)
+def test_what_is_hidden_is_no_evidence(between: Candidates, coffee, size, damaged, model: str):
+    picture = damaged(degrade(coffee, size))
+    opaque = examine(b"", Picture(picture))
+    found = [examine(b"", cut_out(picture, hidden)) for hidden in ("kept", "black", "noise")]
+    assert found[0] == found[1] == found[2]
+    for evidence in (opaque, found[0]):
+        assert select(evidence, between).card.name == model
+    assert found[0].noise == pytest.approx(opaque.noise, rel=0.25, abs=0.1)
+    assert found[0].sharpness == pytest.approx(opaque.sharpness, rel=0.1)
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (700, 400), (650, 1490), (1600, 1500)])
+def test_a_small_subject_on_a_large_canvas_is_found(
+    between: Candidates, coffee, top: int, left: int
+):
+    subject = noisy(degrade(coffee, (200, 300)))
+    canvas = np.zeros((1800, 2000, 4), np.uint8)
+    canvas[top : top + 200, left : left + 300] = np.dstack([subject, np.full((200, 300), 255)])
+    card, reason = select(examine(b"", Picture(canvas)), between)
+    assert card.name == "edsr-lite-photo-x3"
+    assert "with noise of" in reason
+
+
+@pytest.mark.parametrize("hidden", ["black", "noise"])
+def test_colours_are_counted_of_visible_pixels(coffee, hidden: str):
+    colours = np.random.default_rng(0).integers(0, 2, (9, 9, 3), np.uint8) * np.uint8(200)
+    art = np.kron(colours, np.ones((16, 16, 1), np.uint8))
+    assert examine(b"", cut_out(art, hidden)).few_colours
+    assert not examine(b"", cut_out(coffee, hidden)).few_colours
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (130, 200)])
+def test_a_picture_of_which_nothing_is_visible_has_evidence(between: Candidates, size):
+    samples = np.random.default_rng(0).integers(0, 256, (*size, 4), np.uint8)
+    samples[..., 3] = 0
+    found = examine(encode(Picture(samples), "png"), Picture(samples))
+    assert select(found, between).card == BICUBIC
+    assert (found.noise, found.detail, found.sharpness, found.texture) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("opacity", [1, 255])
+@pytest.mark.parametrize("size", [(1, 1), (20, 130), (400, 600)])
+def test_alpha_that_hides_nothing_changes_no_bit_of_the_evidence(coffee, size, opacity: int):
+    picture = degrade(coffee, size)
+    alpha = np.full(size, opacity, np.uint8)
+    assert examine(b"", Picture(np.dstack([picture, alpha]))) == examine(b"", Picture(picture))
+
+
+def test_the_evidence_of_opaque_pictures_is_that_on_which_the_thresholds_were_fitted():
+    across, down = np.arange(300), np.arange(260)[:, None]
+    grain = (across * 1103 + down * 5407 + across * down * 7919) % 17
+    channels = (across * down // 97 % 230, across**2 // 211 % 235, down**2 // 53 % 220)
+    drawn = np.dstack([channel + grain for channel in channels]).astype(np.uint8)
+    found = examine(b"", Picture(drawn))
+    figures = (found.blockiness, found.noise, found.colour_noise)
+    assert figures == pytest.approx((0.01846665, 3.979548, 0), rel=1e-5)
+    figures = (found.detail, found.sharpness, found.texture)
+    assert figures == pytest.approx((10.56429, 2.134352, -0.1813913), rel=1e-5)
+
+
 def test_a_large_picture_is_measured_as_soon_as_a_small_one(chelsea):
     small, large = (Picture(np.tile(chelsea[:256, :448], (n, n, 1))) for n in (2, 12))
 
