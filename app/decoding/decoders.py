@@ -181,7 +181,7 @@ class Decoders:
         if picture.size != header.size:  # the limits, and the memory, were those of the header
             (height, width), (other_height, other_width) = header.size, picture.size
             raise BadImage(
-                f"the picture's header tells {width}x{height}, and its pixels are "
+                f"the picture's header says {width}x{height}, and its pixels are "
                 f"{other_width}x{other_height}: open it in an image editor, and save it again"
             )
         return picture

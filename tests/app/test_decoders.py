@@ -86,7 +86,7 @@ def test_a_picture_of_another_size_than_its_header_told_is_refused(decoders: Dec
     """Its limits were checked, and its memory was reserved, by the header."""
     data = plain(20, 10)
     turned = replace(probe(data), size=(20, 10))
-    with pytest.raises(BadImage, match="header tells 10x20, and its pixels are 20x10"):
+    with pytest.raises(BadImage, match="header says 10x20, and its pixels are 20x10"):
         anyio.run(partial(decoders.decode, data, turned, max_bytes=MAX_BYTES, check=lambda: None))
 
 
