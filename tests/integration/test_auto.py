@@ -366,6 +366,7 @@ def test_a_reload_leaves_unused_models_unloaded(serve: Serve, folder: Path):
         assert engines.loaded == ["edsr-lite-x3"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_model_that_does_not_enlarge_serves_auto(
     serve: Serve, tmp_path: Path, srcnn_card: ModelCard, coffee
 ):

@@ -353,7 +353,7 @@ def answering(status: int, times: int, **headers: str) -> Iterator[tuple[str, li
             """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", calls
         server.shutdown()
 

@@ -191,6 +191,7 @@ def test_a_body_that_was_on_its_way_is_still_taken(srcnn_card):
         assert begun.result().status_code == 200
 
 
+@pytest.mark.slow
 def test_no_job_is_begun_while_the_service_drains(srcnn_card, tmp_path: Path):
     """A request makes room for a job that waits for it, while another one is still coming in."""
     engine, jobs = Stuck(srcnn_card), tmp_path / "jobs"
