@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table
 
 from superres import clone
-from superres.arrays import to_integer
 from superres.cli_enhance import enhance_command
 from superres.cli_options import (
     ComparedModel,
@@ -50,10 +49,10 @@ def compare_command(
     runtime: RuntimeName = "auto",
 ) -> None:
     """Shrink a picture, bring it back by bicubic and by the model, and score both."""
-    from superres.evaluation.proof import compare
+    from superres.evaluation.proof import compare, to_truth
     from superres.evaluation.strip import draw_strip
 
-    truth = to_integer(decode(picture.read_bytes(), max_pixels=max_pixels).rgb, "uint8")
+    truth = to_truth(decode(picture.read_bytes(), max_pixels=max_pixels))
     output_format = None if output is None else format_of(output)
     card = cards_for(all_cards(models), model, scale)[0]
     enhancer = load_one(models, precision, device, runtime, ensemble, card)

@@ -3,17 +3,16 @@
 from dataclasses import dataclass, replace
 
 import anyio.to_thread
-import numpy as np
 from anyio import CapacityLimiter
 
 from app.decoding.decoders import Decoders
 from app.inference.admission import WorkloadKey
 from app.inference.scheduled_engine import ScheduledEngine
 from app.inference.service import Service
-from superres.arrays import RgbU8, to_integer
+from superres.arrays import RgbU8
 from superres.codecs import Header, decode
 from superres.enhancer import Enhancer
-from superres.evaluation.proof import Comparison, compare_pair, make_pair, to_jpeg
+from superres.evaluation.proof import Comparison, compare_pair, make_pair, to_jpeg, to_truth
 from superres.forecast import Forecast, forecast_comparison
 from superres.models.card import ModelCard
 from superres.models.evidence import examine
@@ -130,7 +129,7 @@ async def compare_picture(
         picture = await decoders.decode(
             truth, request.header, max_bytes=request.cost.peak_bytes, check=engine.check
         )
-        truth = await anyio.to_thread.run_sync(to_integer, picture.rgb, np.uint8)
+        truth = await anyio.to_thread.run_sync(to_truth, picture)
         engine.check()
     compared = await anyio.to_thread.run_sync(_compare, request, truth, engine, limiter=limiter)
     engine.check()

@@ -58,6 +58,17 @@ class Estimate:
         return _gain(self.sr_psnr_y, self.bicubic_psnr_y)
 
 
+def to_truth(picture: Picture) -> RgbU8:
+    """The picture as a ground truth.
+
+    What is wholly transparent gets the colours that the network would get for it
+    (:func:`superres.colour.bleed`), and not those of the file, which nobody sees.
+    """
+    if picture.alpha is None:
+        return to_integer(picture.rgb, np.uint8)
+    return to_integer(bleed(picture.samples), np.uint8)
+
+
 def compare(enhancer: Enhancer, hr: RgbU8, scale: float) -> Comparison:
     """Shrink a picture by ``scale``, bring it back by bicubic and by the model.
 
@@ -119,8 +130,7 @@ def check_estimable(scale: float) -> None:
 def estimate_file(enhancer: Enhancer, picture: Picture, scale: float, content: bytes) -> Estimate:
     """Estimate what the model will gain on the picture of a file: see :func:`estimate`.
 
-    What is wholly transparent gets the colours that the network would get for it
-    (:func:`superres.colour.bleed`), and is not scored.
+    What is wholly transparent is not scored.
 
     Args:
         enhancer: the model.
@@ -131,11 +141,9 @@ def estimate_file(enhancer: Enhancer, picture: Picture, scale: float, content: b
     Raises:
         BadRequest: as there, or nothing of the picture is visible.
     """
+    visible = None if picture.alpha is None or picture.alpha.all() else picture.alpha != 0
     jpeg = jpeg_settings(content)
-    if picture.alpha is None or picture.alpha.all():
-        return estimate(enhancer, to_integer(picture.rgb, np.uint8), scale, jpeg=jpeg)
-    rgb = to_integer(bleed(picture.samples), np.uint8)
-    return estimate(enhancer, rgb, scale, jpeg=jpeg, visible=picture.alpha != 0)
+    return estimate(enhancer, to_truth(picture), scale, jpeg=jpeg, visible=visible)
 
 
 def estimate(

@@ -59,7 +59,7 @@ def test_of_a_jpeg_without_loss_the_proof_is_of_the_picture(fake_service, chelse
     assert gains[0] == gains[1]
 
 
-def test_what_is_transparent_does_not_count_in_a_proof(fake_service, chelsea):
+def test_colours_that_nobody_sees_change_no_proof_and_no_comparison(fake_service, chelsea):
     samples = np.dstack([chelsea[:90, :120], np.full((90, 120), 255, np.uint8)])
     samples[:, 60:, 3] = 0
     black = samples.copy()
@@ -69,6 +69,8 @@ def test_what_is_transparent_does_not_count_in_a_proof(fake_service, chelsea):
     ]
     gains = [answer.headers["x-proof-gain-db"] for answer in answers]
     assert gains[0] == gains[1]
+    compared = [fake_service.post("/compare", content=encoded(one)) for one in (samples, black)]
+    assert compared[0].json() == compared[1].json()
     samples[..., 3] = 0
     answer = fake_service.post("/enhance?proof=true", content=encoded(samples))
     assert answer.status_code == 200

@@ -66,6 +66,16 @@ def test_two_pictures_of_one_name_do_not_overwrite_each_other(photo: Path, tmp_p
     assert "is already the result of" in run.stderr
 
 
+def test_colours_that_nobody_sees_change_no_comparison(tmp_path: Path, coffee: RgbU8):
+    tables = []
+    for hidden in (0, 255):
+        samples = np.dstack([coffee[:60, :90], np.full((60, 90), 255, np.uint8)])
+        samples[:, 40:] = hidden, hidden, hidden, 0
+        Image.fromarray(samples).save(tmp_path / "cut.png")
+        tables.append(superres("compare", tmp_path / "cut.png", "--model", "bicubic").stdout)
+    assert tables[0] == tables[1] != ""
+
+
 def test_compare_tabulates_both_methods_and_draws_the_strip(tmp_path: Path, coffee: RgbU8):
     picture = tmp_path / "coffee.png"
     Image.fromarray(coffee).save(picture)
