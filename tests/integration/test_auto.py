@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,6 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return link_models(tmp_path_factory.mktemp("models"), *NAMES)
 
 
+_cards = cache(read_cards)
+
+
 class CountingEngines(dict[str, BlurEngine]):
     """Engines that note when they are loaded; the first time, srcnn's fails if it is to.
 
@@ -45,7 +49,7 @@ class CountingEngines(dict[str, BlurEngine]):
     """
 
     def __init__(self, folder: Path, *, failing: bool = False) -> None:
-        super().__init__((card.name, BlurEngine(card.geometry)) for card in read_cards(folder))
+        super().__init__((card.name, BlurEngine(card.geometry)) for card in _cards(folder))
         self.begun: list[str] = []
         self.loaded: list[str] = []
         self.failing = failing

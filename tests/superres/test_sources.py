@@ -21,6 +21,7 @@ from superres.models.card import Geometry
 from superres.parameters import Parameters
 from tests.engines import BlurEngine
 from tests.pictures import encoded
+from tests.soak import slow, soak
 
 GEOMETRY = Geometry(domain="hr", scale=2, halo=0, largest_tile=64)
 OPTIONS = Options("blur@0", Parameters(scale=2))
@@ -129,9 +130,7 @@ def no_source_is_written(world, output_format, recursive, resume, force, shared)
         assert {file for file in before if content_of(file) != before[file]} == set()
 
 
-@pytest.mark.parametrize(
-    "batches", [100, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
-)
+@pytest.mark.parametrize("batches", [100, slow(4_000), soak(10_000)])
 def test_no_source_is_ever_written(monkeypatch: pytest.MonkeyPatch, batches: int):
     # What survives a power cut is not the point, and would take most of the time.
     monkeypatch.setattr(os, "fsync", lambda fd: None)
