@@ -2,7 +2,7 @@
 
     python benchmarks/pareto.py --data Set5/x3 --data BSD100/x3 --plot docs/pareto.png
 
-Times are of the served path, from a picture to a picture, and are of_size in turn, round by
+Times are of the served path, from a picture to a picture, and are measured in turn, round by
 round, so that a machine whose speed drifts favours none.
 """
 

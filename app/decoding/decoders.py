@@ -164,7 +164,7 @@ class Decoders:
 
         Raises:
             BadImage: as there; decoding it takes too much time or memory, or crashes; or the
-                picture has another size than its header told.
+                picture has another size than its header says.
             NotReady, Busy: as :meth:`probe`.
         """
         pixels = header.size[0] * header.size[1]

@@ -52,8 +52,7 @@ class CompareRequest:
 
     def workload_of(self, card: ModelCard) -> WorkloadKey:
         """Key by which the work is timed if that model is used."""
-        ensemble = self.ensemble
-        return WorkloadKey("compare", card.label(ensemble=ensemble), self.header.bits)
+        return WorkloadKey("compare", card.label(ensemble=self.ensemble), self.header.bits)
 
     @property
     def pixels(self) -> int:

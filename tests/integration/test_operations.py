@@ -66,6 +66,13 @@ def wait_for_the_device(engine: Stuck) -> None:
     wait_until(lambda: engine.calls)
 
 
+def in_two_parts(go: threading.Event) -> Iterator[bytes]:
+    """A picture whose second part is sent when the event is set."""
+    yield plain()[:20]
+    go.wait(100)
+    yield plain()[20:]
+
+
 def wait_for_draining(client: httpx.Client) -> httpx.Response:
     wait_until(lambda: client.get("/readyz").status_code != 200)
     return client.get("/readyz")
@@ -177,13 +184,7 @@ def test_a_body_that_was_on_its_way_is_still_taken(srcnn_card):
     engine.go.set()
     with stoppable(srcnn_card, engine) as (server, client), ThreadPoolExecutor(1) as pool:
         sent = threading.Event()
-
-        def slowly() -> Iterator[bytes]:
-            yield plain()[:20]
-            sent.wait(100)
-            yield plain()[20:]
-
-        begun = pool.submit(client.post, "/enhance", content=slowly())
+        begun = pool.submit(client.post, "/enhance", content=in_two_parts(sent))
         wait_until(lambda: gauge(client, "superres_reserved_bytes") == 20)
         server.should_exit = True
         wait_for_draining(client)
@@ -200,15 +201,11 @@ def test_no_job_is_begun_while_the_service_drains(srcnn_card, tmp_path: Path):
         ThreadPoolExecutor(2) as pool,
     ):
         sent = threading.Event()
-
-        def slowly() -> Iterator[bytes]:
-            yield plain()[:20]
-            sent.wait(100)
-            yield plain()[20:]
-
         begun = pool.submit(client.post, "/enhance", content=plain())
         wait_for_the_device(engine)
-        coming = pool.submit(client.post, "/enhance", content=slowly())
+        reserved = gauge(client, "superres_reserved_bytes")
+        coming = pool.submit(client.post, "/enhance", content=in_two_parts(sent))
+        wait_until(lambda: gauge(client, "superres_reserved_bytes") == reserved + 20)
         order(client, plain())
         server.should_exit = True
         wait_for_draining(client)
